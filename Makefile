@@ -1,0 +1,54 @@
+# make sweep   the main job: install, get Fashion-MNIST, train the quick grid, show its table
+# make test    lint, types, layers and the default tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: help install dev sweep test test-slow lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make sweep      install, get Fashion-MNIST, train the quick grid, show its table"
+	@echo "make test       lint, types, layers and the default tests"
+	@echo "make test-slow  the marked tests: real data, real training, minutes"
+	@echo "make dev        .venv with every extra, the benchmark peers and all data to be had"
+	@echo "make clean      remove .venv and what tools leave behind; results stay"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of packages, remade when what is asked for changes.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[offline]'
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(PIP) --editable '.[offline,dev]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+dev: $(VENV)/.tested
+	$(PIP) --editable '.[offline,dev,bench]'
+	-$(BIN)/hw2 data fetch all
+
+sweep: install
+	$(BIN)/hw2 data fetch fashion-mnist
+	$(BIN)/hw2 vit-sweep --layers 4..8 --heads 2..4 --preset quick
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.tested
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Question 2: softmax and linear attention as pure functions, and what they cost."""

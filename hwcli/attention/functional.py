@@ -1,0 +1,86 @@
+"""Attention as pure functions, softmax and linear: (q, k, v) -> y, all (B, H, T, D).
+
+Softmax attention weighs tokens by exp(q . k / sqrt(D)), linear attention by phi(q) . phi(k);
+both divide by the row's sum. Without the exponential the sums can be taken in another order,
+
+    y_i = sum_j (phi(q_i) . phi(k_j)) v_j / sum_j phi(q_i) . phi(k_j)
+        = phi(q_i) (sum_j phi(k_j) v_j^T) / (phi(q_i) . sum_j phi(k_j)),
+
+and the two sums over j, a D x D matrix and a vector, are the same for every i: O(T D^2) in
+place of O(T^2 D) (Katharopoulos et al. 2020, "Transformers are RNNs", eq. 4-6).
+
+Shapes: B batch, H heads, T tokens, D width of one head.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwcli.attention.causal import CHUNK, CausalLinearAttention
+from hwcli.attention.feature_maps import FeatureMapName, map_features
+from hwcli.attention.short import ShortSoftmaxAttention
+from hwcli.attention.streaming import FEWEST_TOKENS, LinearAttention
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """Compute softmax(q k^T / sqrt(D)) v (Vaswani et al. 2017, eq. 1), forming the T x T weights.
+
+    For short sequences: in bfloat16 on a CPU this is several times faster than torch's kernel.
+    """
+    if not causal and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return ShortSoftmaxAttention.apply(q, k, v)
+    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)  # (B, H, T, T)
+    if causal:
+        scores = scores.masked_fill(_future(scores), -math.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+    """Compute the same by torch's fused kernel: O(T) memory, the weights formed block by block."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, feature_map: FeatureMapName = "elu1", causal: bool = False
+) -> Tensor:
+    """Compute linear attention in O(T) time and memory.
+
+    Long sequences are worked off in blocks that stay in the cache; causal ones in chunks.
+    """
+    T = q.shape[-2]
+    if causal:
+        if T <= CHUNK:
+            return quadratic_linear_attention(q, k, v, feature_map=feature_map, causal=True)
+        return CausalLinearAttention.apply(q, k, v, feature_map)  # type: ignore[no-any-return]
+    if T >= FEWEST_TOKENS and q.device.type == "cpu":
+        return LinearAttention.apply(q, k, v, feature_map)  # type: ignore[no-any-return]
+    q, k = map_features(q, feature_map), map_features(k, feature_map)
+    state = k.transpose(-2, -1) @ v  # (B, H, D, D)
+    return (q @ state) / (q @ k.sum(dim=-2).unsqueeze(-1))
+
+
+def quadratic_linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, feature_map: FeatureMapName = "elu1", causal: bool = False
+) -> Tensor:
+    """Compute the same the long way, forming the T x T weights: O(T^2)."""
+    q, k = map_features(q, feature_map), map_features(k, feature_map)
+    weights = q @ k.transpose(-2, -1)  # (B, H, T, T)
+    if causal:
+        weights = weights.tril()
+    return (weights @ v) / weights.sum(dim=-1, keepdim=True)
+
+
+def cumulative_linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, feature_map: FeatureMapName = "elu1"
+) -> Tensor:
+    """Compute causal linear attention by running sums (eq. 9-12): O(T) time, O(T D^2) memory."""
+    q, k = map_features(q, feature_map), map_features(k, feature_map)
+    states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(dim=-3)  # (B, H, T, D, D)
+    numerator = (q.unsqueeze(-2) @ states).squeeze(-2)
+    return numerator / (q * k.cumsum(dim=-2)).sum(dim=-1, keepdim=True)
+
+
+def _future(scores: Tensor) -> Tensor:
+    return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)

@@ -1,0 +1,142 @@
+"""Linear attention over long sequences: one pass over the keys, one over the queries.
+
+A block of tokens is read, mapped, used at once and forgotten, so that beyond the result there is
+one block and a D x D state. The backward pass maps again instead of keeping the mapped tokens.
+With S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and y_i = phi(q_i) S / n_i,
+
+    dphi(q_i) = (S g_i - (g_i . y_i) z) / n_i          dS = sum_i phi(q_i) g_i^T / n_i
+    dphi(k_j) = dS v_j + dz,  dv_j = phi(k_j) dS       dz = -sum_i phi(q_i) (g_i . y_i) / n_i
+
+for an incoming gradient g.
+
+Shapes: as in :mod:`hwcli.attention.functional`; here one head at a time, (T, D).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMap, FeatureMapName
+from hwcli.attention.products import sum_of_outer, times_matrix
+
+# Below this a call of the plain formula costs less than the blocks' overhead.
+FEWEST_TOKENS = 2048
+
+# 2 MiB of float32: large enough to hide the overhead of a call, small enough for the cache.
+BLOCK_ELEMENTS = 2**19
+
+
+def _block(D: int) -> int:
+    """Return the tokens of a block, a number that suits :mod:`hwcli.attention.products`."""
+    return max(BLOCK_ELEMENTS // D // 1024, 1) * 1024
+
+
+class LinearAttention(Function):
+    """``apply(q, k, v, feature_map)``: non-causal linear attention of (B, H, T, D) tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, name: FeatureMapName) -> Tensor:
+        """Compute y and keep, besides the inputs and y, what is O(T) or O(D^2)."""
+        B, H, T, D = q.shape
+        y = torch.empty_like(v, memory_format=torch.contiguous_format)
+        normalizers = q.new_empty(B, H, T)
+        S = q.new_empty(B, H, D, v.shape[-1], dtype=_sums(q))
+        z = q.new_empty(B, H, D, dtype=_sums(q))
+        with torch.autocast(q.device.type, enabled=False):
+            for at in _heads(B, H):
+                S[at], z[at] = summarize(k[at], v[at], FEATURE_MAPS[name])
+                read_out(q[at], S[at], z[at], FEATURE_MAPS[name], y[at], normalizers[at])
+        ctx.name = name
+        ctx.save_for_backward(q, k, v, y, normalizers, S, z)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of q, k and v."""
+        q, k, v, y, normalizers, S, z = ctx.saved_tensors
+        phi = FEATURE_MAPS[ctx.name]
+        dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+        for at in _heads(*q.shape[:2]):
+            dS, dz = _backward_queries(
+                q[at], y[at], normalizers[at], gradient[at], S[at], z[at], phi, dq[at]
+            )
+            _backward_keys(k[at], v[at], dS, dz, phi, dk[at], dv[at])
+        return dq, dk, dv, None
+
+
+def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
+    """Sum over the tokens: S = sum phi(k) v^T (D, D) and z = sum phi(k) (D)."""
+    block = _block(k.shape[-1])
+    S = k.new_zeros(k.shape[-1], v.shape[-1], dtype=_sums(k))
+    z = k.new_zeros(k.shape[-1], dtype=_sums(k))
+    for k_block, v_block in zip(k.split(block), v.split(block), strict=True):
+        mapped = phi.value(k_block)
+        z += mapped.sum(dim=0, dtype=z.dtype)
+        S += sum_of_outer(mapped, v_block)
+    return S, z
+
+
+def read_out(
+    q: Tensor, S: Tensor, z: Tensor, phi: FeatureMap, y: Tensor, normalizers: Tensor
+) -> None:
+    """Write y_i = phi(q_i) S / (phi(q_i) . z), and the normalizers below it."""
+    block = _block(q.shape[-1])
+    S, z = S.to(q.dtype), z.to(q.dtype)
+    for q_block, y_block, n in zip(
+        q.split(block), y.split(block), normalizers.split(block), strict=True
+    ):
+        mapped = phi.value(q_block)
+        torch.mv(mapped, z, out=n)
+        torch.mul(times_matrix(mapped, S), n.reciprocal().unsqueeze(-1), out=y_block)
+
+
+def _backward_queries(
+    q: Tensor,
+    y: Tensor,
+    normalizers: Tensor,
+    gradient: Tensor,
+    S: Tensor,
+    z: Tensor,
+    phi: FeatureMap,
+    dq: Tensor,
+) -> tuple[Tensor, Tensor]:
+    block = _block(q.shape[-1])
+    dS, dz = torch.zeros_like(S), torch.zeros_like(z)
+    S, z = S.to(q.dtype), z.to(q.dtype)
+    for q_block, y_block, n, g_block, dq_block in zip(
+        *(x.split(block) for x in (q, y, normalizers, gradient, dq)), strict=True
+    ):
+        mapped = phi.value(q_block)
+        dnumerator = g_block * n.reciprocal().unsqueeze(-1)
+        dn = -(dnumerator * y_block).sum(dim=-1)
+        dmapped = times_matrix(dnumerator, S.t()).addr_(dn, z)
+        dq_block.copy_(phi.pullback(dmapped, mapped))
+        dS += sum_of_outer(mapped, dnumerator)
+        dz += mapped.t() @ dn
+    return dS, dz
+
+
+def _backward_keys(
+    k: Tensor, v: Tensor, dS: Tensor, dz: Tensor, phi: FeatureMap, dk: Tensor, dv: Tensor
+) -> None:
+    block = _block(k.shape[-1])
+    dS, dz = dS.to(k.dtype), dz.to(k.dtype)
+    for k_block, v_block, dk_block, dv_block in zip(
+        *(x.split(block) for x in (k, v, dk, dv)), strict=True
+    ):
+        mapped = phi.value(k_block)
+        dk_block.copy_(phi.pullback(times_matrix(v_block, dS.t()).add_(dz), mapped))
+        dv_block.copy_(times_matrix(mapped, dS))
+
+
+def _heads(B: int, H: int) -> list[tuple[int, int]]:
+    return [(b, h) for b in range(B) for h in range(H)]
+
+
+def _sums(x: Tensor) -> torch.dtype:
+    """Sums over a whole sequence are kept in at least single precision."""
+    return torch.promote_types(x.dtype, torch.float32)

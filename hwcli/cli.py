@@ -1,0 +1,252 @@
+"""The command line: flags to dotted config keys, errors to exit codes, and nothing else.
+
+Importing this module loads neither torch nor an experiment, so that the help and the shell's
+completion answer at once. Exit codes: 0 done, 1 finished with failed trials, 2 the user's
+mistake (one line), 130 Ctrl-C.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Option
+
+from hwcli import __version__
+from hwcli.errors import HwError
+
+app = typer.Typer(
+    name="hw2",
+    help="Four experiments of a deep-learning homework: exact, measured, resumable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Flags = Mapping[str, object]
+
+
+def main() -> None:
+    """Run the program."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except HwError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+Text = str | None
+"""A flag's value as typed: the config reads it, and names key, value and choices if it is wrong."""
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "config": (
+        Annotated[Path | None, Option("--config", metavar="PATH", help="YAML to read instead.")],
+        None,
+    ),
+    "preset": (
+        Annotated[Text, Option("--preset", metavar="NAME", help="A preset of the YAML.")],
+        None,
+    ),
+    "settings": (
+        Annotated[
+            list[str] | None,
+            Option("--set", metavar="KEY=VALUE", help="Any field, such as a.b=1; repeatable."),
+        ],
+        None,
+    ),
+    "name": (
+        Annotated[
+            Text, Option("--name", metavar="NAME", help="Of the run folder; default: the preset's.")
+        ],
+        None,
+    ),
+    "out": (
+        Annotated[Path, Option("--out", metavar="DIR", help="Where runs are written.")],
+        Path("results"),
+    ),
+    "device": (
+        Annotated[Text, Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")],
+        None,
+    ),
+    "dry_run": (
+        Annotated[bool, Option("--dry-run", help="Show what would be done; write nothing.")],
+        False,
+    ),
+    "quiet": (Annotated[bool, Option("--quiet", help="Show only the result.")], False),
+}
+
+
+def experiment(function: Callable[..., Flags]) -> Callable[..., Flags]:
+    """Make an experiment's command of a function that maps its own flags to dotted config keys.
+
+    The options that every experiment has are added here; the experiment itself is imported only
+    when its command runs.
+    """
+    module = function.__name__
+
+    def command(**values: Any) -> None:
+        common = {name: values.pop(name) for name in COMMON}
+        _run(module, function(**values), **common)
+
+    parameters = [
+        *inspect.signature(function).parameters.values(),
+        *(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+            for name, (annotation, default) in COMMON.items()
+        ),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    text = f"{inspect.getdoc(function)} [dim](configs/{module}.yaml)[/dim]"
+    app.command(module.replace("_", "-"), help=text, rich_help_panel="Experiments")(command)
+    return function
+
+
+def _run(
+    module: str,
+    flags: Flags,
+    *,
+    config: Path | None,
+    preset: str | None,
+    settings: list[str] | None,
+    name: str | None,
+    out: Path,
+    device: str | None,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    """Build the config, hand it to the experiment, and finish its run folder."""
+    from hwcli.config import load
+    from hwcli.results import terminal
+    from hwcli.results.run_folder import RunFolder
+
+    if quiet:
+        terminal.silence()
+    chosen = importlib.import_module(f"hwcli.experiments.{module}")
+    resolved = load(
+        chosen.Config,
+        chosen.COMMAND,
+        path=config,
+        preset=preset,
+        flags={**flags, "name": name, "device": device},
+        overrides=settings or (),
+    )
+    try:
+        with RunFolder(out, chosen.COMMAND, resolved.name, terminal.say) as folder:
+            if dry_run:
+                chosen.plan(resolved, folder)
+                return
+            summary = chosen.run(resolved, folder)
+            terminal.show_path(folder.finish(summary))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if summary["status"] != "complete":
+        raise typer.Exit(1)
+
+
+@experiment
+def vit_sweep(
+    layers: Annotated[Text, Option(metavar="RANGE", help="Numbers of layers: 4..8 or 2,4.")] = None,
+    heads: Annotated[Text, Option(metavar="RANGE", help="Numbers of heads: 2..4 or 3.")] = None,
+    seeds: Annotated[
+        Text, Option(metavar="RANGE", help="Seeds: 0..2 trains each cell three times.")
+    ] = None,
+    epochs: Annotated[Text, Option(metavar="N", help="Passes over the training images.")] = None,
+    train_limit: Annotated[
+        Text, Option(metavar="N", help="Train on the first N images after the seeded shuffle.")
+    ] = None,
+    attention: Annotated[Text, Option(metavar="KIND", help="softmax or linear.")] = None,
+    jobs: Annotated[
+        Text, Option(metavar="auto|N", help="Trials at a time; auto: one a core.")
+    ] = None,
+    data: Annotated[
+        Text, Option(metavar="DIR", help="Folder that holds the Fashion-MNIST files.")
+    ] = None,
+    retry_failed: Annotated[
+        bool | None, Option("--retry-failed", help="Try failed trials again.")
+    ] = None,
+    fail_fast: Annotated[
+        bool | None, Option("--fail-fast", help="Stop at the first failed trial.")
+    ] = None,
+) -> Flags:
+    """Train Vision Transformers on Fashion-MNIST over a grid of layers and heads."""
+    return {
+        "layers": layers,
+        "heads": heads,
+        "seeds": seeds,
+        "epochs": epochs,
+        "data.train_limit": train_limit,
+        "model.attention": attention,
+        "jobs": jobs,
+        "data_path": data,
+        "retry_failed": retry_failed,
+        "fail_fast": fail_fast,
+    }
+
+
+data_app = typer.Typer(help="List the data sets the program can use, or get one.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback(invoke_without_command=True)
+def list_data(context: typer.Context) -> None:
+    """List the data sets: what they are, where they would come from, what is present."""
+    if context.invoked_subcommand is None:
+        from hwcli import sources
+        from hwcli.results import terminal
+        from hwcli.results.tables import Column, Table
+
+        keys = ("name", "description", "licence", "size", "sources", "present")
+        columns = [Column(key, key) for key in keys]
+        terminal.show(Table("Data sets", columns, sources.inventory()))
+
+
+@data_app.command()
+def fetch(name: Annotated[str, typer.Argument(help="A data set, or all.")]) -> None:
+    """Get a data set into the cache, and verify it."""
+    from hwcli import sources
+    from hwcli.results import terminal
+
+    for each in sources.DATASETS if name == "all" else [name]:
+        sources.resolve(each, say=terminal.say)
+
+
+@app.command()
+def status(
+    out: Annotated[Path, Option("--out", help="Where runs are written.", metavar="DIR")] = Path(
+        "results"
+    ),
+) -> None:
+    """Show which runs and trials are done, failed or missing."""
+    from hwcli.results import terminal
+    from hwcli.sweep.status import status_table
+
+    terminal.show(status_table(out))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hw2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Read the options that come before a command."""
+
+
+if __name__ == "__main__":
+    main()

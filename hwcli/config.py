@@ -1,0 +1,307 @@
+"""YAML and flags in, one frozen config out; every mistake is one line with its dotted key.
+
+Values come in the order YAML < preset < flags < ``--set a.b=value``. A YAML file spells one
+pydantic model, which lives beside the experiment that owns it. Two keys belong to the file and
+not to the model: ``presets`` (named partial mappings) and ``preset`` (the one used when none is
+asked for). ``name`` defaults to the preset's name, so that each preset has its own run folder.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from hwcli.errors import ConfigError
+
+MAX_RANGE_LENGTH = 10_000
+
+
+class Config(BaseModel):
+    """A frozen mapping that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _folder_name(name: str) -> str:
+    # A sweep keeps its trials in a folder of that name, beside those of its runs.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "trials":
+        raise ValueError("expected a folder's name of letters, digits, . _ -, other than trials")
+    return name
+
+
+class RunConfig(Config):
+    """What every experiment's config starts with."""
+
+    name: Annotated[str, AfterValidator(_folder_name)] = "default"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+# --------------------------------------------------------------------------------------
+# Ranges
+
+
+def parse_range(value: object) -> tuple[int, ...]:
+    """Expand ``4..8``, ``4..8..2``, ``256..65536*2``, ``2,3,4`` or ``5`` into integers.
+
+    Ranges include their end where a step meets it; parts joined by commas are concatenated.
+    Integers and lists of integers pass through.
+
+    Raises:
+        ValueError: the text is no range, is empty, repeats a value, or has over 10,000 values
+            (refused before it is expanded).
+    """
+    if isinstance(value, bool):
+        raise ValueError("expected a range such as 4..8, 2,3,4 or 5")
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, list | tuple):
+        parts: list[Sequence[int]] = [parse_range(part) for part in value]
+    elif isinstance(value, str):
+        parts = [_parse_part(part.strip()) for part in value.split(",")]
+    else:
+        raise ValueError("expected a range such as 4..8, 2,3,4 or 5")
+    numbers = tuple(number for part in parts for number in part)
+    if not numbers:
+        raise ValueError("a range needs at least one value")
+    if len(numbers) > MAX_RANGE_LENGTH:
+        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
+    if len(set(numbers)) < len(numbers):
+        repeated = next(n for i, n in enumerate(numbers) if n in numbers[:i])
+        raise ValueError(f"{repeated} stands there twice")
+    return numbers
+
+
+_PART = re.compile(r"(-?\d+)(?:\.\.(-?\d+)(?:\.\.(\d+)|\*(\d+))?)?")
+
+
+def _parse_part(text: str) -> Sequence[int]:
+    match = _PART.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is no range; write 4..8, 4..8..2, 256..65536*2, 2,3,4 or one integer"
+        )
+    first, last, step, factor = (None if g is None else int(g) for g in match.groups())
+    assert first is not None
+    if last is None:
+        return (first,)
+    if last < first:
+        raise ValueError(f"the range ends at {last}, before its start {first}")
+    if factor is not None:
+        if factor < 2 or first < 1:
+            raise ValueError("a geometric range starts at 1 or more and grows by 2 or more")
+        numbers = [first]
+        while numbers[-1] * factor <= last:
+            numbers.append(numbers[-1] * factor)
+        return numbers
+    step = 1 if step is None else step
+    if step < 1:
+        raise ValueError("the step of a range is 1 or more")
+    if (last - first) // step + 1 > MAX_RANGE_LENGTH:
+        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
+    return range(first, last + 1, step)
+
+
+IntRange = Annotated[tuple[int, ...], BeforeValidator(parse_range)]
+"""A config field that takes any spelling of :func:`parse_range`."""
+
+
+# --------------------------------------------------------------------------------------
+# YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers (``1e-3`` is one) and no silently repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                line = node.value[index][0].start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: {key!r} stands there twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that :class:`_Loader` would read as numbers."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, malformed, or holds no mapping.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{path}: not valid YAML: {where}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ConfigError(f"{path}: expected a mapping of names to values at the top")
+    return document
+
+
+def dump_yaml(config: Config) -> str:
+    """Spell a config as YAML that :func:`load` reads back to an equal config."""
+    values = config.model_dump(mode="json")
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def default_config_path(command: str) -> Path:
+    """Return the YAML shipped for a command, in the wheel or in a source checkout."""
+    file_name = command.replace("-", "_") + ".yaml"
+    package = Path(__file__).parent
+    installed = package / "configs" / file_name
+    return installed if installed.exists() else package.parent / "configs" / file_name
+
+
+# --------------------------------------------------------------------------------------
+# From YAML, preset, flags and --set to a model
+
+
+def load(
+    model: type[C],
+    command: str,
+    *,
+    path: Path | None = None,
+    preset: str | None = None,
+    flags: Mapping[str, object] | None = None,
+    overrides: Sequence[str] = (),
+) -> C:
+    """Build the config of one run.
+
+    Args:
+        model: the experiment's config class.
+        command: names the shipped YAML, which is read where ``path`` is None.
+        path: a YAML file of the user's.
+        preset: a name under ``presets:`` in the YAML; None takes the file's ``preset:``.
+        flags: dotted keys to values; None means that the flag was not given.
+        overrides: ``KEY=VALUE`` texts, the value in YAML's spelling.
+
+    Raises:
+        ConfigError: one line with the dotted key, the bad value and the choices.
+    """
+    path = path or default_config_path(command)
+    values = read_yaml(path)
+    presets = values.pop("presets", None) or {}
+    default_preset = values.pop("preset", None)
+    if not isinstance(presets, dict):
+        raise ConfigError(f"{path}: presets = {presets!r}: expected a mapping of names to values")
+    chosen = default_preset if preset is None else preset
+    if chosen is not None:
+        if chosen not in presets:
+            choices = ", ".join(map(str, presets)) or "none in this file"
+            raise ConfigError(f"preset = {chosen!r}: unknown; choices: {choices}")
+        values = _merge(values, {"name": str(chosen), **(presets[chosen] or {})})
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _assign(values, key, value)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {override}: write KEY=VALUE, such as --set epochs=3")
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+        _assign(values, key.strip(), value)
+    return build(model, values)
+
+
+def build(model: type[C], values: Mapping[str, Any]) -> C:
+    """Validate a mapping as a config.
+
+    Raises:
+        ConfigError: one line, as in :func:`load`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(model, error)) from None
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
+    *parents, last = dotted_key.split(".")
+    for parent in parents:
+        inner = values.get(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{dotted_key}: {parent!r} is a single value, not a section")
+        values[parent] = dict(inner)
+        values = values[parent]
+    values[last] = value
+
+
+def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+    first, *others = error.errors(include_url=False)
+    location = _field_path(model, first["loc"])
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        line = f"unknown key {key!r}: {hint}choices: {', '.join(known)}"
+    elif first["type"] == "missing":
+        line = f"{key}: a value is needed"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        value = first["input"]
+        # A check over several fields names them itself.
+        over_several = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
+        line = message if over_several else f"{key} = {value!r}: {message}"
+    return line + (f" (and {len(others)} more)" if others else "")
+
+
+def _field_path(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Keep the names of fields: what stands behind the last one is pydantic's own bookkeeping."""
+    names: list[str] = []
+    for part in location:
+        known = _fields_at(model, names)
+        if names and not known:
+            break
+        names.append(str(part))
+        if part not in known:
+            break
+    return names
+
+
+def _fields_at(model: type[BaseModel], location: Iterable[str]) -> list[str]:
+    for name in location:
+        field = model.model_fields.get(name)
+        candidates = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [t for t in candidates if isinstance(t, type) and issubclass(t, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)

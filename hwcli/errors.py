@@ -1,0 +1,17 @@
+"""What a user can mend: every error here is printed as one line and ends with exit code 2."""
+
+
+class HwError(Exception):
+    """A mistake or a lack that the user can mend; its text is one line naming what and how."""
+
+
+class ConfigError(HwError):
+    """A value of a flag, a YAML file or a spec is wrong; names the key, the value, the choices."""
+
+
+class SourceError(HwError):
+    """A data set or weight file cannot be had; says what was tried and what to do."""
+
+
+class OutputError(HwError):
+    """The results folder cannot be written."""

@@ -1,0 +1,590 @@
+"""Question 3: how does a Vision Transformer's accuracy depend on its layers and heads?
+
+One plain ViT on 4x4 patches of Fashion-MNIST is trained for every point of a grid of layers,
+heads and seeds, all by the same recipe. A part of the training images is set aside for
+validation and decides which cell is best; the official test images are read once per trial,
+after its training. From top to bottom: the config, one trial, the sweep, what it shows.
+"""
+
+import functools
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hwcli import runtime, sources
+from hwcli.config import Config as Section
+from hwcli.config import IntRange, RunConfig
+from hwcli.results import plots, terminal
+from hwcli.results.files import write_atomic
+from hwcli.results.run_folder import RunFolder, Summary
+from hwcli.results.tables import Column, Table
+from hwcli.sweep.live import duration
+from hwcli.sweep.runner import Outcome, run_trials
+from hwcli.sweep.store import TrialFolder, TrialStore
+from hwcli.sweep.trial import Trial
+from hwcli.training.loop import BatchOutcome, Work, autocast, train
+from hwcli.training.metrics import Mean, mean_and_std, standard_error
+from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.vision.augmentation import AugmentationConfig, batches
+from hwcli.vision.fashion_mnist import NUM_TRAINING_IMAGES, FashionMNIST, Part, load
+from hwcli.vision.vit import ViT, ViTConfig, training_flops
+
+COMMAND = "vit-sweep"
+
+# Raised whenever the same config would give other numbers: trials of another version are not
+# reused. tests/experiments/test_vit_sweep.py holds the losses that must then change too.
+RECIPE_VERSION = 1
+
+EVALUATION_BATCH = 500
+
+
+# --------------------------------------------------------------------------------------
+# Config
+
+
+class DataConfig(Section):
+    """Which images are trained on, and which are set aside for validation."""
+
+    valid_size: int = Field(5000, ge=10, le=NUM_TRAINING_IMAGES // 2, multiple_of=10)
+    split_seed: int = Field(0, ge=0)
+    train_limit: int | None = Field(None, ge=1)
+
+
+class Recipe(Section):
+    """All that the trials of a sweep share, and that decides their numbers."""
+
+    epochs: int = Field(10, ge=1, le=10_000)
+    batch_size: int = Field(128, ge=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    model: ViTConfig = ViTConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    data: DataConfig = DataConfig()
+
+
+def _positive(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if min(numbers) < 1:
+        raise ValueError(f"{min(numbers)} is below 1")
+    return numbers
+
+
+def _not_negative(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if min(numbers) < 0:
+        raise ValueError(f"{min(numbers)} is below 0")
+    return numbers
+
+
+def _jobs(value: object) -> object:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != "auto" and not (type(number) is int and number >= 1):
+        raise ValueError("expected auto, or a number of workers from 1")
+    return number
+
+
+class Config(RunConfig, Recipe):
+    """A sweep: the grid, the recipe, and how it is run."""
+
+    layers: Annotated[IntRange, AfterValidator(_positive)] = (4, 5, 6, 7, 8)
+    heads: Annotated[IntRange, AfterValidator(_positive)] = (2, 3, 4)
+    seeds: Annotated[IntRange, AfterValidator(_not_negative)] = (0,)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = "auto"
+    retry_failed: bool = False
+    fail_fast: bool = False
+    data_path: Path | None = None
+
+    @model_validator(mode="after")
+    def _every_cell_exists(self) -> "Config":
+        for heads in self.heads:
+            self.model.head_width_for(heads)
+        return self
+
+
+class TrialConfig(Recipe):
+    """One cell and seed of the grid, everything resolved."""
+
+    layers: int
+    heads: int
+    seed: int
+    device: str
+    precision: str
+    # Where the files lie does not decide any number: their digest does.
+    data_path: Path = Field(exclude=True)
+
+
+# --------------------------------------------------------------------------------------
+# One trial
+
+
+def run_trial(
+    config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train one network, look at the test set once, and return what it came to."""
+    device, precision = torch.device(config.device), getattr(torch, config.precision)
+    data = _load(config.data_path, config.data)
+    training = data.train.to(device)
+    judge = functools.partial(_judge, data=data, label_smoothing=config.label_smoothing)
+
+    torch.manual_seed(config.seed)
+    model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
+    steps_per_epoch = -(-len(training) // config.batch_size)
+    num_steps = config.epochs * steps_per_epoch
+
+    def watch(event: dict[str, Any]) -> None:
+        share = event.get("step", (event["epoch"] + 1) * steps_per_epoch) / num_steps
+        report({**event, "share": share, "num_epochs": config.epochs})
+
+    history = train(
+        Work(
+            model=model,
+            optimizers=make_optimizers(model, config.optimizer),
+            batches=lambda epoch: batches(
+                training,
+                config.augmentation,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                epoch=epoch,
+            ),
+            judge=judge,
+            evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
+            num_epochs=config.epochs,
+            steps_per_epoch=steps_per_epoch,
+            warmup_fraction=config.optimizer.warmup_fraction,
+            precision=precision,
+            device=device,
+        ),
+        folder.checkpoint,
+        watch,
+    )
+    test, probabilities = classify(model, data.test, data, device, precision)
+    confidence, predicted = probabilities.max(dim=1)
+    predictions = {"label": predicted.to(torch.uint8), "probability": confidence.half()}
+    write_atomic(folder.predictions, save(predictions))
+    folder.write_epochs([vars(epoch) for epoch in history])
+    return {
+        "layers": config.layers,
+        "heads": config.heads,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "num_params": num_params(config.layers, config.heads, config.model),
+        "train_s": sum(epoch.train_s for epoch in history),
+        "valid_accuracy": history[-1].valid_accuracy,
+        "valid_loss": history[-1].valid_loss,
+        "num_valid": len(data.valid),
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "num_test": len(data.test),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: Path, config: DataConfig) -> FashionMNIST:
+    """Load the images once for all trials of a worker."""
+    return load(
+        path,
+        valid_size=config.valid_size,
+        split_seed=config.split_seed,
+        train_limit=config.train_limit,
+    )
+
+
+def _judge(
+    model: nn.Module, batch: tuple[Tensor, Tensor], *, data: FashionMNIST, label_smoothing: float
+) -> BatchOutcome:
+    images, labels = batch
+    logits = model(data.normalize(images)).float()
+    return BatchOutcome(
+        loss=F.cross_entropy(logits, labels, label_smoothing=label_smoothing),
+        num_correct=(logits.detach().argmax(dim=1) == labels).sum(),
+        num_examples=len(labels),
+    )
+
+
+@torch.no_grad()
+def classify(
+    model: nn.Module,
+    part: Part,
+    data: FashionMNIST,
+    device: torch.device,
+    precision: torch.dtype,
+) -> tuple[Mean, Tensor]:
+    """Return loss and accuracy on a part, and the class probabilities (N, 10) on the CPU."""
+    mean = Mean()
+    probabilities = []
+    for images, labels in zip(
+        part.images.split(EVALUATION_BATCH), part.labels.split(EVALUATION_BATCH), strict=True
+    ):
+        images, labels = images.to(device), labels.to(device)
+        with autocast(device, precision):
+            logits = model(data.normalize(images)).float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        correct = (logits.argmax(dim=1) == labels).sum()
+        mean.add(loss.item(), int(correct.item()), len(labels))
+        probabilities.append(logits.softmax(dim=1).cpu())
+    return mean, torch.cat(probabilities)
+
+
+# --------------------------------------------------------------------------------------
+# The sweep
+
+
+def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
+    """Return every point of the grid, validated, in the order of the table."""
+    device = runtime.resolve_device(config.device)
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if runtime.has_fast_bf16(device) else "float32"
+    recipe = {name: getattr(config, name) for name in Recipe.model_fields}
+    trials = []
+    for layers, heads, seed in itertools.product(config.layers, config.heads, config.seeds):
+        trial_config = TrialConfig(
+            layers=layers,
+            heads=heads,
+            seed=seed,
+            device=device.type,
+            precision=precision,
+            data_path=files.folder,
+            **recipe,
+        )
+        flops = training_flops(layers=layers, heads=heads, config=config.model)
+        trials.append(
+            Trial(
+                config=trial_config,
+                label={"layers": layers, "heads": heads, "seed": seed},
+                facts={"command": COMMAND, "recipe": RECIPE_VERSION, "data": files.digest},
+                cost=flops * config.epochs * num_training_images(config.data),
+            )
+        )
+    return trials
+
+
+def num_training_images(data: DataConfig) -> int:
+    """Return how many images one epoch shows."""
+    available = NUM_TRAINING_IMAGES - data.valid_size
+    return available if data.train_limit is None else min(available, data.train_limit)
+
+
+def num_params(layers: int, heads: int, config: ViTConfig) -> int:
+    """Count the parameters of one cell, none of which is allocated."""
+    with torch.device("meta"):
+        model = ViT(layers=layers, heads=heads, config=config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def num_workers(config: Config) -> int:
+    """Return how many trials train at a time: one a core, or one on a GPU, unless told."""
+    if config.jobs != "auto":
+        return config.jobs
+    return runtime.num_cores() if runtime.resolve_device(config.device).type == "cpu" else 1
+
+
+def run(config: Config, folder: RunFolder) -> Summary:
+    """Train what is missing of the grid and show what all of it came to."""
+    files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
+    trials = make_trials(config, files)
+    first = trials[0].config
+    assert isinstance(first, TrialConfig)
+    environment = runtime.fingerprint(
+        device=first.device, dtype=first.precision, num_threads=1 if first.device == "cpu" else None
+    )
+    # A sweep of the same name that is under way keeps the folder; its trials are shared anyway.
+    if not folder.claim(config, environment, wait=False):
+        terminal.say(f"{COMMAND} {config.name}: another sweep writes this name; sharing its trials")
+    else:
+        folder.write("trials.json", _list_trials(trials))
+    store = TrialStore(folder.trials_path)
+    try:
+        outcomes = run_trials(
+            trials,
+            run_trial,
+            store,
+            num_workers=num_workers(config),
+            retry_failed=config.retry_failed,
+            fail_fast=config.fail_fast,
+        )
+    except KeyboardInterrupt:
+        num_done = sum(store.folder(trial).result() is not None for trial in trials)
+        terminal.say(
+            f"stopped: {num_done} of {len(trials)} trials are done and kept, the others up to "
+            "their last finished epoch; run the same command again to go on"
+        )
+        raise
+    folder.claim(config, environment)
+    folder.write("trials.json", _list_trials(trials))
+    for outcome in outcomes:
+        for epoch in store.folder(outcome.trial).epochs():
+            folder.log(**outcome.trial.label, **epoch)
+
+    cells = summarize(outcomes)
+    best = max(
+        (cell for cell in cells if cell["valid_accuracy_mean"] is not None),
+        key=lambda cell: cell["valid_accuracy_mean"],
+        default=None,
+    )
+    grid, details = grid_table(config, cells, best), cells_table(config, cells)
+    folder.write("table.csv", details.to_csv())
+    folder.write("table.md", grid.to_markdown() + "\n" + details.to_markdown())
+    folder.write("table.tex", grid.to_latex() + "\n" + details.to_latex())
+    if best is not None:
+        folder.save_figure("heatmap", draw_heatmap(config, cells, best))
+        folder.save_figure("curves", draw_curves(config, outcomes, store))
+    terminal.show(details)
+    terminal.show(grid)
+    _tell_failures(outcomes, folder)
+    num_failed = sum(outcome.status == "failed" for outcome in outcomes)
+    return {
+        "status": "complete" if all(o.status == "done" for o in outcomes) else "partial",
+        "cells": cells,
+        "best": best
+        and {
+            key: best[key]
+            for key in ("layers", "heads", "valid_accuracy_mean", "test_accuracy_mean")
+        },
+        "num_trials": len(outcomes),
+        "num_run": sum(not o.reused and o.status != "missing" for o in outcomes),
+        "num_reused": sum(o.reused for o in outcomes),
+        "num_failed": num_failed,
+        "precision": first.precision,
+        "recipe_version": RECIPE_VERSION,
+    }
+
+
+def plan(config: Config, folder: RunFolder) -> None:
+    """Show the trials, which are done, what each takes, and an estimate from one timed batch."""
+    files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
+    trials = make_trials(config, files)
+    store = TrialStore(folder.trials_path)
+    states = {trial.id: store.folder(trial).state() for trial in trials}
+    seconds_per_flop = _time_one_batch(trials[0])
+    rows = [
+        {
+            **trial.label,
+            "state": states[trial.id],
+            "num_params": num_params(trial.label["layers"], trial.label["heads"], config.model),
+            "flops": trial.cost,
+            "estimate_s": trial.cost * seconds_per_flop,
+        }
+        for trial in trials
+    ]
+    todo = [t.cost * seconds_per_flop for t in trials if states[t.id] != "done"]
+    workers = num_workers(config)
+    total = max(sum(todo) / workers, max(todo, default=0.0))
+    terminal.show(
+        Table(
+            title=f"{COMMAND} {config.name}: {len(trials)} trials, {len(trials) - len(todo)} done",
+            columns=[
+                Column("layers", "layers"),
+                Column("heads", "heads"),
+                Column("seed", "seed"),
+                Column("state", "state"),
+                Column("num_params", "parameters", "{:,}"),
+                Column("flops", "training FLOPs", "{:.2e}"),
+                Column("estimate_s", "estimated time", duration),
+            ],
+            rows=rows,
+            notes=[
+                f"About {duration(total)} of training with {workers} workers, from one timed batch "
+                "of the first trial. Nothing was trained or written."
+            ],
+        )
+    )
+
+
+def _time_one_batch(trial: Trial) -> float:
+    """Return the seconds that one floating-point operation of training takes one worker."""
+    config = trial.config
+    assert isinstance(config, TrialConfig)
+    device, precision = torch.device(config.device), getattr(torch, config.precision)
+    model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
+    optimizers = make_optimizers(model, config.optimizer)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(config.batch_size, 1, 28, 28, generator=generator).to(device)
+    labels = torch.randint(10, (config.batch_size,), generator=generator).to(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else threads)
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        with autocast(device, precision):
+            loss = F.cross_entropy(model(images).float(), labels)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        loss.item()  # waits for a GPU
+        times.append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    flops = training_flops(layers=config.layers, heads=config.heads, config=config.model)
+    return statistics.median(times[2:]) / (flops * config.batch_size)
+
+
+# --------------------------------------------------------------------------------------
+# What it shows
+
+
+def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Gather trials into cells: means over the seeds that are done, and what is missing."""
+    cells = []
+    for _, group in itertools.groupby(
+        outcomes, key=lambda o: (o.trial.label["layers"], o.trial.label["heads"])
+    ):
+        members = list(group)
+        first = members[0].trial
+        assert isinstance(first.config, TrialConfig)
+        results = [member.result for member in members if member.result is not None]
+        cell: dict[str, Any] = {
+            "layers": first.label["layers"],
+            "heads": first.label["heads"],
+            "num_seeds": len(results),
+            "valid_accuracy_mean": None,
+            "test_accuracy_mean": None,
+            "test_accuracy_std": None,
+            "test_accuracy_se": None,
+            "num_params": num_params(
+                first.label["layers"], first.label["heads"], first.config.model
+            ),
+            "train_s": None,
+            "status": "done" if len(results) == len(members) else "failed",
+        }
+        if results:
+            test, std = mean_and_std([result["test_accuracy"] for result in results])
+            cell["valid_accuracy_mean"], _ = mean_and_std([r["valid_accuracy"] for r in results])
+            cell["test_accuracy_mean"], cell["test_accuracy_std"] = test, std
+            cell["test_accuracy_se"] = standard_error(test, results[0]["num_test"])
+            cell["train_s"] = statistics.fmean(result["train_s"] for result in results)
+        cells.append(cell)
+    return cells
+
+
+def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
+    """Return one row for each cell: everything that is known of it."""
+    percent = "{:.2%}"
+    return Table(
+        title=f"Vision Transformers on Fashion-MNIST, {config.epochs} epochs: every cell",
+        columns=[
+            Column("layers", "layers"),
+            Column("heads", "heads"),
+            Column("num_seeds", "seeds"),
+            Column("valid_accuracy_mean", "validation", percent),
+            Column("test_accuracy_mean", "test", percent),
+            Column("test_accuracy_std", "std over seeds", percent),
+            Column("test_accuracy_se", "standard error", percent),
+            Column("num_params", "parameters", "{:,}"),
+            Column("train_s", "training", lambda s: f"{s:.0f} s"),
+            Column("status", "status"),
+        ],
+        rows=cells,
+    )
+
+
+def grid_table(
+    config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any] | None
+) -> Table:
+    """Return the table the question asks for: test accuracy, layers down and heads across."""
+    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
+
+    def text(cell: dict[str, Any]) -> str:
+        if cell["test_accuracy_mean"] is None:
+            return str(cell["status"])
+        several = cell["test_accuracy_std"] is not None
+        error = cell["test_accuracy_std"] if several else cell["test_accuracy_se"]
+        mark = " *" if cell is best else ""
+        failed = " (a seed failed)" if cell["status"] == "failed" else ""
+        return (
+            f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %{mark}{failed}\n"
+            f"{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
+        )
+
+    error = (
+        "standard deviation over seeds" if len(config.seeds) > 1 else "standard error, n = 10,000"
+    )
+    return Table(
+        title=f"Test accuracy on Fashion-MNIST, {config.epochs} epochs (± {error})",
+        columns=[
+            Column("layers", "layers"),
+            *(Column(f"heads {h}", f"{h} heads", text) for h in config.heads),
+        ],
+        rows=[
+            {"layers": n, **{f"heads {h}": by_place[n, h] for h in config.heads}}
+            for n in config.layers
+        ],
+        notes=[
+            "* best by validation accuracy, on which the choice was made; "
+            "the test images were read once per trial, after training."
+        ],
+    )
+
+
+def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any]) -> Figure:
+    """Draw the grid of test accuracies."""
+    figure, (axes,) = plots.figure(
+        width=1.8 + 1.1 * len(config.heads), height=1.4 + 0.5 * len(config.layers)
+    )
+    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
+    grid = [[by_place[n, h] for h in config.heads] for n in config.layers]
+    values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
+    texts = [
+        [
+            "failed" if value is None else f"{100 * value:.2f}" + (" *" if cell is best else "")
+            for cell, value in zip(row, line, strict=True)
+        ]
+        for row, line in zip(grid, values, strict=True)
+    ]
+    plots.heatmap(axes, values, texts, rows=config.layers, columns=config.heads)
+    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, % (* best by validation)")
+    return figure
+
+
+def draw_curves(config: Config, outcomes: Sequence[Outcome], store: TrialStore) -> Figure:
+    """Draw validation accuracy over epochs, one panel for each number of heads."""
+    figure, panels = plots.figure(
+        columns=len(config.heads), width=2.2 + 2.0 * len(config.heads), height=3.2
+    )
+    for panel, heads in zip(panels, config.heads, strict=True):
+        for colour, layers in zip(itertools.cycle(plots.COLOURS), config.layers):
+            label: str | None = f"{layers} layers"
+            for outcome in outcomes:
+                place = outcome.trial.label
+                if (place["layers"], place["heads"]) != (layers, heads):
+                    continue
+                epochs = store.folder(outcome.trial).epochs()
+                panel.plot(
+                    [epoch["epoch"] + 1 for epoch in epochs],
+                    [100 * epoch["valid_accuracy"] for epoch in epochs],
+                    color=colour,
+                    label=label,
+                    marker="." if config.epochs <= 20 else None,
+                )
+                label = None
+        panel.set(title=f"{heads} heads", xlabel="epoch")
+        panel.sharey(panels[0])
+    panels[0].set_ylabel("validation accuracy, %")
+    panels[-1].legend()
+    return figure
+
+
+def _list_trials(trials: Sequence[Trial]) -> str:
+    return json.dumps([{"id": trial.id, **trial.label} for trial in trials], indent=1) + "\n"
+
+
+def _tell_failures(outcomes: Sequence[Outcome], folder: RunFolder) -> None:
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        terminal.say(f"failed: {outcome.trial}: {outcome.reason} (log: {outcome.log})")
+    if failed:
+        out = folder.path.parent.parent
+        terminal.say(
+            f"try them again: hw2 {COMMAND} --config {folder.path / 'config.yaml'} "
+            f"--out {out} --retry-failed"
+        )

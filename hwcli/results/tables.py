@@ -1,0 +1,133 @@
+"""A table is columns and rows; it is spelled as CSV, Markdown, LaTeX and on the terminal."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the key of its values in a row, its heading, and how a value is shown.
+
+    ``show`` is a format such as ``"{:.2f}"`` or a function; None is shown as a dash.
+    """
+
+    key: str
+    heading: str
+    show: str | Callable[[Any], str] = "{}"
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return the cell of a row as it is shown."""
+        value = row.get(self.key)
+        if value is None:
+            return "–"
+        return self.show(value) if callable(self.show) else self.show.format(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns, with a title above and notes below.
+
+    The CSV holds the values themselves under their keys, for programs; the other spellings hold
+    them as shown. Columns whose first value is text are aligned left, the others right.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+    def cells(self) -> list[list[str]]:
+        """Return every row as shown."""
+        return [[column.text(row) for column in self.columns] for row in self.rows]
+
+    def _is_text(self, column: Column) -> bool:
+        values = (row.get(column.key) for row in self.rows)
+        return isinstance(next((v for v in values if v is not None), None), str)
+
+    def to_csv(self) -> str:
+        """Return the raw values as CSV, a heading line of keys first."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([column.key for column in self.columns])
+        writer.writerows([[row.get(column.key) for column in self.columns] for row in self.rows])
+        return buffer.getvalue()
+
+    def to_markdown(self) -> str:
+        """Return a GitHub-style table under its title, notes below."""
+        rules = ["---" if self._is_text(column) else "---:" for column in self.columns]
+        lines = [[column.heading for column in self.columns], rules, *self.cells()]
+        body = "\n".join("| " + " | ".join(_pipe(cell) for cell in line) + " |" for line in lines)
+        notes = "".join(f"\n\n{note}" for note in self.notes)
+        return f"**{self.title}**\n\n{body}{notes}\n"
+
+    def to_latex(self) -> str:
+        """Return a ``table`` environment that uses booktabs."""
+        alignment = "".join("l" if self._is_text(column) else "r" for column in self.columns)
+        lines = [" & ".join(map(_tex, cells)) + r" \\" for cells in self.cells()]
+        heading = " & ".join(_tex(column.heading) for column in self.columns) + r" \\"
+        notes = [r"\par\smallskip\footnotesize " + _tex(note) for note in self.notes]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{_tex(self.title)}}}",
+                rf"\begin{{tabular}}{{{alignment}}}",
+                r"\toprule",
+                heading,
+                r"\midrule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}",
+                *notes,
+                r"\end{table}",
+                "",
+            ]
+        )
+
+    def to_rich(self) -> "RichTable":
+        """Return the table for the terminal."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(
+            title=self.title,
+            title_justify="left",
+            caption="\n".join(self.notes) or None,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+        )
+        for column in self.columns:
+            justify: Literal["left", "right"] = "left" if self._is_text(column) else "right"
+            table.add_column(column.heading, justify=justify, overflow="fold")
+        for cells in self.cells():
+            table.add_row(*map(Text, cells))
+        return table
+
+
+def _pipe(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", "<br>")
+
+
+_TEX = {c: "\\" + c for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "≥": r"$\ge$",
+    "≤": r"$\le$",
+    "²": r"$^2$",
+}
+
+
+def _tex(text: str) -> str:
+    lines = ["".join(_TEX.get(character, character) for character in x) for x in text.split("\n")]
+    return lines[0] if len(lines) == 1 else r"\shortstack{" + r" \\ ".join(lines) + "}"

@@ -1,0 +1,70 @@
+"""The units' activations and their derivatives, on exact numbers and on floats."""
+
+import math
+from typing import Literal, get_args
+
+from hwcli.rnn.exact import Number, to_float
+
+Activation = Literal["identity", "step", "sign", "relu", "logistic", "tanh"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+# These map rationals to rationals; the others are computed in float64.
+EXACT: frozenset[Activation] = frozenset({"identity", "step", "sign", "relu"})
+# These may leave a finite set of values however few values their inputs have.
+UNBOUNDED: frozenset[Activation] = frozenset({"identity", "relu"})
+
+
+def activate(activation: Activation, z: Number) -> Number:
+    """Apply an activation: step is 1 for z > 0 and else 0, sign is 1, 0 or -1."""
+    match activation:
+        case "identity":
+            return z
+        case "step":
+            return int(z > 0)
+        case "sign":
+            return (z > 0) - (z < 0)
+        case "relu":
+            return z if z > 0 else 0
+        case "logistic":
+            return logistic(to_float(z))
+        case "tanh":
+            return math.tanh(to_float(z))
+
+
+def derivative(activation: Activation, z: Number) -> Number:
+    """Return the derivative at z; 0 at the jumps and kinks, as torch has it for relu."""
+    match activation:
+        case "identity":
+            return 1
+        case "step" | "sign":
+            return 0
+        case "relu":
+            return int(z > 0)
+        case "logistic":
+            # s(z) s(-z), and not s(z) (1 - s(z)), which is 0 already at z = 37.
+            return logistic(to_float(z)) * logistic(-to_float(z))
+        case "tanh":
+            # 1 / cosh(z)^2 in terms of exp(-2|z|), which cannot overflow.
+            decay = math.exp(-2 * abs(to_float(z)))
+            return 4 * decay / (1 + decay) ** 2
+
+
+def logistic(z: float) -> float:
+    """Compute 1 / (1 + exp(-z)) without overflow at either end."""
+    if z >= 0:
+        return 1 / (1 + math.exp(-z))
+    grown = math.exp(z)
+    return grown / (1 + grown)
+
+
+def decided(activation: Activation, z: Number) -> Number:
+    """Return what an output unit decides at pre-activation z.
+
+    The output itself where it is exact; for a logistic unit its class 1, 0 or the tie 0.5, for
+    a tanh unit the sign, both read from z: near a tie, or far from it, the float64 output has
+    lost which it was.
+    """
+    if activation in EXACT:
+        return activate(activation, z)
+    sign = (z > 0) - (z < 0)
+    return sign if activation == "tanh" else (0, 0.5, 1)[sign + 1]

@@ -1,0 +1,1 @@
+"""Many trials of one function over a grid: identity, store, workers, live view."""

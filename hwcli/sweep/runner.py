@@ -1,0 +1,89 @@
+"""Run what is missing of a sweep, and return what every trial came to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hwcli.sweep.live import LiveView
+from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial import Trial
+from hwcli.sweep.workers import TrialFunction, Workers
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Attributes:
+        trial: which.
+        status: ``missing`` only where the sweep was told to stop at the first failure.
+        result: of a trial that is done.
+        reused: whether it was done before this sweep asked for it.
+        reason: why it failed.
+        log: the file with what it printed, its traceback included.
+    """
+
+    trial: Trial
+    status: Literal["done", "failed", "missing"]
+    result: dict[str, Any] | None = None
+    reused: bool = False
+    reason: str | None = None
+    log: str | None = None
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    function: TrialFunction,
+    store: TrialStore,
+    *,
+    num_workers: int,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+) -> list[Outcome]:
+    """Train the trials that are not done, the longest first, and return all in their order.
+
+    Args:
+        trials: all of the sweep.
+        function: trains one of them.
+        store: where they live; what is done there is used as it is.
+        num_workers: trained at a time.
+        retry_failed: try again what failed in an earlier sweep.
+        fail_fast: stop at the first failure.
+
+    Raises:
+        OutputError: the disk is full.
+        KeyboardInterrupt: Ctrl-C; workers have stopped, finished epochs are kept.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for trial in trials:
+        folder = store.folder(trial)
+        result, failure = folder.result(), folder.failure()
+        if result is not None:
+            outcomes[trial.id] = Outcome(trial, "done", result, reused=True)
+        elif failure is not None and not retry_failed:
+            outcomes[trial.id] = Outcome(
+                trial, "failed", reused=True, reason=failure["reason"], log=str(folder.log)
+            )
+        elif failure is not None:
+            folder.forget_failure()
+    # The longest first: a long trial started last would leave the other workers idle.
+    todo = sorted((t for t in trials if t.id not in outcomes), key=lambda t: -t.cost)
+    if todo:
+        with (
+            LiveView(todo, num_workers=num_workers) as view,
+            Workers(function, store, num_workers=num_workers) as workers,
+        ):
+            for trial in todo:
+                workers.submit(trial)
+            for event in workers.events():
+                view.show(event)
+                trial = event.trial
+                if event.kind == "done":
+                    outcomes[trial.id] = Outcome(trial, "done", event.content)
+                elif event.kind == "failed":
+                    outcomes[trial.id] = Outcome(
+                        trial, "failed", reason=event.content["reason"], log=event.content["log"]
+                    )
+                    if fail_fast:
+                        break
+    return [outcomes.get(trial.id, Outcome(trial, "missing")) for trial in trials]

@@ -1,0 +1,40 @@
+"""One point of a grid: what decides its numbers, and the name that follows from it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hwcli.config import Config
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run of a sweep.
+
+    Attributes:
+        config: all that the trial's function gets.
+        label: what tells it from its neighbours in the grid, as shown: layers, heads, seed.
+        facts: what decides its numbers besides the config (data digest, recipe version, ...).
+        cost: how much work it is, in any unit that all trials of the sweep share.
+    """
+
+    config: Config
+    label: Mapping[str, int]
+    facts: Mapping[str, Any]
+    cost: float
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the trial's numbers, and nothing else."""
+        return {"config": self.config.model_dump(mode="json"), **self.facts}
+
+    @property
+    def id(self) -> str:
+        """Name of the identity: equal exactly where all that decides the numbers is equal."""
+        canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.label.items())

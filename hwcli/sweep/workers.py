@@ -1,0 +1,301 @@
+"""Trials side by side on one machine: spawned workers, one process and one pipe each.
+
+The caller submits trials and receives events; it knows nothing of processes. A worker owns the
+trial it trains through the trial's lock, writes the result itself and only then says so, which
+makes the files the truth: a message can be lost, a result cannot.
+
+One pipe a worker, and no shared queue: a process that is killed can tear only its own pipe.
+Spawned and not forked, since a forked OpenMP runtime deadlocks.
+"""
+
+import errno
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from filelock import Timeout
+
+from hwcli.errors import OutputError
+from hwcli.runtime import worker_variables
+from hwcli.sweep.store import TrialFolder, TrialStore
+from hwcli.sweep.trial import Trial
+
+TrialFunction = Callable[[Any, TrialFolder, Callable[[dict[str, Any]], None]], dict[str, Any]]
+"""``(config, folder, report) -> result``; importable by name, so that a worker can find it."""
+
+EventKind = Literal["started", "progress", "done", "failed", "busy", "restarted"]
+
+# A trial that another program trains is looked at this often.
+SECONDS_BETWEEN_LOOKS = 1.0
+# A worker whose pipe closes leaves at once; one that does not by then is killed.
+SECONDS_TO_LEAVE = 2.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a trial.
+
+    ``progress`` carries what the trial's function reported, ``done`` its result, ``failed`` and
+    ``restarted`` a ``reason``; ``busy`` means that another program trains it at the moment.
+    """
+
+    kind: EventKind
+    trial: Trial
+    content: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    trial: Trial | None = None
+
+
+class Workers:
+    """A fixed number of single-threaded processes that train what is submitted.
+
+    Args:
+        function: trains one trial.
+        store: where trials live.
+        num_workers: processes at the most; started when there is work for them.
+        num_threads: of each.
+    """
+
+    def __init__(
+        self, function: TrialFunction, store: TrialStore, *, num_workers: int, num_threads: int = 1
+    ):
+        self._function = function
+        self._store = store
+        self._num_workers = num_workers
+        self._num_threads = num_threads
+        self._queue: deque[Trial] = deque()
+        self._elsewhere: list[Trial] = []
+        self._deaths: Counter[str] = Counter()
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def submit(self, trial: Trial) -> None:
+        """Queue a trial."""
+        self._queue.append(trial)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens, until every submitted trial is done or has failed.
+
+        Raises:
+            OutputError: the disk is full; nothing more can be kept.
+        """
+        while self._queue or self._elsewhere or any(worker.trial for worker in self._workers):
+            yield from self._look_elsewhere()
+            yield from self._assign()
+            watched = [worker.connection for worker in self._workers]
+            if not watched:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            for connection in wait(watched, SECONDS_BETWEEN_LOOKS) if watched else ():
+                worker = next(w for w in self._workers if w.connection is connection)
+                try:
+                    kind, content = worker.connection.recv()
+                except (EOFError, OSError):
+                    yield from self._bury(worker)
+                else:
+                    yield from self._receive(worker, kind, content)
+
+    def stop(self) -> None:
+        """Close every pipe, which ends the workers within a moment; checkpoints stay."""
+        for worker in self._workers:
+            worker.connection.close()
+        deadline = time.monotonic() + SECONDS_TO_LEAVE
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers.clear()
+        self._queue.clear()
+        self._elsewhere.clear()
+
+    def _assign(self) -> Iterator[Event]:
+        for worker in self._workers:
+            if worker.trial is None and self._queue:
+                yield self._give(worker, self._queue.popleft())
+        while self._queue and len(self._workers) < self._num_workers:
+            worker = self._spawn()
+            self._workers.append(worker)
+            yield self._give(worker, self._queue.popleft())
+
+    def _give(self, worker: _Worker, trial: Trial) -> Event:
+        worker.trial = trial
+        # A worker that died in between is noticed when its pipe is read.
+        with suppress(OSError):
+            worker.connection.send_bytes(pickle.dumps(trial))
+        return Event("started", trial)
+
+    def _spawn(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_work,
+            args=(theirs, pickle.dumps(self._function), self._store.path),
+            daemon=True,
+        )
+        # Read when the child is born, before any code of ours.
+        variables = worker_variables(self._num_threads)
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        # Ctrl-C reaches every process of the terminal, but stopping is the caller's to decide:
+        # a child born with the signal ignored goes on ignoring it.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _receive(self, worker: _Worker, kind: str, content: dict[str, Any]) -> Iterator[Event]:
+        trial = worker.trial
+        assert trial is not None
+        if kind == "disk":
+            raise OutputError(f"{self._store.path}: {content['reason']}; make room and go on")
+        if kind == "progress":
+            yield Event("progress", trial, content)
+            return
+        worker.trial = None
+        if kind == "busy":
+            self._elsewhere.append(trial)
+            yield Event("busy", trial)
+        elif kind == "done":
+            yield Event("done", trial, content)
+        else:
+            yield self._fail(trial, content["reason"])
+
+    def _bury(self, worker: _Worker) -> Iterator[Event]:
+        """Replace a dead worker: its trial goes on from its checkpoint once, then it has failed."""
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.join()
+        trial, code = worker.trial, worker.process.exitcode
+        if trial is None:
+            return
+        result = self._store.folder(trial).result()
+        if result is not None:
+            yield Event("done", trial, result)
+            return
+        reason = f"its worker died ({_describe_exit(code)})"
+        self._deaths[trial.id] += 1
+        if self._deaths[trial.id] > 1:
+            yield self._fail(trial, f"{reason}, twice")
+        else:
+            self._queue.appendleft(trial)
+            yield Event("restarted", trial, {"reason": reason})
+
+    def _fail(self, trial: Trial, reason: str) -> Event:
+        folder = self._store.folder(trial)
+        folder.fail(reason)
+        return Event("failed", trial, {"reason": reason, "log": str(folder.log)})
+
+    def _look_elsewhere(self) -> Iterator[Event]:
+        """See what became of trials that other programs own."""
+        for trial in list(self._elsewhere):
+            folder = self._store.folder(trial)
+            result = folder.result()
+            if result is not None:
+                self._elsewhere.remove(trial)
+                yield Event("done", trial, result)
+            elif not folder.is_owned():
+                self._elsewhere.remove(trial)
+                self._queue.append(trial)
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+    return f"exit code {code}"
+
+
+# --------------------------------------------------------------------------------------
+# Inside a worker
+
+
+def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> None:
+    """Train what comes through the pipe, one after the other, until the pipe closes."""
+    inbox: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
+    # Unpickled only now: it imports torch, which takes seconds, and the listener is awake by then.
+    function: TrialFunction = pickle.loads(pickled_function)
+    store = TrialStore(store_path)
+    while True:
+        trial: Trial = pickle.loads(inbox.get())
+        with suppress(BrokenPipeError):
+            connection.send(_train(trial, function, store.folder(trial), connection))
+
+
+def _listen(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
+    """Pass trials on; leave at once, whatever is being computed, when the parent is gone."""
+    with suppress(EOFError, OSError):
+        while True:
+            inbox.put(connection.recv_bytes())
+    os._exit(1)
+
+
+def _train(
+    trial: Trial, function: TrialFunction, folder: TrialFolder, connection: Connection
+) -> tuple[str, dict[str, Any]]:
+    try:
+        folder.prepare(trial)
+        with folder.lock.acquire(blocking=False):
+            result = folder.result()  # another program may have finished it just now
+            if result is None:
+                _write_output_to(folder.log)
+                result = function(
+                    trial.config, folder, lambda content: connection.send(("progress", content))
+                )
+                folder.finish(result)
+            return "done", result
+    except Timeout:
+        return "busy", {}
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return "disk", {"reason": error.strerror}
+        traceback.print_exc()
+        sys.stderr.flush()
+        return "failed", {"reason": f"{type(error).__name__}: {error}"}
+
+
+def _write_output_to(path: Path) -> None:
+    """Send this process's output to a file: warnings must not tear the live view."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with path.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)

@@ -1,0 +1,85 @@
+"""Where a training run stands, in one safetensors file: enough to go on bit for bit.
+
+Tensors are the model's, the optimisers' and the random generator's (as uint8); everything else
+(steps, position in the data, history) is JSON in the file's metadata. Nothing is pickled.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hwcli.results.files import write_atomic
+
+FORMAT = "hw2 checkpoint 1"
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    position: dict[str, Any],
+) -> None:
+    """Write a checkpoint in one step.
+
+    Args:
+        path: the file.
+        model: its ``state_dict`` is stored, buffers included.
+        optimizers: the states of all of them, in this order.
+        position: JSON: where in the data and the schedule the run stands, and its history.
+    """
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, optimizer in enumerate(optimizers):
+        for parameter, entries in optimizer.state_dict()["state"].items():
+            for name, value in entries.items():
+                tensors[f"optimizer/{index}/{parameter}/{name}"] = torch.as_tensor(value)
+    tensors["random/cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        tensors["random/cuda"] = torch.cuda.get_rng_state()
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(whole, {"format": FORMAT, "position": json.dumps(position)}))
+
+
+def restore_checkpoint(
+    path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Any] | None:
+    """Load a checkpoint into a model and its optimisers, and return the position stored with it.
+
+    Returns None, everything left as it is, where there is no file or where it is no whole
+    checkpoint of this model: a run then starts afresh, which costs time and never correctness.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                return None
+            position: dict[str, Any] = json.loads(metadata["position"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+    weights = _under("model/", tensors)
+    own = model.state_dict()
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
+        return None
+    # Copied into the tensors that are there: those of the file may be aligned in another way,
+    # and some kernels round differently on them.
+    model.load_state_dict(weights)
+    for index, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _under(f"optimizer/{index}/", tensors).items():
+            parameter, name = key.split("/")
+            state.setdefault(int(parameter), {})[name] = tensor.clone()
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    torch.set_rng_state(tensors["random/cpu"].clone())
+    if "random/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random/cuda"].clone())
+    return position
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

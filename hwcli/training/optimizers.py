@@ -1,0 +1,148 @@
+"""AdamW for vectors, Muon for the matrices inside the network, and the rate over time."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from hwcli.config import Config
+
+
+class OptimizerConfig(Config):
+    """How weights are moved.
+
+    ``muon`` orthogonalises the updates of the matrices inside the blocks and leaves everything
+    else (embeddings, norms, biases, the classifier) to AdamW; ``adamw`` does it all by AdamW.
+    """
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = Field(3e-3, gt=0)
+    muon_learning_rate: float = Field(2e-2, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    momentum: float = Field(0.95, ge=0, lt=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+
+
+def rate_at(progress: float, warmup_fraction: float) -> float:
+    """Return the learning rate's factor after a share of all steps: up, then down to 0, linearly.
+
+    Both slopes are shares of the run, so a run of thirty steps warms up and cools down too.
+    ``progress`` is that of the middle of a step, hence never 0 or 1.
+    """
+    if progress < warmup_fraction:
+        return progress / warmup_fraction
+    return (1.0 - progress) / (1.0 - warmup_fraction)
+
+
+def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Make the optimisers of a model.
+
+    A model says which of its parameters are hidden matrices through a method
+    ``hidden_matrices()``; they are Muon's.
+    """
+    hidden: list[nn.Parameter] = []
+    if config.kind == "muon":
+        hidden = list(model.hidden_matrices())  # type: ignore[operator]
+    ids = {id(parameter) for parameter in hidden}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
+    decayed = [p for p in others if p.ndim >= 2]
+    plain = [p for p in others if p.ndim < 2]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=True,
+    )
+    optimizers: list[torch.optim.Optimizer] = [adamw]
+    if hidden:
+        optimizers.append(
+            Muon(
+                hidden,
+                lr=config.muon_learning_rate,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+            )
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised by Newton-Schulz (Jordan 2024, "Muon").
+
+    For a matrix W with gradient G: M <- mu M + (1 - mu) G, U = orth((1 - mu) G + mu M) and
+    W <- W (1 - lr wd) - lr sqrt(max(1, rows / columns)) U. The same update as
+    ``torch.optim.Muon``; here matrices of one shape are stacked, so that a network of L equal
+    blocks costs a few batched products instead of L times as many small ones.
+
+    Args:
+        params: matrices only, shapes (rows, columns).
+        lr: the spectral size of an update.
+        momentum: mu.
+        weight_decay: decoupled, as in AdamW.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
+    ):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every matrix that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                self._step_stack(parameters, shape, group)
+
+    def _step_stack(self, parameters: list[Tensor], shape: torch.Size, group: Any) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
+        nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        updates = orthogonalize(torch.stack(list(nesterov))).to(parameters[0].dtype)
+        scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+        torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, updates.unbind(0), alpha=-scale)
+
+
+def orthogonalize(matrices: Tensor, num_steps: int = 5) -> Tensor:
+    """Replace every singular value by about 1, by Newton-Schulz's iteration in bfloat16.
+
+    X <- a X + (b A + c A^2) X with A = X X^T, after scaling X to Frobenius norm 1; the
+    coefficients are Jordan's (2024), which bring singular values into about 0.7..1.2 in five
+    steps.
+
+    Args:
+        matrices: (L, rows, columns).
+        num_steps: of the iteration.
+
+    Returns:
+        (L, rows, columns) in bfloat16.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    X = matrices.to(torch.bfloat16)
+    X = X.mT if tall else X
+    X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(num_steps):
+        A = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X

@@ -1,0 +1,62 @@
+"""Training images drawn anew each epoch: shuffled, flipped, shifted, all as tensors.
+
+Every draw comes from a generator seeded by the run's seed and the epoch, so that an epoch is the
+same whenever and wherever it is trained.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from hwcli.config import Config
+from hwcli.vision.fashion_mnist import Part
+
+
+class AugmentationConfig(Config):
+    """What is done to training images."""
+
+    flip: bool = True
+    max_shift: int = Field(0, ge=0, le=27)
+
+
+def batches(
+    part: Part, config: AugmentationConfig, *, batch_size: int, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give one epoch's batches of (images, labels): (B, 28, 28) uint8 and (B,) int64.
+
+    Flips alternate (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds"): a random half of the images
+    is mirrored in even epochs and the other half in odd ones, so that two epochs show both sides
+    of every image once.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(part), generator=generator).to(part.images.device)
+    halves = torch.rand(len(part), generator=torch.Generator().manual_seed(seed)) < 0.5
+    flipped = (halves ^ bool(epoch % 2)).to(part.images.device)
+    for rows in order.split(batch_size):
+        images = part.images[rows]
+        if config.flip:
+            images = torch.where(flipped[rows, None, None], images.flip(-1), images)
+        if config.max_shift:
+            images = shift(images, config.max_shift, generator)
+        yield images, part.labels[rows]
+
+
+def shift(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
+    """Move each image by up to ``max_shift`` pixels both ways, filling with black.
+
+    Args:
+        images: (B, h, w).
+        max_shift: largest distance, in pixels; all distances are as likely.
+        generator: on the CPU, whatever the images' device.
+    """
+    B, height, width = images.shape
+    padded = F.pad(images, (max_shift,) * 4)
+    offsets = torch.randint(2 * max_shift + 1, (2, B, 1), generator=generator)
+    down, right = offsets.to(images.device)
+    rows = down + torch.arange(height, device=images.device)  # (B, h)
+    columns = right + torch.arange(width, device=images.device)  # (B, w)
+    image = torch.arange(B, device=images.device)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,185 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021, "An Image Is Worth 16x16 Words").
+
+Pre-norm blocks on flattened patches with learned position embeddings, as in the paper's
+equations 1-4, except that residual projections start at zero: depth costs nothing at first.
+
+Shapes: B images, C channels, P patch side, T tokens, D width, H heads, d width of one head.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from hwcli.attention.functional import linear_attention, softmax_attention
+from hwcli.config import Config
+
+
+class ViTConfig(Config):
+    """Everything of the model but its layers and heads, which are the grid's."""
+
+    patch_size: int = Field(4, ge=1)
+    width: int = Field(64, ge=1)
+    mlp_width: int = Field(128, ge=1)
+    head_width: int | None = Field(None, ge=1)
+    pooling: Literal["mean", "class"] = "mean"
+    attention: Literal["softmax", "linear"] = "softmax"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    def head_width_for(self, heads: int) -> int:
+        """Return the width of one head: given, or the width's equal share.
+
+        Raises:
+            ValueError: the width does not divide, and dimensions would be lost.
+        """
+        if self.head_width is not None:
+            return self.head_width
+        if self.width % heads:
+            raise ValueError(
+                f"model.width = {self.width} does not divide by heads = {heads}; "
+                f"take a width that does (such as {-(-self.width // 12) * 12}), "
+                "or set model.head_width"
+            )
+        return self.width // heads
+
+
+def start_at_zero(layer: nn.Linear) -> None:
+    """Make a residual projection add nothing at first: its block starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017), softmax or linear."""
+
+    def __init__(self, *, width: int, heads: int, head_width: int, kind: str):
+        super().__init__()
+        self.heads = heads
+        self.attend = linear_attention if kind == "linear" else softmax_attention
+        self.to_qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
+        self.to_out = nn.Linear(heads * head_width, width)
+        start_at_zero(self.to_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix tokens: (B, T, D) -> (B, T, D)."""
+        B, T, _ = x.shape
+        qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # (B, H, T, d)
+        y = self.attend(q, k, v)
+        return self.to_out(y.transpose(1, 2).reshape(B, T, -1))
+
+
+class MLP(nn.Module):
+    """Two layers with a GELU between, applied to each token alone."""
+
+    def __init__(self, *, width: int, hidden: int):
+        super().__init__()
+        self.to_hidden = nn.Linear(width, hidden)
+        self.to_out = nn.Linear(hidden, width)
+        start_at_zero(self.to_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform tokens: (B, T, D) -> (B, T, D)."""
+        return self.to_out(F.gelu(self.to_hidden(x)))
+
+
+class Block(nn.Module):
+    """One encoder layer (equations 2 and 3)."""
+
+    def __init__(self, attention: Attention, mlp: MLP, *, width: int, dropout: float):
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), attention
+        self.norm2, self.mlp = nn.LayerNorm(width), mlp
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the tokens learn from each other, then what each makes of it."""
+        x = x + self.dropout(self.attention(self.norm1(x)))
+        return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+class ViT(nn.Module):
+    """A Vision Transformer classifier.
+
+    Args:
+        layers: number of blocks.
+        heads: attention heads of each.
+        config: widths, pooling, attention kind, dropout.
+        image_size: side of the square images, a multiple of the patch side.
+        channels: C.
+        num_classes: of the classifier.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        heads: int,
+        config: ViTConfig,
+        image_size: int = 28,
+        channels: int = 1,
+        num_classes: int = 10,
+    ):
+        super().__init__()
+        D, P = config.width, config.patch_size
+        num_tokens = (image_size // P) ** 2 + (config.pooling == "class")
+        self.patch_size, self.pooling = P, config.pooling
+        self.embed = nn.Linear(channels * P * P, D)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, D)) if self.pooling == "class" else None
+        self.positions = nn.Parameter(0.02 * torch.randn(1, num_tokens, D))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    Attention(
+                        width=D,
+                        heads=heads,
+                        head_width=config.head_width_for(heads),
+                        kind=config.attention,
+                    ),
+                    MLP(width=D, hidden=config.mlp_width),
+                    width=D,
+                    dropout=config.dropout,
+                )
+                for _ in range(layers)
+            )
+        )
+        self.norm = nn.LayerNorm(D)
+        self.head = nn.Linear(D, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images: (B, C, 28, 28) -> logits (B, num_classes)."""
+        x = self.embed(to_patches(images, self.patch_size))  # (B, T, D)
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+        x = self.blocks(self.dropout(x + self.positions))
+        x = x[:, 0] if self.pooling == "class" else x.mean(dim=1)  # (B, D)
+        return self.head(self.norm(x))
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Return the weight matrices of the blocks: what Muon is for."""
+        return [parameter for parameter in self.blocks.parameters() if parameter.ndim == 2]
+
+
+def to_patches(images: Tensor, patch_size: int) -> Tensor:
+    """Cut images into flattened patches, row by row: (B, C, h, w) -> (B, T, C P P)."""
+    B, C, height, width = images.shape
+    P = patch_size
+    x = images.view(B, C, height // P, P, width // P, P)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C * P * P)
+
+
+def training_flops(*, layers: int, heads: int, config: ViTConfig, image_size: int = 28) -> int:
+    """Count the floating-point operations of training on one image once.
+
+    A multiply and an add are two; the backward pass costs twice the forward pass; what is linear
+    in the activations (norms, GELU, softmax) is left out, as is usual.
+    """
+    D, d = config.width, config.head_width_for(heads)
+    T = (image_size // config.patch_size) ** 2 + (config.pooling == "class")
+    projections = 4 * D * heads * d + 2 * D * config.mlp_width
+    attention = 2 * heads * d * (d if config.attention == "linear" else T)
+    embedding = config.patch_size**2 * D
+    return 3 * 2 * T * (layers * (projections + attention) + embedding)

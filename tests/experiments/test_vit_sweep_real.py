@@ -1,0 +1,232 @@
+"""The sweep as people run it: the real program on real images, stopped in every way."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+GRID = ["--layers", "1..2", "--heads", "2..3", "--epochs", "3", "--train-limit", "3000"]
+NUM_TRIALS = 4
+
+
+def command(out: Path, *more: str, grid: list[str] = GRID) -> list[str]:
+    program = "from hwcli.cli import main; main()"
+    return [sys.executable, "-c", program, "vit-sweep", *grid, "--out", str(out), *more]
+
+
+def run(out: Path, *more: str, grid: list[str] = GRID) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(out, *more, grid=grid), capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(Path(done.stdout.splitlines()[-1]).read_text())
+    return content
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """Everything a sweep computed, its times aside: results, predictions, epochs, the table."""
+    found: dict[str, Any] = {}
+    for folder in (out / "vit-sweep" / "trials").iterdir():
+        result = json.loads((folder / "result.json").read_text())
+        del result["train_s"]
+        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for epoch in epochs:
+            del epoch["train_s"], epoch["examples_per_s"]
+        predictions = (folder / "predictions.safetensors").read_bytes()
+        found[folder.name] = (result, epochs, predictions)
+    cells = json.loads((out / "vit-sweep" / "standard" / "summary.json").read_text())["cells"]
+    for cell in cells:
+        del cell["train_s"]
+    found["cells"] = cells
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    summary = summary_of(run(out))
+    assert summary["status"] == "complete"
+    assert (summary["num_run"], summary["num_reused"]) == (NUM_TRIALS, 0)
+    return out
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the worker processes of a running sweep."""
+    tasks = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
+    return [
+        child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_every_file_a_person_expects_is_there(uninterrupted: Path) -> None:
+    run_folder = uninterrupted / "vit-sweep" / "standard"
+    names = {path.name for path in run_folder.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        *("config.yaml", "env.json", "metrics.jsonl", "trials.json", "summary.json"),
+        *("table.csv", "table.md", "table.tex", "heatmap.png", "curves.png"),
+    }
+    assert len((run_folder / "metrics.jsonl").read_text().splitlines()) == NUM_TRIALS * 3
+
+
+def test_the_same_command_again_trains_nothing(uninterrupted: Path) -> None:
+    before = numbers(uninterrupted)
+    started = time.monotonic()
+    summary = summary_of(run(uninterrupted, "--jobs", "1", "--quiet"))
+    assert (summary["num_run"], summary["num_reused"]) == (0, NUM_TRIALS)
+    assert numbers(uninterrupted) == before
+    assert time.monotonic() - started < 30
+
+
+def test_a_wider_grid_and_one_more_seed_train_only_what_is_new(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(uninterrupted, out)
+    grid = ["--layers", "1..2", "--heads", "2..4", *GRID[4:]]
+    summary = summary_of(run(out, "--name", "wider", grid=grid))
+    assert (summary["num_run"], summary["num_reused"]) == (2, 4)
+    summary = summary_of(run(out, "--name", "seeds", "--seeds", "0..1"))
+    assert (summary["num_run"], summary["num_reused"]) == (4, 4)
+    assert all(cell["test_accuracy_std"] is not None for cell in summary["cells"])
+
+
+def test_results_do_not_depend_on_the_number_of_workers(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    summary_of(run(tmp_path, "--jobs", "3"))
+    assert numbers(tmp_path) == numbers(uninterrupted)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers through /proc")
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_at_random_moments_it_ends_with_the_numbers_of_an_uninterrupted_run(
+    uninterrupted: Path, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    for _ in range(3):
+        with subprocess.Popen(
+            command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as program:
+            time.sleep(chance.uniform(3, 9))
+            workers = children_of(program.pid)
+            if workers and chance.random() < 0.5:
+                os.kill(chance.choice(workers), signal.SIGKILL)
+                time.sleep(chance.uniform(0.5, 3))
+            program.kill()
+            program.wait()
+        finished = (tmp_path / "vit-sweep" / "standard" / "summary.json").exists()
+        deadline = time.monotonic() + 3
+        while any(map(is_alive, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        if finished:
+            break
+    summary = summary_of(run(tmp_path, "--retry-failed"))
+    assert summary["status"] == "complete"
+    assert numbers(tmp_path) == numbers(uninterrupted)
+
+
+def test_ctrl_c_stops_soon_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        time.sleep(8)
+        started = time.monotonic()
+        os.killpg(program.pid, signal.SIGINT)  # the terminal signals every process at once
+        _, shown = program.communicate(timeout=20)
+    assert time.monotonic() - started < 5
+    assert program.returncode == 130
+    assert "run the same command again to go on" in shown
+    assert "Traceback" not in shown
+    assert not (tmp_path / "vit-sweep" / "standard" / "summary.json").exists()
+    summary_of(run(tmp_path))
+    assert numbers(tmp_path) == numbers(uninterrupted)
+
+
+def test_two_sweeps_at_once_share_the_trials(uninterrupted: Path, tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen(
+            command(tmp_path, "--jobs", "1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    shown = [program.communicate(timeout=600) for program in both]
+    assert [program.returncode for program in both] == [0, 0]
+    assert any("another sweep writes this name" in errors for _, errors in shown)
+    epochs = [re.findall(r"^(layers .*): epoch", errors, re.MULTILINE) for _, errors in shown]
+    assert epochs[0]
+    assert epochs[1]
+    assert not set(epochs[0]) & set(epochs[1])
+    assert numbers(tmp_path) == numbers(uninterrupted)
+
+
+def test_a_trial_that_cannot_train_is_a_row_and_exit_code_1(tmp_path: Path) -> None:
+    # A learning rate at which the loss soon is no number any more.
+    done = run(tmp_path, "--set", "optimizer.learning_rate=1e30", "--layers", "1", "--heads", "2")
+    assert done.returncode == 1
+    summary = json.loads(Path(done.stdout.splitlines()[-1]).read_text())
+    assert (summary["status"], summary["num_failed"]) == ("partial", 1)
+    assert re.search(r"failed: layers 1, heads 2, seed 0: .*the loss is \w+ at step", done.stderr)
+    assert "--retry-failed" in done.stderr
+
+
+def test_a_wheel_in_an_environment_elsewhere_has_its_configs(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", str(root), "-w", "wheel"],
+        cwd=tmp_path,
+        check=True,
+    )
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    # The dependencies, gigabytes of them, are lent by this environment, which has an editable
+    # installation of the program: it comes last, so that the wheel's own files are found.
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    shutil.unpack_archive(wheel, site, "zip")
+    import torch
+
+    (site / "lent.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
+    code = "import hwcli, sys; print(hwcli.__file__); from hwcli.cli import main; main()"
+    for arguments in (["--help"], ["vit-sweep", "--layers", "1", "--heads", "2", "--dry-run"]):
+        done = subprocess.run(
+            [str(python), "-c", code, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(str(site))
+    assert (site / "hwcli" / "configs" / "vit_sweep.yaml").exists()

@@ -1,0 +1,156 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hwcli.sweep.runner import Outcome, run_trials
+from hwcli.sweep.status import status_table
+from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial import Trial
+from hwcli.sweep.workers import Workers
+from tests.sweep.toy_trials import toy, toy_trial
+
+
+def sweep(path: Path, *trials: Trial, num_workers: int = 2, **more: bool) -> list[Outcome]:
+    return run_trials(trials, toy_trial, TrialStore(path), num_workers=num_workers, **more)
+
+
+def test_what_decides_the_numbers_decides_the_identity_and_nothing_else() -> None:
+    trial = toy(3)
+    assert trial.id == toy(3).id
+    same = Trial(trial.config, {"other": 1}, trial.facts, cost=9.0)
+    assert same.id == trial.id
+    assert Trial(trial.config, trial.label, {"recipe": 2}, trial.cost).id != trial.id
+    assert toy(3, num_steps=4).id != trial.id
+
+
+def test_every_trial_is_done_once_and_reused_after(tmp_path: Path) -> None:
+    trials = [toy(n) for n in (2, 3, 5)]
+    outcomes = sweep(tmp_path, *trials)
+    assert [o.trial for o in outcomes] == trials
+    assert [o.result and o.result["square"] for o in outcomes] == [4, 9, 25]
+    assert {o.result and o.result["threads"] for o in outcomes} == {"1"}
+    assert not any(o.reused for o in outcomes)
+    wider = sweep(tmp_path, *trials, toy(7), num_workers=1)
+    assert [o.reused for o in wider] == [True, True, True, False]
+    steps = TrialStore(tmp_path).folder(trials[0]).path / "steps.txt"
+    assert steps.read_text() == "0\n1\n2\n"
+
+
+def test_a_failed_trial_is_an_outcome_with_reason_and_log(tmp_path: Path) -> None:
+    outcomes = sweep(tmp_path, toy(2), toy(3, behaviour="raise"), toy(5))
+    assert [o.status for o in outcomes] == ["done", "failed", "done"]
+    failed = outcomes[1]
+    assert failed.reason == "ValueError: told to"
+    log = Path(failed.log or "").read_text()
+    assert "about to fail" in log
+    assert "Traceback" in log
+
+
+def test_a_failed_trial_is_kept_until_a_retry_is_asked_for(tmp_path: Path) -> None:
+    trial = toy(3, behaviour="raise")
+    sweep(tmp_path, trial)
+    again = sweep(tmp_path, trial)
+    assert (again[0].status, again[0].reused) == ("failed", True)
+    retried = sweep(tmp_path, trial, retry_failed=True)
+    assert (retried[0].status, retried[0].reused) == ("failed", False)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(tmp_path: Path) -> None:
+    trial = toy(3, behaviour="die once", num_steps=5)
+    (outcome,) = sweep(tmp_path, trial)
+    assert outcome.status == "done"
+    steps = TrialStore(tmp_path).folder(trial).path / "steps.txt"
+    assert steps.read_text().split() == ["0", "1", "2", "3", "4"]
+
+
+def test_a_worker_that_dies_twice_fails_its_trial_and_no_other(tmp_path: Path) -> None:
+    outcomes = sweep(tmp_path, toy(2), toy(3, behaviour="die"), toy(5))
+    assert [o.status for o in outcomes] == ["done", "failed", "done"]
+    assert outcomes[1].reason == "its worker died (SIGKILL, perhaps out of memory), twice"
+
+
+def test_fail_fast_leaves_the_rest_missing(tmp_path: Path) -> None:
+    slow = [toy(n, step_s=0.2, num_steps=50) for n in (1, 2)]
+    outcomes = sweep(tmp_path, toy(9, behaviour="raise"), *slow, fail_fast=True)
+    assert [o.status for o in outcomes] == ["failed", "missing", "missing"]
+
+
+def test_a_trial_that_another_program_trains_is_waited_for_and_used(tmp_path: Path) -> None:
+    trial = toy(3)
+    store = TrialStore(tmp_path)
+    folder = store.folder(trial)
+    folder.prepare(trial)
+    kinds = []
+    with folder.lock, Workers(toy_trial, store, num_workers=1) as workers:
+        assert folder.state() == "running"
+        workers.submit(trial)
+        for event in workers.events():
+            kinds.append(event.kind)
+            if event.kind == "busy":
+                folder.finish({"square": 9, "by": "the other"})
+    assert kinds == ["started", "busy", "done"]
+    assert event.content["by"] == "the other"
+
+
+def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom hwcli.sweep.runner import run_trials\n"
+        "from hwcli.sweep.store import TrialStore\n"
+        "from tests.sweep.toy_trials import toy, toy_trial\n"
+        "if __name__ == '__main__':\n"
+        "    trials = [toy(n, step_s=0.1, num_steps=600) for n in (1, 2)]\n"
+        "    run_trials(trials, toy_trial, TrialStore(Path(sys.argv[1])), num_workers=2)\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(code)
+    store = TrialStore(tmp_path / "trials")
+    trials = [toy(n, step_s=0.1, num_steps=600) for n in (1, 2)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, str(script), str(store.path)], env=environment, stderr=subprocess.DEVNULL
+    ) as program:
+        wait_until(lambda: all(store.folder(t).checkpoint.exists() for t in trials))
+        program.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(store.folder(t).is_owned() for t in trials), seconds=3)
+    assert all(store.folder(t).state() == "interrupted" for t in trials)
+
+
+def wait_until(condition: "object", seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_no_worker_outlives_its_sweep(tmp_path: Path) -> None:
+    sweep(tmp_path, toy(2), toy(3))
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_damaged_result_counts_as_none(tmp_path: Path, content: str) -> None:
+    trial = toy(3)
+    sweep(tmp_path, trial)
+    folder = TrialStore(tmp_path).folder(trial)
+    (folder.path / "result.json").write_text(content)
+    assert folder.state() == "interrupted"
+    assert sweep(tmp_path, trial)[0].status == "done"
+
+
+def test_status_counts_trials_by_state(tmp_path: Path) -> None:
+    done, failed, missing = toy(2), toy(3, behaviour="raise"), toy(5)
+    sweep(tmp_path / "command" / "trials", done, failed)
+    run = tmp_path / "command" / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("{}")
+    ids = ", ".join(f'{{"id": "{trial.id}"}}' for trial in (done, failed, missing))
+    (run / "trials.json").write_text(f"[{ids}]")
+    (row,) = status_table(tmp_path).rows
+    assert row["status"] == "not finished"
+    assert [row[s] for s in ("done", "failed", "running", "missing")] == [1, 1, 0, 1]

@@ -1,0 +1,110 @@
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hwcli import cli
+from hwcli.config import default_config_path, dump_yaml, load, read_yaml
+
+SHIPPED = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
+PRESETS = [(p.stem, preset) for p in SHIPPED for preset in [None, *read_yaml(p)["presets"]]]
+
+
+def hw2(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["hw2", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status"], ["data"]])
+def test_what_should_answer_at_once_does_not_import_torch(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "results").mkdir()
+    code = (
+        "import sys\nfrom hwcli import cli\n"
+        f"sys.argv = ['hw2', *{arguments!r}]\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_help_names_every_experiment_with_its_config(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    for path in SHIPPED:
+        assert path.stem.replace("_", "-") in shown
+        assert f"configs/{path.name}" in shown.replace("\n", "").replace(" ", "").replace("│", "")
+
+
+@pytest.mark.parametrize(("module", "preset"), PRESETS)
+def test_every_shipped_config_and_preset_is_valid_and_reloads_equal(
+    module: str, preset: str | None, tmp_path: Path
+) -> None:
+    experiment = importlib.import_module(f"hwcli.experiments.{module}")
+    config = load(experiment.Config, experiment.COMMAND, preset=preset)
+    stored = tmp_path / "config.yaml"
+    stored.write_text(dump_yaml(config))
+    assert load(experiment.Config, experiment.COMMAND, path=stored) == config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_config_spells_out_every_field(path: Path) -> None:
+    experiment = importlib.import_module(f"hwcli.experiments.{path.stem}")
+    spelled = set(read_yaml(path)) - {"preset", "presets"}
+    assert spelled == set(experiment.Config.model_fields) - {"name"}
+    assert default_config_path(experiment.COMMAND) == path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--layers", "8..4"], "layers = '8..4': the range ends at 4, before its start 8"),
+        (["--layers", "4..99999999999"], "layers = '4..99999999999': more than 10,000 values"),
+        (["--heads", "0"], "heads = '0': 0 is below 1"),
+        (["--heads", "2,x"], "heads = '2,x': 'x' is no range"),
+        (["--heads", "5"], "model.width = 48 does not divide by heads = 5"),
+        (["--seeds", "-1"], "seeds = '-1': -1 is below 0"),
+        (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
+        (["--epochs", "x"], "epochs = 'x': Input should be a valid integer"),
+        (["--jobs", "0"], "jobs = '0': expected auto, or a number of workers from 1"),
+        (["--jobs", "all"], "jobs = 'all': expected auto"),
+        (["--train-limit", "0"], "data.train_limit = '0': Input should be greater"),
+        (
+            ["--attention", "none"],
+            "model.attention = 'none': Input should be 'softmax' or 'linear'",
+        ),
+        (["--preset", "fast"], "preset = 'fast': unknown; choices: quick, standard, strong"),
+        (["--device", "tpu"], "device = 'tpu': Input should be 'auto', 'cpu', 'cuda' or 'mps'"),
+        (["--name", "a/b"], "name = 'a/b': "),
+        (["--name", "trials"], "name = 'trials': "),
+        (["--set", "model.widht=3"], "unknown key 'model.widht': did you mean 'width'?"),
+        (["--config", "absent.yaml"], "absent.yaml: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hw2(monkeypatch, "vit-sweep", *arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {line}")
+    assert shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,130 @@
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
+from hwcli.training.loop import BatchOutcome, NonFiniteLossError, Work, train
+from hwcli.training.metrics import Mean
+from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+
+INPUTS = torch.randn(23, 5, generator=torch.Generator().manual_seed(1))
+TARGETS = (INPUTS.sum(dim=1) > 0).long()
+
+
+class Network(nn.Module):
+    """Has dropout, so that the random generator's state matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.dropout, self.last = nn.Linear(5, 7), nn.Dropout(0.3), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.dropout(F.relu(self.hidden(x))))
+        return y
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        return [self.hidden.weight]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def work(*, stop_at: int | None = None, spoil_at: int | None = None) -> Work[Tensor]:
+    torch.manual_seed(0)
+    model = Network()
+    seen = 0
+
+    def batches(epoch: int) -> Iterator[Tensor]:
+        order = torch.randperm(23, generator=torch.Generator().manual_seed(epoch))
+        yield from order.split(5)
+
+    def judge(model: nn.Module, rows: Tensor) -> BatchOutcome:
+        nonlocal seen
+        seen += 1
+        if seen == stop_at:
+            raise StoppedError
+        logits = model(INPUTS[rows] * (math.nan if seen == spoil_at else 1))
+        loss = F.cross_entropy(logits, TARGETS[rows])
+        return BatchOutcome(loss, (logits.argmax(1) == TARGETS[rows]).sum(), len(rows))
+
+    def evaluate(model: nn.Module) -> Mean:
+        assert not model.training
+        with torch.no_grad():
+            logits = model(INPUTS)
+        loss = F.cross_entropy(logits, TARGETS, reduction="sum").item()
+        return Mean(loss, int((logits.argmax(1) == TARGETS).sum()), 23)
+
+    config = OptimizerConfig(kind="muon", learning_rate=0.02)
+    return Work(
+        model=model,
+        optimizers=make_optimizers(model, config),
+        batches=batches,
+        judge=judge,
+        evaluate=evaluate,
+        num_epochs=4,
+        steps_per_epoch=5,
+        warmup_fraction=0.1,
+        precision=torch.float32,
+        device=torch.device("cpu"),
+    )
+
+
+def numbers(history: list[Any]) -> list[tuple[float, ...]]:
+    return [(e.train_loss, e.train_accuracy, e.valid_loss, e.valid_accuracy) for e in history]
+
+
+def test_training_learns_and_counts_every_example() -> None:
+    events: list[dict[str, Any]] = []
+    history = train(work(), report=events.append)
+    assert [epoch.epoch for epoch in history] == [0, 1, 2, 3]
+    assert history[-1].valid_loss < history[0].valid_loss
+    assert history[0].train_accuracy * 23 == pytest.approx(round(history[0].train_accuracy * 23))
+    assert [e["epoch"] for e in events if "valid_loss" in e] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 13, 20])
+@pytest.mark.parametrize("checkpoint_every_s", [math.inf, 0.0])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, stop_at: int, checkpoint_every_s: float
+) -> None:
+    whole = work()
+    expected = train(whole)
+    checkpoint = tmp_path / "c.safetensors"
+    with pytest.raises(StoppedError):
+        train(work(stop_at=stop_at), checkpoint, checkpoint_every_s=checkpoint_every_s)
+    again = work()
+    history = train(again, checkpoint, checkpoint_every_s=checkpoint_every_s)
+    assert numbers(history) == numbers(expected)
+    for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:
+    with pytest.raises(NonFiniteLossError, match="the loss is nan at step 8"):
+        train(work(spoil_at=8))
+
+
+def test_a_finished_run_is_returned_from_its_checkpoint_without_training(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "c.safetensors"
+    expected = train(work(), checkpoint)
+    assert train(work(stop_at=1), checkpoint) == expected
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty", "other model"])
+def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "c.safetensors"
+    model = Network()
+    save_checkpoint(path, nn.Linear(2, 2) if damage == "other model" else model, [], {"step": 1})
+    content = path.read_bytes()
+    if damage != "other model":
+        path.write_bytes({"truncate": content[:-9], "garbage": b"\0" * 99, "empty": b""}[damage])
+    before = [p.clone() for p in model.parameters()]
+    assert restore_checkpoint(path, model, []) is None
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

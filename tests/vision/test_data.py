@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from hwcli.vision.augmentation import AugmentationConfig, batches, shift
+from hwcli.vision.fashion_mnist import FashionMNIST, Part, split
+
+PART = Part(
+    images=torch.randint(
+        1, 256, (23, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    ),
+    labels=torch.arange(23),
+)
+
+
+def test_validation_holds_as_many_of_each_class_and_nothing_of_training() -> None:
+    labels = torch.tensor([0, 1, 2, 3, 4] * 13 + [0] * 7)
+    train, valid = split(labels, valid_size=15, seed=3)
+    assert torch.bincount(labels[valid]).tolist() == [3] * 5
+    assert sorted([*train.tolist(), *valid.tolist()]) == list(range(72))
+    again, _ = split(labels, valid_size=15, seed=3)
+    other, _ = split(labels, valid_size=15, seed=4)
+    assert torch.equal(train, again)
+    assert not torch.equal(train, other)
+
+
+def test_an_epoch_shows_every_image_once_and_is_the_same_again() -> None:
+    def epoch(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        config = AugmentationConfig(flip=True, max_shift=2)
+        return list(batches(PART, config, batch_size=5, seed=7, epoch=number))
+
+    first = epoch(0)
+    assert [len(labels) for _, labels in first] == [5, 5, 5, 5, 3]
+    assert sorted(torch.cat([labels for _, labels in first]).tolist()) == list(range(23))
+    for (a, x), (b, y) in zip(first, epoch(0), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(x, y)
+    assert not torch.equal(first[0][1], epoch(1)[0][1])
+
+
+def test_two_epochs_show_both_sides_of_every_image() -> None:
+    config = AugmentationConfig(flip=True, max_shift=0)
+    seen: dict[int, list[bool]] = {n: [] for n in range(23)}
+    for epoch in (0, 1):
+        for images, labels in batches(PART, config, batch_size=5, seed=7, epoch=epoch):
+            for image, label in zip(images, labels.tolist(), strict=True):
+                mirrored = torch.equal(image, PART.images[label].flip(-1))
+                assert mirrored or torch.equal(image, PART.images[label])
+                seen[label].append(mirrored)
+    assert all(sorted(sides) == [False, True] for sides in seen.values())
+
+
+def test_a_shift_moves_the_picture_and_fills_with_black() -> None:
+    images = PART.images[:7]
+    moved = shift(images, 3, torch.Generator().manual_seed(0))
+    distances = set()
+    for before, after in zip(images, moved, strict=True):
+        padded = torch.nn.functional.pad(before, (3, 3, 3, 3))
+        matches = [
+            (y - 3, x - 3)
+            for y in range(7)
+            for x in range(7)
+            if torch.equal(padded[y : y + 28, x : x + 28], after)
+        ]
+        assert len(matches) == 1
+        distances.add(matches[0])
+    assert len(distances) > 3
+
+
+def test_pixels_are_scaled_by_the_training_images_statistics() -> None:
+    data = FashionMNIST(PART, PART, PART, mean=0.5, std=0.25)
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(1, 28, 3)
+    assert data.normalize(image)[0, 0, 0].tolist() == pytest.approx([-2.0, -1.2, 2.0])
+    assert data.normalize(image).shape == (1, 1, 28, 3)
