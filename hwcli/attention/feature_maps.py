@@ -53,7 +53,7 @@ assert tuple(FEATURE_MAPS) == get_args(FeatureMapName)
 
 def map_features(x: Tensor, name: FeatureMapName) -> Tensor:
     """Apply a map to each token, keeping only its value for the backward pass."""
-    return x if name == "identity" else _Mapped.apply(x, name)  # type: ignore[no-any-return]
+    return x if name == "identity" else _Mapped.apply(x, name)
 
 
 class _Mapped(Function):
