@@ -75,7 +75,10 @@ def test_a_shipped_config_spells_out_every_field(path: Path) -> None:
         (["--layers", "4..99999999999"], "layers = '4..99999999999': more than 10,000 values"),
         (["--heads", "0"], "heads = '0': 0 is below 1"),
         (["--heads", "2,x"], "heads = '2,x': 'x' is no range"),
-        (["--heads", "5"], "model.width = 48 does not divide by heads = 5"),
+        (
+            ["--heads", "5", "--set", "model.head_width=null"],
+            "model.width = 64 does not divide by heads = 5",
+        ),
         (["--seeds", "-1"], "seeds = '-1': -1 is below 0"),
         (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
         (["--epochs", "x"], "epochs = 'x': Input should be a valid integer"),
