@@ -153,6 +153,54 @@ def _run(
 
 
 @experiment
+def attention_bench(
+    lengths: Annotated[
+        Text, Option("--T", metavar="RANGE", help="Lengths: 256..65536*2 or 1024.")
+    ] = None,
+    dim: Annotated[Text, Option(metavar="N", help="Width of one head.")] = None,
+    heads: Annotated[Text, Option(metavar="N", help="Heads of each sequence.")] = None,
+    batch: Annotated[Text, Option(metavar="N", help="Sequences at a time.")] = None,
+    causal: Annotated[
+        bool | None, Option("--causal/--no-causal", help="Attend to earlier tokens alone.")
+    ] = None,
+    direction: Annotated[
+        Text, Option(metavar="KIND", help="forward, forward+backward or both.")
+    ] = None,
+    methods: Annotated[
+        Text,
+        Option(
+            metavar="NAMES",
+            help="Of softmax-sdpa, softmax-naive, linear-quadratic, linear, linear-chunked.",
+        ),
+    ] = None,
+    feature_map: Annotated[
+        Text, Option(metavar="NAME", help="identity, elu1, relu or softmax.")
+    ] = None,
+    dtype: Annotated[Text, Option(metavar="NAME", help="float64, float32 or bfloat16.")] = None,
+    threads: Annotated[Text, Option(metavar="auto|N", help="Threads; auto: one a core.")] = None,
+    memory_limit: Annotated[
+        Text, Option(metavar="auto|SIZE", help="What would need more is predicted: 8GiB.")
+    ] = None,
+    seed: Annotated[Text, Option(metavar="N", help="Of the random inputs.")] = None,
+) -> Flags:
+    """Measure softmax attention, O(T^2), against linear attention, O(T)."""
+    return {
+        "T": lengths,
+        "dim": dim,
+        "heads": heads,
+        "batch": batch,
+        "causal": causal,
+        "direction": direction,
+        "methods": methods,
+        "feature_map": feature_map,
+        "dtype": dtype,
+        "threads": threads,
+        "memory_limit": memory_limit,
+        "seed": seed,
+    }
+
+
+@experiment
 def vit_sweep(
     layers: Annotated[Text, Option(metavar="RANGE", help="Numbers of layers: 4..8 or 2,4.")] = None,
     heads: Annotated[Text, Option(metavar="RANGE", help="Numbers of heads: 2..4 or 3.")] = None,

@@ -10,6 +10,7 @@ import os
 import resource
 import statistics
 import sys
+import time
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ def time_in_turns(
     calls: Mapping[K, Callable[[], object]],
     *,
     threads: int,
+    device: str = "cpu",
     estimates_s: Mapping[K, float] | None = None,
 ) -> dict[K, Times]:
     """Time every call in several rounds, one after the other in each.
@@ -59,7 +61,7 @@ def time_in_turns(
     are long take part in fewer rounds.
     """
     timers = {
-        key: Timer("call()", globals={"call": call}, num_threads=threads)
+        key: Timer("call()", globals={"call": call}, num_threads=threads, **_clock(device))
         for key, call in calls.items()
     }
     times: dict[K, list[float]] = {key: [] for key in calls}
@@ -69,6 +71,16 @@ def time_in_turns(
             if round_ < (ROUNDS_OF_LONG_CALLS if is_long else ROUNDS):
                 times[key] += timer.blocked_autorange(min_run_time=SECONDS_A_ROUND).times
     return {key: summarize(taken) for key, taken in times.items()}
+
+
+def _clock(device: str) -> dict[str, Callable[[], float]]:
+    """Return what makes a timer wait for an Apple GPU; it waits for CUDA by itself."""
+
+    def clock() -> float:
+        torch.mps.synchronize()
+        return time.perf_counter()
+
+    return {"timer": clock} if device == "mps" else {}
 
 
 def summarize(seconds: list[float]) -> Times:
@@ -85,7 +97,7 @@ def matmul_peak(*, dtype: str, device: str, threads: int) -> float:
     """Measure the operations a second of large square products, by the faster library there is."""
     a, b = (torch.randn(PEAK_SIDE, PEAK_SIDE).to(device, getattr(torch, dtype)) for _ in range(2))
     calls = {"torch": lambda: a @ b, "oneDNN": lambda: times_matrix(a, b)}
-    fastest = min(t.p20_s for t in time_in_turns(calls, threads=threads).values())
+    fastest = min(t.p20_s for t in time_in_turns(calls, threads=threads, device=device).values())
     return float(2 * PEAK_SIDE**3 / fastest)
 
 
@@ -93,7 +105,7 @@ def bandwidth(*, device: str, threads: int) -> float:
     """Measure the bytes a second of McCalpin's STREAM copy and triad, as it counts them."""
     a, b, c = (torch.ones(STREAM_BYTES // 4, device=device) for _ in range(3))
     calls = {2: lambda: c.copy_(a), 3: lambda: torch.add(a, b, alpha=0.5, out=c)}
-    times = time_in_turns(calls, threads=threads)
+    times = time_in_turns(calls, threads=threads, device=device)
     return float(max(arrays * STREAM_BYTES / t.p20_s for arrays, t in times.items()))
 
 
@@ -137,8 +149,10 @@ def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
     return int(answer)
 
 
-def memory_gauge() -> str:
-    """Name what the peak memory of a CPU's process is read from."""
+def memory_gauge(device: str) -> str:
+    """Name what the peak memory is read from."""
+    if device != "cpu":
+        return "torch's own count" if device == "cuda" else "not measured"
     if Path("/proc/self/clear_refs").exists():
         return "VmHWM, reset after the inputs exist"
     return "ru_maxrss, above its value when the inputs exist"

@@ -1,5 +1,6 @@
 """Power laws on measured points: exponents, how sure they are, and where two curves cross."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def local_slopes(points: Mapping[int, float]) -> dict[tuple[int, int], float]:
     xs = sorted(points)
     return {
         (a, b): math.log(points[b] / points[a]) / math.log(b / a)
-        for a, b in zip(xs, xs[1:], strict=False)
+        for a, b in itertools.pairwise(xs)
         if points[a] > 0 and points[b] > 0
     }
 
