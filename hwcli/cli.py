@@ -8,7 +8,7 @@ mistake (one line), 130 Ctrl-C.
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-Flags = Mapping[str, object]
+Flags = dict[str, object]
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def _run(
         chosen.COMMAND,
         path=config,
         preset=preset,
-        flags={**flags, "name": name, "device": device},
+        flags=flags | {k: v for k, v in (("name", name), ("device", device)) if v is not None},
         overrides=settings or (),
     )
     try:
@@ -237,6 +237,58 @@ def vit_sweep(
         "data_path": data,
         "retry_failed": retry_failed,
         "fail_fast": fail_fast,
+    }
+
+
+def _list_presets(wanted: bool) -> None:
+    if wanted:
+        from hwcli.experiments.rnn_trace import presets_table
+        from hwcli.results import terminal
+
+        terminal.show(presets_table())
+        raise typer.Exit
+
+
+@experiment
+def rnn_trace(
+    w_in: Annotated[Text, Option(metavar="W", help="Weight of the input.")] = None,
+    w_rec: Annotated[Text, Option(metavar="W", help="Weight of the hidden state.")] = None,
+    w_out: Annotated[Text, Option(metavar="W", help="Weight of the output unit.")] = None,
+    spec: Annotated[
+        Path | None, Option(metavar="PATH", help="YAML with the weights of any network.")
+    ] = None,
+    inputs: Annotated[
+        Text, Option(metavar="X,X,...", help="The sequence; two inputs a step: '1 0, 0 1'.")
+    ] = None,
+    inputs_file: Annotated[
+        Path | None, Option(metavar="PATH", help="The sequence, one step a line.")
+    ] = None,
+    length: Annotated[Text, Option(metavar="N", help="Length of random inputs.")] = None,
+    alphabet: Annotated[
+        Text, Option(metavar="X,X,...", help="What an input ranges over: 0,1 or -9..9.")
+    ] = None,
+    steps: Annotated[Text, Option(metavar="N", help="Steps shown of the recurrence.")] = None,
+    seed: Annotated[Text, Option(metavar="N", help="Of random inputs.")] = None,
+    list_presets: Annotated[
+        bool,
+        Option("--list-presets", help="Show the presets.", callback=_list_presets, is_eager=True),
+    ] = False,
+) -> Flags:
+    """Say exactly what a recurrent network computes, and prove it."""
+    other_network = {"name": "custom"} if (w_in or w_rec or w_out) else {}
+    other_network |= {"name": spec.stem} if spec else {}
+    return {
+        **other_network,
+        "network.w_in": w_in,
+        "network.w_rec": w_rec,
+        "network.w_out": w_out,
+        "spec": spec,
+        "inputs": inputs,
+        "inputs_file": inputs_file,
+        "length": length,
+        "alphabet": alphabet,
+        "steps": steps,
+        "seed": seed,
     }
 
 

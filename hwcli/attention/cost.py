@@ -74,6 +74,11 @@ def traffic_bytes(case: Case) -> int:
     return case.B * case.H * _item_bytes(case) * (tensors + formed)
 
 
+def input_bytes(case: Case) -> int:
+    """Count the bytes of q, k, v and the upstream gradient."""
+    return 4 * case.B * case.H * case.T * case.D * _item_bytes(case)
+
+
 def peak_bytes(case: Case) -> int:
     """Predict the most memory that is held at a time beyond q, k, v and the upstream gradient.
 

@@ -5,6 +5,7 @@ down slows all of them. Memory is the high-water mark of a process of its own.
 """
 
 import ctypes
+import math
 import multiprocessing
 import os
 import resource
@@ -20,7 +21,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch.utils.benchmark import Timer
 
 from hwcli.attention.cases import Case, make_call
 from hwcli.attention.products import times_matrix
@@ -60,8 +60,11 @@ def time_in_turns(
     A measurement is warmed up by calls that do not count. Calls whose estimate says that they
     are long take part in fewer rounds.
     """
+    # Its import takes a while, which the processes that measure memory can do without.
+    from torch.utils.benchmark import Timer
+
     timers = {
-        key: Timer("call()", globals={"call": call}, num_threads=threads, **_clock(device))
+        key: Timer("call()", timer=_clock(device), globals={"call": call}, num_threads=threads)
         for key, call in calls.items()
     }
     times: dict[K, list[float]] = {key: [] for key in calls}
@@ -73,14 +76,17 @@ def time_in_turns(
     return {key: summarize(taken) for key, taken in times.items()}
 
 
-def _clock(device: str) -> dict[str, Callable[[], float]]:
-    """Return what makes a timer wait for an Apple GPU; it waits for CUDA by itself."""
+def _clock(device: str) -> Callable[[], float]:
+    """Return a clock that waits for what the device still has to do."""
 
     def clock() -> float:
-        torch.mps.synchronize()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        elif device == "mps":
+            torch.mps.synchronize()
         return time.perf_counter()
 
-    return {"timer": clock} if device == "mps" else {}
+    return clock
 
 
 def summarize(seconds: list[float]) -> Times:
@@ -91,6 +97,21 @@ def summarize(seconds: list[float]) -> Times:
 
 # --------------------------------------------------------------------------------------
 # The machine
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it is measured, what may be taken, and what it could do at best.
+
+    ``matmul_peak`` is in operations and ``bandwidth`` in bytes a second.
+    """
+
+    device: str
+    threads: int
+    memory_limit_bytes: int
+    processor: str = ""
+    matmul_peak: float = math.nan
+    bandwidth: float = math.nan
 
 
 def matmul_peak(*, dtype: str, device: str, threads: int) -> float:

@@ -143,10 +143,3 @@ def _mapped_back(case: Case, bound: Tensor, value: Tensor) -> Tensor:
     if case.feature_map == "softmax":
         return value * (bound + (bound * value).sum(dim=-1, keepdim=True))
     return bound
-
-
-def row_sums(q: Tensor, k: Tensor, name: FeatureMapName) -> Pair:
-    """Return each query's sum of weights n and the sum of their sizes: (..., R, D) -> (..., R)."""
-    phi = FEATURE_MAPS[name].value
-    weights = phi(q) @ phi(k).mT
-    return weights.sum(dim=-1), weights.abs().sum(dim=-1)
