@@ -44,8 +44,7 @@ def _backward_flops(case: Case) -> int:
     if case.method == "softmax-sdpa":
         return _forward_flops(case) * 5 // 2  # the weights are formed a second time
     if case.method == "linear-chunked" and T > CHUNK:
-        to_values = _chunked_flops(T, D, D, D)
-        return 2 * _chunked_flops(T, D + 1, D + 1, D) + to_values - 2 * T * CHUNK
+        return 2 * _chunked_flops(T, D + 1, D + 1, D) + _chunked_flops(T, D, D, D)
     return 2 * _forward_flops(case)
 
 

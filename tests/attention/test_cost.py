@@ -68,4 +68,4 @@ def test_only_what_forms_weights_grows_with_the_square(direction: Direction) -> 
     ]:
         case = Case(method, 2**20, direction, causal)  # type: ignore[arg-type]
         for count in (cost.peak_bytes, cost.traffic_bytes):
-            assert count(replace(case, T=2**21)) / count(case) == pytest.approx(growth, rel=0.01)
+            assert count(replace(case, T=2**21)) / count(case) == pytest.approx(growth, rel=0.03)

@@ -33,7 +33,7 @@ def test_calls_are_timed_in_turns() -> None:
 def test_peak_memory_is_what_the_cost_model_says() -> None:
     for case in (
         Case("softmax-naive", 2048),
-        Case("softmax-naive", 1024, "forward+backward", H=4),
+        Case("softmax-naive", 4096, "forward+backward", D=8),
         Case("linear-quadratic", 2048, feature_map="elu1"),
         Case("linear", 32768, feature_map="elu1"),
     ):

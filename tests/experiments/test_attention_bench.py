@@ -1,0 +1,185 @@
+"""The whole command on tiny lengths, and what it makes of points that it must not start."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hwcli import cli
+from hwcli.attention import reference
+from hwcli.attention.cases import METHODS, Case
+from hwcli.config import build
+from hwcli.experiments import attention_bench
+from hwcli.experiments.attention_bench import Config
+from hwcli.results.run_folder import RunFolder
+
+ROW = {
+    *("method", "T", "direction", "causal", "median_ms", "p20_ms", "p80_ms"),
+    *("peak_bytes", "analytic_bytes", "gflops", "status"),
+}
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine's limits take a second on what fits no cache; here anything will do."""
+    measure = attention_bench.measure
+    for name, value in {
+        "PEAK_SIDE": 64,
+        "STREAM_BYTES": 2**16,
+        "SECONDS_A_ROUND": 0.001,
+        "ROUNDS": 2,
+    }.items():
+        monkeypatch.setattr(measure, name, value)
+    monkeypatch.setattr(reference, "GATE_LENGTHS", (1, 37))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(tmp_path: Path, **values: Any) -> tuple[dict[str, Any], Path]:
+    config = build(Config, {"dim": 8, "threads": 1, **values})
+    with RunFolder(tmp_path, "attention-bench", config.name) as folder:
+        path = folder.finish(attention_bench.run(config, folder))
+    return json.loads(path.read_text()), path.parent
+
+
+def test_a_run_leaves_every_figure_and_file(tmp_path: Path) -> None:
+    summary, folder = run(tmp_path, T="31..248*2", direction="both", causal=True, heads=3, batch=2)
+    assert (summary["command"], summary["name"]) == ("attention-bench", "default")
+    assert summary["status"] == "complete"
+    assert len(summary["rows"]) == 2 * 4 * 5
+    for row in summary["rows"]:
+        assert set(row) == ROW
+        assert row["status"] == "measured"
+        assert 0 < row["p20_ms"] <= row["median_ms"] <= row["p80_ms"]
+    assert set(summary["exponents"]) == {
+        method + suffix for method in METHODS for suffix in ("", "+backward")
+    }
+    for law in summary["exponents"].values():
+        assert law["time_ci"][0] <= law["time"] <= law["time_ci"][1]
+        assert law["memory"] is None  # all below 16 MiB
+    assert len(summary["gate"]) == 4 + 5
+    assert all(entry["passed"] and entry["max_error"] < 1e-4 for entry in summary["gate"])
+    assert all(entry["max_error_float64"] < 1e-13 for entry in summary["gate"])
+    assert set(summary["denominators"]) == {"identity", "elu1", "relu", "softmax"}
+    assert summary["denominators"]["identity"]["negative_share"] > 0.2
+    assert summary["denominators"]["elu1"]["negative_share"] == 0.0
+    assert summary["machine"]["matmul_peak_gflops"] > 0
+    files = {path.name for path in folder.iterdir()}
+    assert {"table.csv", "table.md", "time.png", "memory.png", "metrics.jsonl"} <= files
+    assert "**Why it is O(T)**" in (folder / "table.md").read_text()
+    assert (folder / "time.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_length_has_no_exponent(tmp_path: Path) -> None:
+    summary, _ = run(tmp_path, T=7, methods="linear")
+    assert summary["exponents"] == {"linear": {"time": None, "time_ci": None, "memory": None}}
+    assert summary["crossover_T"] is None
+
+
+def test_what_would_not_fit_is_predicted_and_never_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    make_call = attention_bench.make_call
+
+    def watched(case: Case) -> Any:
+        made.append(case.T)
+        return make_call(case)
+
+    monkeypatch.setattr(attention_bench, "make_call", watched)
+    summary, folder = run(
+        tmp_path, T="64,128,1024,1000000000000", methods="softmax-naive", memory_limit="1MiB"
+    )
+    assert max(made) <= attention_bench.PROBE_T
+    assert [row["status"] for row in summary["rows"]] == ["measured"] * 2 + ["predicted"] * 2
+    last = summary["rows"][-1]
+    assert last["median_ms"] > 1e15
+    assert last["analytic_bytes"] > 8e24
+    assert (last["p20_ms"], last["peak_bytes"], last["gflops"]) == (None, None, None)
+    assert "limit 1 MiB" in (folder / "table.csv").read_text()
+
+
+def test_what_would_take_too_long_is_predicted(tmp_path: Path) -> None:
+    summary, _ = run(tmp_path, T="16,4096", methods="softmax-naive", time_limit_s=1e-3)
+    assert [row["status"] for row in summary["rows"]] == ["measured", "predicted"]
+
+
+def test_a_method_that_fails_its_gate_has_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = reference.attend
+
+    def wrong(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        y = right(case, q, k, v)
+        return y * 1.001 if case.method == "linear" else y
+
+    monkeypatch.setattr(reference, "attend", wrong)
+    summary, _ = run(tmp_path, T=16, methods="softmax-sdpa,linear", feature_map="elu1")
+    assert summary["status"] == "partial"
+    by_method = {row["method"]: row for row in summary["rows"]}
+    assert by_method["softmax-sdpa"]["status"] == "measured"
+    assert (by_method["linear"]["status"], by_method["linear"]["median_ms"]) == ("failed", None)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_other_number_formats(tmp_path: Path, dtype: str) -> None:
+    summary, _ = run(tmp_path, T="1,5", dim=1, dtype=dtype, feature_map="elu1", direction="both")
+    assert summary["status"] == "complete"
+    assert {row["status"] for row in summary["rows"]} == {"measured"}
+
+
+def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = build(Config, {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive"})
+    with RunFolder(tmp_path, "attention-bench", "default") as folder:
+        attention_bench.plan(config, folder)
+    assert list(tmp_path.iterdir()) == []
+    shown = capsys.readouterr().out
+    assert "to be measured" in shown
+    assert "predicted" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--T", "0"], "T = '0': 0 is below 1"),
+        (["--T", "8..4"], "T = '8..4': the range ends at 4, before its start 8"),
+        (["--T", "many"], "T = 'many': 'many' is no range"),
+        (["--methods", "linear,fast"], "methods = 'linear,fast': 'fast' is unknown; choices: auto"),
+        (["--methods", "linear-chunked"], "methods = 'linear-chunked': there only with causal"),
+        (["--dtype", "float16"], "dtype = 'float16': Input should be 'float64', 'float32' or"),
+        (["--feature-map", "exp"], "feature_map = 'exp': Input should be 'identity', 'elu1'"),
+        (["--direction", "back"], "direction = 'back': Input should be 'forward'"),
+        (["--memory-limit", "much"], "memory_limit = 'much': expected auto, or bytes such as 8GiB"),
+        (["--threads", "0"], "threads = '0': expected auto, or a number from 1"),
+        (["--dim", "0"], "dim = '0': Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["hw2", "attention-bench", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"error: {line}")
+    assert shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("8GiB", 2**33), ("512 MiB", 2**29), ("1.5k", 1536), ("7", 7)]
+)
+def test_sizes_are_read_with_their_unit(text: str, number: int) -> None:
+    assert build(Config, {"memory_limit": text}).memory_limit == number
