@@ -1,7 +1,9 @@
 # make sweep   the main job: install, get Fashion-MNIST, train the quick grid, show its table
+# make sweep OUT=elsewhere   the same, from nothing: a clone brings the trials in results/ along
 # make test    lint, types, layers and the default tests
 PYTHON ?= python3
 VENV ?= .venv
+OUT ?= results
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
@@ -35,7 +37,7 @@ dev: $(VENV)/.tested
 
 sweep: install
 	$(BIN)/hw2 data fetch fashion-mnist
-	$(BIN)/hw2 vit-sweep --layers 4..8 --heads 2..4 --preset quick
+	$(BIN)/hw2 vit-sweep --layers 4..8 --heads 2..4 --preset quick --out '$(OUT)'
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -304,6 +305,9 @@ def run(config: Config, folder: RunFolder) -> Summary:
     else:
         folder.write("trials.json", _list_trials(trials))
     store = TrialStore(folder.trials_path)
+    num_done = sum(store.folder(trial).result() is not None for trial in trials)
+    if num_done:
+        terminal.say(f"{num_done} of {len(trials)} trials are done already, and used as they are")
     try:
         outcomes = run_trials(
             trials,
@@ -568,6 +572,7 @@ def draw_curves(config: Config, outcomes: Sequence[Outcome], store: TrialStore) 
                 )
                 label = None
         panel.set(title=f"{heads} heads", xlabel="epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.sharey(panels[0])
     panels[0].set_ylabel("validation accuracy, %")
     panels[-1].legend()

@@ -24,7 +24,7 @@ _SIGN = (-1) ** _t
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """One readout: a recurrence for the coefficients of each input (D,), and one for o_1, o_2, ..."""
+    """One readout: a recurrence for the coefficients of each input (D,), one for o_1, o_2, ..."""
 
     responses: tuple[Recurrence, ...]
     offset: Recurrence

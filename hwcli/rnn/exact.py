@@ -44,6 +44,11 @@ def simplified(number: Exact) -> Exact:
     return number.numerator if number.denominator == 1 else number
 
 
+def magnitude(number: Exact) -> Exact:
+    """Return the absolute value, with a type that says so."""
+    return -number if number < 0 else number
+
+
 def common_denominator(numbers: Iterable[Exact]) -> int:
     """Return the least positive integer whose product with each number is an integer."""
     return math.lcm(*(number.denominator for number in numbers))

@@ -15,7 +15,7 @@ from operator import mul
 from typing import TypeAlias
 
 from hwcli.rnn.activations import EXACT, UNBOUNDED, Activation, activate
-from hwcli.rnn.exact import Exact, Number, common_denominator, simplified
+from hwcli.rnn.exact import Exact, Number, common_denominator, magnitude, simplified
 
 Vector: TypeAlias = tuple[Exact, ...]
 Matrix: TypeAlias = tuple[Vector, ...]
@@ -77,7 +77,8 @@ class Network:
             return False
         feeds_numbers = self.has_feedback and self.output_activation in UNBOUNDED
         calm = all(
-            all(isinstance(w, int) for w in row) and sum(map(abs, row)) <= 1 for row in self.w_rec
+            all(isinstance(w, int) for w in row) and sum(map(magnitude, row)) <= 1
+            for row in self.w_rec
         )
         return feeds_numbers or not calm
 

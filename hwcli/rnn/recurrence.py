@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import sympy
 
-from hwcli.rnn.exact import Exact, simplified
+from hwcli.rnn.exact import Exact, magnitude, simplified
 
 # SymPy factors the characteristic polynomial and solves for the formula's constants. Both are
 # bounded by size and not by a clock, so that every machine gives the same answer: within these
@@ -108,7 +108,7 @@ class Formula:
         """Return the lasting part for a symbolic k; ``sign`` stands in for (-1)^k where given."""
         total = sympy.Integer(0)
         for root, polynomial in self.powers:
-            base = _sympy(abs(root)) if sign is not None else _sympy(root)
+            base = _sympy(magnitude(root)) if sign is not None else _sympy(root)
             factor = sum((_sympy(c) * k**j for j, c in enumerate(polynomial)), sympy.Integer(0))
             total += factor * base**k * (sign if sign is not None and root < 0 else 1)
         return total
@@ -131,13 +131,15 @@ def formula(recurrence: Recurrence) -> Formula | None:
     _, factors = sympy.factor_list(characteristic)
     if any(factor.degree() > 1 for factor, _ in factors):
         return None
-    roots = []
+    roots: list[tuple[Exact, int]] = []
     for factor, multiplicity in factors:
         slope, constant = factor.all_coeffs()
         root = Fraction(int((-constant / slope).p), int((-constant / slope).q))
         roots.append((simplified(root), multiplicity))
     num_transient = sum(n for root, n in roots if root == 0)
-    roots = sorted(((r, n) for r, n in roots if r != 0), key=lambda pair: (-abs(pair[0]), -pair[0]))
+    roots = sorted(
+        ((r, n) for r, n in roots if r != 0), key=lambda pair: (-magnitude(pair[0]), -pair[0])
+    )
 
     # Beyond the transient the m - num_transient powers alone fit the terms.
     columns = [(root, j) for root, n in roots for j in range(n)]

@@ -164,3 +164,21 @@ def read_sequence(text: str) -> tuple[Letter, ...]:
     lines = [line.strip().rstrip(",") for line in text.splitlines()]
     return parse_sequence(",".join(line for line in lines if line))
 
+
+def _optional_sequence(value: object) -> tuple[Letter, ...] | None:
+    return None if value is None else parse_sequence(value)
+
+
+def _spelled_sequence(sequence: tuple[Letter, ...] | None) -> object:
+    """Spell the letters of a network with one input as numbers, of others as lists."""
+    if sequence is None:
+        return None
+    return [_to_yaml(letter[0] if len(letter) == 1 else letter) for letter in sequence]
+
+
+AlphabetField = Annotated[Any, BeforeValidator(parse_numbers), _SPELLED]
+"""A config field that holds exact numbers: what one input ranges over."""
+SequenceField = Annotated[
+    Any, BeforeValidator(_optional_sequence), PlainSerializer(_spelled_sequence)
+]
+"""A config field that holds a sequence of letters, or None."""
