@@ -53,6 +53,7 @@ def time_in_turns(
     *,
     threads: int,
     device: str = "cpu",
+    rounds: int | None = None,
     estimates_s: Mapping[K, float] | None = None,
 ) -> dict[K, Times]:
     """Time every call in several rounds, one after the other in each.
@@ -68,10 +69,11 @@ def time_in_turns(
         for key, call in calls.items()
     }
     times: dict[K, list[float]] = {key: [] for key in calls}
-    for round_ in range(ROUNDS):
+    rounds = rounds or ROUNDS
+    for round_ in range(rounds):
         for key, timer in timers.items():
             is_long = estimates_s is not None and estimates_s[key] >= LONG_CALL_S
-            if round_ < (ROUNDS_OF_LONG_CALLS if is_long else ROUNDS):
+            if round_ < (ROUNDS_OF_LONG_CALLS if is_long else rounds):
                 times[key] += timer.blocked_autorange(min_run_time=SECONDS_A_ROUND).times
     return {key: summarize(taken) for key, taken in times.items()}
 
