@@ -21,8 +21,8 @@ from hwcli.results import terminal
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
 from hwcli.rnn.closed_form import ClosedForm, closed_form
-from hwcli.rnn.exact import Exact, Number, magnitude, shown, to_float, to_json
-from hwcli.rnn.gradients import Gradients, gradients, lesson
+from hwcli.rnn.exact import Exact, Number, magnitude, shown, to_json
+from hwcli.rnn.gradients import Gradients, gradients, lesson, linear_gradients
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.recognition import MAX_LETTERS, Checks, Finding, check, recognise
 from hwcli.rnn.spec import AlphabetField, NetworkSpec, SequenceField, read_sequence
@@ -30,7 +30,7 @@ from hwcli.rnn.trace import Step, Trace, trace
 
 COMMAND = "rnn-trace"
 
-# So many coefficients and gradients, those of the last inputs, are written down.
+# With respect to so many of the last inputs, coefficients and gradients are written down.
 MAX_WRITTEN = 2000
 
 # --------------------------------------------------------------------------------------
@@ -126,7 +126,10 @@ def run(config: Config, folder: RunFolder) -> Summary:
     closed = closed_form(network)
     finding = recognise(network, closed, letters, max_states=config.max_states, seed=config.seed)
     checks = check(network, finding.predict, letters, config.seed)
-    found = gradients(network, traced.tail)
+    if closed is None:
+        found = gradients(network, traced.tail)
+    else:
+        found = linear_gradients(network, closed, traced.final, MAX_WRITTEN)
 
     table = steps_table(network, closed, traced, config.steps)
     report = [
@@ -154,7 +157,7 @@ def run(config: Config, folder: RunFolder) -> Summary:
         "arithmetic": arithmetic(network),
         "final": _step_in_json(traced.final),
         "closed_form": None if closed is None else closed_form_lines(closed),
-        "coefficients": None if closed is None else coefficients_in_json(closed, traced.length),
+        "coefficients": None if closed is None else hidden_in_json(network, found),
         "property": {
             "id": finding.id,
             "statement": finding.statement,
@@ -304,45 +307,30 @@ def checks_lines(checks: Checks) -> list[str]:
     return [line, f"Counterexample: {', '.join(map(_vector, checks.counterexample))}"]
 
 
-def coefficients_in_json(closed: ClosedForm, T: int) -> list[Any]:
-    """Return the weight of each x_t in h_T, t ascending; of the last inputs where T is large.
-
-    A number for each t in a network of one input and one hidden unit, else H rows of D.
-    """
-    n = min(T, MAX_WRITTEN)
-    by_unit = [unit.coefficients(n)[::-1] for unit in closed.hidden]  # (H, n, D)
-    if len(by_unit) == 1 and len(by_unit[0][0]) == 1:
-        return [to_json(g) for (g,) in by_unit[0]]
-    return [[list(map(to_json, row)) for row in rows] for rows in zip(*by_unit, strict=True)]
-
-
 def gradients_in_json(network: Network, found: Gradients) -> dict[str, Any]:
     """Return the gradients of h_T and of y_T, and what they mean for learning."""
     sizes = found.sizes()
-    slope = to_float(found.output_derivative)
-    outputs = [
-        max(abs(slope * to_float(g)) if g else 0.0 for g in row) for row in found.preactivation
-    ]
-    written = slice(-MAX_WRITTEN, None)
-    hidden = found.hidden[written]
-    scalar = network.num_hidden == network.num_inputs == 1
+    slope = found.output_derivative
+    outputs = [max(slope * max(g, -g) for g in row) for row in found.preactivation]
     return {
-        "first_step": found.first + max(len(sizes) - MAX_WRITTEN, 0),
-        "hidden": [
-            to_json(rows[0][0]) if scalar else [list(map(to_json, row)) for row in rows]
-            for rows in hidden
-        ],
-        "hidden_largest": _finite(max(sizes)),
-        "hidden_smallest": _finite(min(sizes)),
+        "first_step": found.first,
+        "hidden": hidden_in_json(network, found),
+        "hidden_largest": to_json(max(sizes)),
+        "hidden_smallest": to_json(min(sizes)),
         "output_derivative": to_json(found.output_derivative),
-        "output_largest": _finite(max(outputs)),
+        "output_largest": to_json(max(outputs)),
         "meaning": lesson(network, found),
     }
 
 
-def _finite(number: float) -> float | str:
-    """JSON knows no infinity."""
-    return number if abs(number) < float("inf") else "inf"
+def hidden_in_json(network: Network, found: Gradients) -> list[Any]:
+    """Return dh_T/dx_t, t ascending: of a linear network, the weight of x_t in h_T.
+
+    A number for each t in a network of one input and one hidden unit, else H rows of D.
+    """
+    if network.num_hidden == network.num_inputs == 1:
+        return [to_json(gradient) for ((gradient,),) in found.hidden]
+    return [[list(map(to_json, row)) for row in rows] for rows in found.hidden]
 
 
 def _step_in_json(step: Step) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from operator import mul
 
 from hwcli.rnn.activations import derivative
-from hwcli.rnn.exact import Exact, Number, to_float
+from hwcli.rnn.closed_form import ClosedForm
+from hwcli.rnn.exact import Exact, Number, shown, to_float
 from hwcli.rnn.network import Network
 from hwcli.rnn.trace import Step
 
@@ -38,9 +39,9 @@ class Gradients:
     z: Number
     output_derivative: Number
 
-    def sizes(self) -> list[float]:
+    def sizes(self) -> list[Number]:
         """Return the largest absolute gradient of a hidden unit at each step, (n,)."""
-        return [max(abs(to_float(g)) for row in rows for g in row) for rows in self.hidden]
+        return [max(max(g, -g) for row in rows for g in row) for rows in self.hidden]
 
 
 def gradients(network: Network, steps: Sequence[Step]) -> Gradients:
@@ -87,6 +88,26 @@ def gradients(network: Network, steps: Sequence[Step]) -> Gradients:
     )
 
 
+def linear_gradients(network: Network, closed: ClosedForm, final: Step, num: int) -> Gradients:
+    """Return those of a linear network, which are the coefficients of its closed form.
+
+    Args:
+        network: a linear one.
+        closed: its closed form.
+        final: the last step.
+        num: with respect to so many of the last inputs, as far as there are so many.
+    """
+    n = min(num, final.t)
+    by_unit = [unit.coefficients(n)[::-1] for unit in closed.hidden]  # (H, n, D)
+    return Gradients(
+        first=final.t - n + 1,
+        hidden=tuple(zip(*by_unit, strict=True)),
+        preactivation=tuple(closed.preactivation.coefficients(n)[::-1]),
+        z=final.preactivation,
+        output_derivative=derivative(network.output_activation, final.preactivation),
+    )
+
+
 def preactivations(
     network: Network, hidden: Sequence[Number], letter: Sequence[Exact], fed_back: Number
 ) -> list[Number]:
@@ -103,7 +124,7 @@ def lesson(network: Network, found: Gradients) -> str:
     """Say in a sentence or two what these gradients mean for learning the weights."""
     sizes = found.sizes()
     n = len(sizes)
-    largest, smallest = max(sizes), min(sizes)
+    first, last, largest, smallest = sizes[0], sizes[-1], max(sizes), min(sizes)
     if largest == 0:
         hidden = (
             "The hidden state has no gradient at all: the units are flat wherever they do not "
@@ -111,44 +132,56 @@ def lesson(network: Network, found: Gradients) -> str:
         )
     elif smallest == largest:
         hidden = (
-            f"The hidden state's gradient has absolute value {largest:.6g} at each of {n:,} "
+            f"The hidden state's gradient has absolute value {shown(largest)} at each of {n:,} "
             "steps: nothing vanishes and nothing explodes, however far back"
         )
-    elif sizes[0] <= 1e-3 * sizes[-1]:
-        start = "0" if sizes[0] == 0 else f"{sizes[0]:.2g}"
+    elif 1000 * first <= last:
         hidden = (
-            f"The hidden state's gradient vanishes: {sizes[-1]:.2g} at the last step, {start} "
-            f"{n - 1:,} steps before it, so that what came early cannot be learned from"
+            f"The hidden state's gradient vanishes: {_roughly(last)} at the last step, "
+            f"{_roughly(first)} {n - 1:,} steps before it, so that what came early cannot be "
+            "learned from"
         )
-    elif sizes[0] >= 1e3 * sizes[-1]:
+    elif first >= 1000 * last:
         hidden = (
-            f"The hidden state's gradient explodes: {sizes[-1]:.2g} at the last step, "
-            f"{sizes[0]:.2g} {n - 1:,} steps before it, so that one long sequence throws the "
+            f"The hidden state's gradient explodes: {_roughly(last)} at the last step, "
+            f"{_roughly(first)} {n - 1:,} steps before it, so that one long sequence throws the "
             "weights far off"
         )
     else:
         hidden = (
-            f"The hidden state's gradient stays between {smallest:.2g} and {largest:.2g} over "
-            f"{n:,} steps"
+            f"The hidden state's gradient stays between {_roughly(smallest)} and "
+            f"{_roughly(largest)} over {n:,} steps"
         )
     if network.output_activation in ("logistic", "tanh"):
-        z = to_float(found.z)
-        if abs(z) > 20:
+        z = abs(to_float(found.z))
+        if z > 20:
             # log10 of s(z) s(-z) ~ exp(-|z|), of 1 / cosh(z)^2 ~ 4 exp(-2|z|)
             twice = network.output_activation == "tanh"
-            exponent = ((math.log(4) if twice else 0) - (1 + twice) * abs(z)) / math.log(10)
+            exponent = ((math.log(4) if twice else 0) - (1 + twice) * z) / math.log(10)
+            size = (
+                f"about 10^{exponent:.0f}"
+                if math.isfinite(exponent)
+                else "too small for its exponent to be written"
+            )
             output = (
-                f". The output unit is saturated at z = {z:.6g}: its derivative there is about "
-                f"10^{exponent:.0f}, so that next to nothing of an error reaches the weights"
+                f". The output unit is saturated at z = {shown(found.z)}: its derivative there is "
+                f"{size}, so that next to nothing of an error reaches the weights"
             )
         else:
-            slope = to_float(found.output_derivative)
-            output = f". The output unit's own derivative at z = {z:.6g} is {slope:.3g}"
+            slope = _roughly(found.output_derivative)
+            output = f". The output unit's own derivative at z = {shown(found.z)} is {slope}"
     elif network.output_activation in ("step", "sign"):
         output = ". The output unit is flat: its derivative is 0, and no error passes through it"
     else:
         output = ". The output unit passes errors on as they are"
     return hidden + output + "."
+
+
+def _roughly(number: Number) -> str:
+    """Spell a number with a few digits, however large or small it is."""
+    if number == 0 or 1e-300 < to_float(number) < 1e300:
+        return f"{to_float(number):.3g}"
+    return shown(number)
 
 
 def _dot(left: Sequence[Number], right: Sequence[Number]) -> Number:

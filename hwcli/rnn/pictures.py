@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from hwcli.results import plots
-from hwcli.rnn.exact import shown, to_float
+from hwcli.rnn.exact import Number, shown, to_float
 from hwcli.rnn.network import Letter
 from hwcli.rnn.state_machine import MooreMachine
 from hwcli.rnn.trace import Trace
@@ -40,14 +40,14 @@ def draw_trace(trace: Trace) -> Figure:
         num_units = min(len(steps[0].hidden), MAX_UNITS_DRAWN)
         times = [step.t for step in steps]
         for unit in range(num_units):
-            values = [to_float(step.hidden[unit]) for step in steps]
+            values = [_drawable(step.hidden[unit]) for step in steps]
             colour = plots.COLOURS[unit % len(plots.COLOURS)]
             hidden.plot(times, values, color=colour, label=f"unit {unit + 1}", **look)
         output.plot(
-            times, [to_float(step.output) for step in steps], color=plots.COLOURS[-2], **look
+            times, [_drawable(step.output) for step in steps], color=plots.COLOURS[-2], **look
         )
         output.set(xlabel="t")
-        if max(abs(to_float(h)) for step in steps for h in step.hidden) > 1e9:
+        if max(abs(to_float(h)) for step in steps for h in step.hidden) > 1e6:
             hidden.set_yscale("symlog")
     upper[0].set(ylabel="$h_t$", title=f"The first {len(beginning):,} steps")
     lower[0].set(ylabel="$y_t$")
@@ -56,6 +56,12 @@ def draw_trace(trace: Trace) -> Figure:
     if len(beginning[0].hidden) > 1:
         upper[0].legend(ncols=4, fontsize=7)
     return figure
+
+
+def _drawable(number: Number) -> float:
+    """Leave out what no axis can hold."""
+    value = to_float(number)
+    return value if abs(value) < 1e250 else math.nan
 
 
 def draw_machine(machine: MooreMachine, title: str) -> Figure | None:

@@ -1,0 +1,146 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwcli import cli
+from hwcli.config import read_yaml
+
+
+def hw2(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["hw2", "rnn-trace", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        sys.exit(cli.main())
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def summary(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(Path(capsys.readouterr().out.splitlines()[-1]).read_text())
+
+
+def test_the_default_run_answers_the_homework(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch) == 0
+    found = summary(capsys)
+    assert (found["command"], found["name"], found["status"]) == (
+        "rnn-trace",
+        "alternating-sum",
+        "complete",
+    )
+    assert found["property"]["id"] == "alternating-sum"
+    assert found["property"]["proved"] is True
+    assert found["property"]["method"] == "closed-form"
+    assert found["coefficients"] == [(-1) ** (1000 - t) for t in range(1, 1001)]
+    assert found["gradients"]["hidden"] == found["coefficients"]
+    assert found["gradients"]["output_largest"] == 0.0
+    assert found["checks"]["num_failed"] == 0
+    folder = there / "results/rnn-trace/alternating-sum"
+    for name in ("config.yaml", "env.json", "table.csv", "table.md", "trace.png"):
+        assert (folder / name).stat().st_size > 0
+
+
+def test_inputs_are_read_exactly_and_rationals_written_as_text(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch, "--w-in", "0.1", "--w-rec", "1", "--inputs", "1,2,-0.5") == 0
+    found = summary(capsys)
+    assert found["name"] == "custom"
+    assert found["final"]["hidden"] == ["1/4"]
+    assert found["coefficients"] == ["1/10"] * 3
+    assert found["property"]["id"] == "running-sum"
+
+
+def test_a_spec_file_with_the_weights_of_a_preset_gets_the_same_answer(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch, "--preset", "binary-addition", "--length", "17") == 0
+    preset = summary(capsys)
+    config = read_yaml(there / "results/rnn-trace/binary-addition/config.yaml")
+    Path("adder.yaml").write_text(json.dumps(config["network"]))
+    Path("streams.txt").write_text("1 0\n0 1\n1 1\n")
+    arguments = ["--spec", "adder.yaml", "--alphabet", "0,1", "--inputs-file", "streams.txt"]
+    assert hw2(monkeypatch, *arguments) == 0
+    found = summary(capsys)
+    assert found["name"] == "adder"
+    assert found["property"] == preset["property"]
+    assert found["final"]["output"] == 0  # 5 + 6 is 1011 in binary, third digit from the right 0
+    assert (there / "results/rnn-trace/adder/machine.png").exists()
+
+
+def test_inputs_that_leave_the_alphabet_are_claimed_for_too(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch, "--preset", "count-ones", "--inputs", "1,0,5") == 0
+    found = summary(capsys)["property"]
+    assert (found["id"], found["statement"]) == ("running-sum", "y_T is the sum of all inputs.")
+
+
+def test_a_long_sequence_is_summarised_by_its_end(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch, "--w-rec", "2", "--length", "30011") == 0
+    found = summary(capsys)
+    assert found["property"]["id"] == "binary-number"
+    assert found["final"]["hidden"][0].startswith("≈")
+    assert len(found["coefficients"]) == 2000
+
+
+def test_the_presets_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2(monkeypatch, "--list-presets") == 0
+    shown = capsys.readouterr().out
+    assert "latch-first-zero" in shown
+    assert "h_1 = -h_0 + x_1" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--preset", "xor"], "preset = 'xor': unknown; choices: alternating-sum, running-sum"),
+        (["--w-in", "two"], "network.w_in = 'two': 'two' is not a number such as 3, -0.5 or 1/3"),
+        (["--inputs", "1,x"], "inputs = '1,x': step 2: 'x' is not a number"),
+        (["--inputs", ""], "inputs = '': step 1 is empty"),
+        (["--inputs", "1 2, 3"], "inputs: step 1 has 2 numbers: the network reads 1"),
+        (["--preset", "equality", "--inputs", "1"], "inputs: step 1 has 1 numbers"),
+        (["--inputs-file", "absent.txt"], "inputs_file = absent.txt: No such file"),
+        (["--inputs-file", "words.txt"], "inputs_file = words.txt: step 2: 'b' is not a number"),
+        (["--spec", "absent.yaml"], "absent.yaml: no such file"),
+        (["--spec", "uneven.yaml"], "network.w_rec is 2 x 1/2: expected 2 x 2"),
+        (["--spec", "short.yaml"], "network.w_out has 1 numbers: expected 2"),
+        (["--spec", "typo.yaml"], "unknown key 'network.w_rek': did you mean 'w_rec'?"),
+        (["--spec", "unit.yaml"], "network.activation = 'gelu': Input should be 'identity',"),
+        (["--length", "0"], "length = '0': "),
+        (["--alphabet", ""], "alphabet = '': "),
+        (["--alphabet", "1..99999"], "alphabet = '1..99999': more than 10,000 values"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    there: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    line: str,
+) -> None:
+    Path("words.txt").write_text("1\nb\n")
+    rest = "w_out: [1, 1]\n"
+    Path("uneven.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1]]\n" + rest)
+    Path("short.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1, 1]]\nw_out: [1]\n")
+    Path("typo.yaml").write_text("w_in: 1\nw_rek: 1\nw_rec: 1\nw_out: 1\n")
+    Path("unit.yaml").write_text("w_in: 1\nw_rec: 1\nw_out: 1\nactivation: gelu\n")
+    before = set(there.iterdir())
+    assert hw2(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {line}"), shown.err
+    assert shown.err.count("\n") == 1
+    assert set(there.iterdir()) == before
