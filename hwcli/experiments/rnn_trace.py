@@ -8,6 +8,7 @@ top to bottom: the config, the run, what it shows.
 
 import random
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hwcli.results import terminal
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
 from hwcli.rnn.closed_form import ClosedForm, closed_form
-from hwcli.rnn.exact import Exact, Number, magnitude, shown, to_json
+from hwcli.rnn.exact import Exact, Number, approximately, magnitude, shown, to_float, to_json
 from hwcli.rnn.gradients import Gradients, gradients, lesson, linear_gradients
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.recognition import MAX_LETTERS, Checks, Finding, check, recognise
@@ -310,15 +311,16 @@ def checks_lines(checks: Checks) -> list[str]:
 def gradients_in_json(network: Network, found: Gradients) -> dict[str, Any]:
     """Return the gradients of h_T and of y_T, and what they mean for learning."""
     sizes = found.sizes()
-    slope = found.output_derivative
-    outputs = [max(slope * max(g, -g) for g in row) for row in found.preactivation]
+    # A slope that underflows meets weights that overflow: the product is taken exactly.
+    slope = Fraction(found.output_derivative)
+    largest = max(slope * Fraction(max(g, -g)) for row in found.preactivation for g in row)
     return {
         "first_step": found.first,
         "hidden": hidden_in_json(network, found),
         "hidden_largest": to_json(max(sizes)),
         "hidden_smallest": to_json(min(sizes)),
         "output_derivative": to_json(found.output_derivative),
-        "output_largest": to_json(max(outputs)),
+        "output_largest": to_float(largest) if largest < 10**300 else approximately(largest),
         "meaning": lesson(network, found),
     }
 

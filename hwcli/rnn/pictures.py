@@ -61,7 +61,7 @@ def draw_trace(trace: Trace) -> Figure:
 def _drawable(number: Number) -> float:
     """Leave out what no axis can hold."""
     value = to_float(number)
-    return value if abs(value) < 1e250 else math.nan
+    return value if abs(value) < 1e100 else math.nan
 
 
 def draw_machine(machine: MooreMachine, title: str) -> Figure | None:
