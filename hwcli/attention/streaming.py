@@ -20,7 +20,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMap, FeatureMapName
-from hwcli.attention.products import sum_of_outer, times_matrix
+from hwcli.attention.products import add_outer, times_matrix
 
 # Below this a call of the plain formula costs less than the blocks' overhead.
 FEWEST_TOKENS = 2048
@@ -76,7 +76,7 @@ def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
     for k_block, v_block in zip(k.split(block), v.split(block), strict=True):
         mapped = phi.value(k_block)
         z += mapped.sum(dim=0, dtype=z.dtype)
-        S += sum_of_outer(mapped, v_block)
+        add_outer(S, mapped, v_block)
     return S, z
 
 
@@ -91,7 +91,7 @@ def read_out(
     ):
         mapped = phi.value(q_block)
         torch.mv(mapped, z, out=n)
-        torch.mul(times_matrix(mapped, S), n.reciprocal().unsqueeze(-1), out=y_block)
+        times_matrix(mapped, S, out=y_block).mul_(n.reciprocal().unsqueeze(-1))
 
 
 def _backward_queries(
@@ -113,9 +113,9 @@ def _backward_queries(
         mapped = phi.value(q_block)
         dnumerator = g_block * n.reciprocal().unsqueeze(-1)
         dn = -(dnumerator * y_block).sum(dim=-1)
-        dmapped = times_matrix(dnumerator, S.t()).addr_(dn, z)
-        dq_block.copy_(phi.pullback(dmapped, mapped))
-        dS += sum_of_outer(mapped, dnumerator)
+        times_matrix(dnumerator, S.t(), out=dq_block).addr_(dn, z)
+        _pull_back(phi, dq_block, mapped)
+        add_outer(dS, mapped, dnumerator)
         dz += mapped.t() @ dn
     return dS, dz
 
@@ -129,8 +129,16 @@ def _backward_keys(
         *(x.split(block) for x in (k, v, dk, dv)), strict=True
     ):
         mapped = phi.value(k_block)
-        dk_block.copy_(phi.pullback(times_matrix(v_block, dS.t()).add_(dz), mapped))
-        dv_block.copy_(times_matrix(mapped, dS))
+        times_matrix(v_block, dS.t(), out=dk_block).add_(dz)
+        _pull_back(phi, dk_block, mapped)
+        times_matrix(mapped, dS, out=dv_block)
+
+
+def _pull_back(phi: FeatureMap, gradient: Tensor, mapped: Tensor) -> None:
+    """Carry a gradient back through the feature map, in place."""
+    pulled = phi.pullback(gradient, mapped)
+    if pulled is not gradient:
+        gradient.copy_(pulled)
 
 
 def _heads(B: int, H: int) -> list[tuple[int, int]]:
