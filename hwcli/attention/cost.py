@@ -104,7 +104,9 @@ def peak_bytes(case: Case) -> int:
     elif T < FEWEST_TOKENS:
         held = results + (0 if case.feature_map == "identity" else 2 * T * D) + T * D
     else:
-        held = results + T + min(3 * BLOCK_ELEMENTS, 3 * T * D)
+        # Mapped blocks come and go, and the allocator keeps some for the next.
+        blocks = 8 if case.feature_map != "identity" else 2 if backward else 0
+        held = results + T + blocks * min(BLOCK_ELEMENTS, T * D)
     return case.B * case.H * _item_bytes(case) * held
 
 

@@ -108,6 +108,11 @@ def time_text(milliseconds: float) -> str:
     return f"{milliseconds:.3g} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"
 
 
+def number_text(number: float) -> str:
+    """Write a number to three digits, without an exponent where it is large."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 # --------------------------------------------------------------------------------------
 # Tables
 
@@ -121,8 +126,8 @@ def points_table(c: Comparison) -> Table:
         Column("direction", "direction"),
         Column("causal", "causal"),
         Column("median_ms", "median", time_text),
-        Column("p20_ms", "p20, ms", "{:.3g}"),
-        Column("p80_ms", "p80, ms", "{:.3g}"),
+        Column("p20_ms", "p20, ms", number_text),
+        Column("p80_ms", "p80, ms", number_text),
         Column("peak_bytes", "peak memory", bytes_text),
         Column("analytic_bytes", "on paper", bytes_text),
         Column("gflops", "GFLOP/s", "{:.3g}"),
@@ -194,7 +199,7 @@ def ratios_table(c: Comparison) -> Table:
         if base is None or not base[key] or not row[key]:
             return None
         mark = " (predicted)" if "predicted" in (row["status"], base["status"]) else ""
-        return f"{row[key] / base[key]:,.3g}{mark}"
+        return f"{number_text(row[key] / base[key])}{mark}"
 
     rows = []
     for direction, T in itertools.product(c.directions, c.lengths):
@@ -318,15 +323,12 @@ def draw_times(c: Comparison) -> Figure:
             law = c.laws(direction, method).time
             _draw_curve(panel, c, direction, method, "median_ms", law, colour)
         if c.crossover_length is not None and direction == c.directions[0]:
-            panel.axvline(c.crossover_length, color="#777777", linestyle=":", linewidth=1)
-            panel.annotate(
-                f"linear is faster\nfrom T = {c.crossover_length:,.0f} on",
-                (c.crossover_length, 0.02),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, 0),
-                textcoords="offset points",
-                fontsize=8,
-                color="#555555",
+            panel.axvline(
+                c.crossover_length,
+                color="#777777",
+                linestyle=":",
+                linewidth=1,
+                label=f"{c.linear} is faster than softmax from T = {c.crossover_length:,.0f} on",
             )
         _finish(panel, f"Time of attention, {direction}", "milliseconds")
     return figure
@@ -370,9 +372,12 @@ def _draw_curve(
     points = {T: scale * y for T, y in c.points(direction, method, key).items()}
     label = method if law is None else f"{method}: $T^{{{law.exponent:.2f}}}$"
     panel.plot(list(points), list(points.values()), "o", color=colour, label=label, ms=4.5)
+    panel.plot(list(points), list(points.values()), color=colour, linewidth=0.5)
     predicted = c.points(direction, method, key, status="predicted")
     values = [scale * y for y in predicted.values()]
     panel.plot(list(predicted), values, "o", color=colour, fillstyle="none", ms=5.5)
+    if predicted and not any(line.get_label() == "predicted" for line in panel.lines):
+        panel.plot([], [], "o", color="#777777", fillstyle="none", ms=5.5, label="predicted")
     if law is not None:
         ends = [min(law.xs), max([*law.xs, *predicted])]
         panel.plot(ends, [scale * law(x) for x in ends], color=colour)
@@ -386,4 +391,5 @@ def _finish(panel: Axes, title: str, unit: str) -> None:
     panel.yaxis.set_minor_formatter(lambda y, _: "")
     panel.tick_params(axis="x", rotation=45)
     panel.set(title=title, xlabel="tokens T", ylabel=unit)
+    panel.margins(y=0.12)
     panel.legend(loc="upper left", frameon=False, fontsize=8)
