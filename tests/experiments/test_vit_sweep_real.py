@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,56 @@ def test_a_trial_that_cannot_train_is_a_row_and_exit_code_1(tmp_path: Path) -> N
     assert "--retry-failed" in done.stderr
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MiB, where this user may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small file system to fill up: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(small_disk: Path) -> None:
+    grid = ["--layers", "1", "--heads", "2", "--epochs", "2", "--train-limit", "1000"]
+    out = small_disk / "out"
+    before = summary_of(run(out, grid=grid))
+    (result,) = out.glob("vit-sweep/trials/*/result.json")
+    content = result.read_bytes()
+
+    # Full from the start: nothing is touched.
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(30 * 2**20))
+    refused = run(out, "--seeds", "1", grid=grid)
+    assert refused.returncode == 2
+    assert "cannot be written (No space left on device)" in refused.stderr.splitlines()[-1]
+
+    # Full on the way: a sweep stops, and goes on when there is room again.
+    filler.unlink()
+    long = [*grid[:4], "--epochs", "200", "--train-limit", "1000", "--name", "long"]
+    sweep = subprocess.Popen(command(out, grid=long), stderr=subprocess.PIPE, text=True)
+    while not len(list(out.glob("vit-sweep/trials/*/checkpoint.safetensors"))) > 1:
+        assert sweep.poll() is None
+        time.sleep(0.05)
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**16))
+    _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 2, errors
+    assert errors.splitlines()[-1].endswith("No space left on device; make room and go on")
+
+    filler.unlink()
+    assert result.read_bytes() == content
+    assert summary_of(run(out, grid=grid))["cells"] == before["cells"]
+
+
 def test_a_wheel_in_an_environment_elsewhere_has_its_configs(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     subprocess.run(
@@ -219,7 +271,12 @@ def test_a_wheel_in_an_environment_elsewhere_has_its_configs(tmp_path: Path) -> 
 
     (site / "lent.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
     code = "import hwcli, sys; print(hwcli.__file__); from hwcli.cli import main; main()"
-    for arguments in (["--help"], ["vit-sweep", "--layers", "1", "--heads", "2", "--dry-run"]):
+    for arguments in (
+        ["--help"],
+        ["vit-sweep", "--layers", "1", "--heads", "2", "--dry-run"],
+        ["attention-bench", "--T", "64..128*2", "--dry-run"],
+        ["rnn-trace", "--length", "10"],
+    ):
         done = subprocess.run(
             [str(python), "-c", code, *arguments],
             cwd=tmp_path,
