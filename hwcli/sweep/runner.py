@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hwcli.sweep.launcher import TrialFunction
 from hwcli.sweep.live import LiveView
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.sweep.workers import TrialFunction, Workers
+from hwcli.sweep.workers import Workers
 
 
 @dataclass(frozen=True)
