@@ -51,8 +51,10 @@ class RayTasks:
         *,
         num_workers: int,
     ):
-        # Ray reads both when it is imported: no report to its makers, no note on future defaults.
+        # Ray reads these when it is imported: no report to its makers, no note on what later
+        # versions will do, no line for each attempt to connect.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray

@@ -7,12 +7,14 @@ has left it without a result. A trial's job is noted in its folder (``job.json``
 can be closed and run again; jobs go on without it.
 """
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -181,7 +183,7 @@ class SlurmJobs:
         still_gone = set()
         for trial in list(self._open.values()):
             state, reason = states.get(self._jobs.get(trial.id, ""), ("GONE", ""))
-            if state == "PENDING" and "held" in reason.lower():
+            if state == "PENDING" and "requeued held" in reason.lower().replace("_", " "):
                 # SLURM holds what it could not start; nobody would release it.
                 subprocess.run(["scancel", self._jobs[trial.id]], check=False, capture_output=True)
             elif state not in OVER and state != "GONE":
@@ -243,7 +245,9 @@ class SlurmJobs:
             for trial in trials:
                 self._trials.prepare(trial)
             try:
-                jobs = self._executor.map_array(self._job, trials)
+                # What sbatch says is told below, in one line.
+                with redirect_stderr(io.StringIO()):
+                    jobs = self._executor.map_array(self._job, trials)
             except Exception as error:
                 raise self._refused(error) from None
             for trial, job in zip(trials, jobs, strict=True):
@@ -258,7 +262,7 @@ class SlurmJobs:
         return self._store.folder(trial).path / "job.json"
 
     def _refused(self, error: Exception) -> LauncherError:
-        said = " ".join(re.findall(r"error: (.*)", str(error))) or " ".join(str(error).split())
+        said = "; ".join(re.findall(r"error: (.*)", str(error))) or " ".join(str(error).split())
         if "partition" in said.lower():
             done = _ask("sinfo", "--noheader", "--format=%R")
             choices = ", ".join(sorted(set((done or "").split()))) or "sinfo lists none"
