@@ -32,7 +32,8 @@ SlurmctldHost=$(hostname -s)(127.0.0.1)
 SlurmUser=root
 SlurmctldPort=$port
 AuthType=auth/munge
-AuthInfo=socket=$1/munge/socket
+# A job of a lost node waits until its old credential has expired, usually for two minutes.
+AuthInfo=socket=$1/munge/socket,cred_expire=10
 StateSaveLocation=$1/state
 SlurmdSpoolDir=$1/spool/%n
 SlurmctldPidFile=$1/slurmctld.pid
@@ -77,20 +78,32 @@ start() {
 
 kill_daemon() { kill -KILL "$(cat "$1/slurmd.$2.pid")"; }
 
+# The daemon of a node and the stewards of its jobs all write its log.
+daemons_of() {
+  find /proc/[0-9]*/fd -lname "$1/slurmd.$2.log" 2>/dev/null | cut -d/ -f3 | sort --unique
+}
+
+# What runs on a node is told by the environment that SLURM gives it.
+tasks_of() {
+  grep --files-with-matches --text --null-data --line-regexp "SLURMD_NODENAME=$2" \
+    /proc/[0-9]*/environ 2>/dev/null |
+    xargs --no-run-if-empty grep --files-with-matches --text --null-data --line-regexp \
+      "SLURM_CONF=$1/slurm.conf" 2>/dev/null | cut -d/ -f3
+}
+
 kill_node() {
-  kill_daemon "$1" "$2"
-  # What runs on a node is known by the name that SLURM gives it in its environment.
-  for environment in /proc/[0-9]*/environ; do
-    if tr '\0' '\n' <"$environment" 2>/dev/null |
-      grep --quiet --line-regexp "SLURMD_NODENAME=$2"; then
-      pid=${environment#/proc/}
-      kill -KILL "${pid%/environ}" 2>/dev/null || true
-    fi
+  local pid
+  # The stewards first: one that sees its task die reports a failed job, not a lost node.
+  for pid in $(daemons_of "$1" "$2") $(tasks_of "$1" "$2"); do
+    kill -KILL "$pid" 2>/dev/null || true
   done
 }
 
 stop() {
-  for pid in "$1"/slurmd.*.pid "$1/slurmctld.pid" "$1/munge/pid"; do
+  local pid
+  kill_node "$1" n1
+  kill_node "$1" n2
+  for pid in "$1/slurmctld.pid" "$1/munge/pid"; do
     if [ -f "$pid" ]; then kill "$(cat "$pid")" 2>/dev/null || true; fi
   done
 }
@@ -98,9 +111,9 @@ stop() {
 case $1 in
   install) install ;;
   start) mkdir -p "$2" && start "$(realpath "$2")" ;;
-  kill-daemon) kill_daemon "$2" "$3" ;;
-  kill-node) kill_node "$2" "$3" ;;
+  kill-daemon) kill_daemon "$(realpath "$2")" "$3" ;;
+  kill-node) kill_node "$(realpath "$2")" "$3" ;;
   start-node) SLURM_CONF=$2/slurm.conf slurmd -N "$3" ;;
-  stop) stop "$2" ;;
+  stop) stop "$(realpath "$2")" ;;
   *) sed -n '2,/^set/p' "$0" | sed '$d' >&2; exit 2 ;;
 esac
