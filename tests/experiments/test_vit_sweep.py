@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from hwcli.config import build
+from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
+from hwcli.sources import Resolved
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
@@ -125,6 +127,37 @@ def test_a_trials_identity_holds_what_decides_its_numbers_and_nothing_else() -> 
         {"model": {**TINY["model"], "attention": "linear"}},  # type: ignore[dict-item]
     ]
     assert len({base, *(identify(**change) for change in changes)}) == len(changes) + 1
+
+
+def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
+    files = Resolved(files={}, folder=Path("unused"), origin="nowhere", digest="made-up")
+    grid = {**TINY, "layers": "1,2", "heads": "2,3", "device": "cpu"}
+    launchers: list[dict[str, Any]] = [
+        {},
+        {"kind": "slurm", "partition": "big", "memory_gb": 3, "cpus": 2},
+        {"kind": "ray", "address": "auto"},
+    ]
+    identities = {
+        tuple(
+            trial.id
+            for trial in vit_sweep.make_trials(build(Config, {**grid, "launcher": launcher}), files)
+        )
+        for launcher in launchers
+    }
+    assert len(identities) == 1
+
+
+def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
+    def device(launcher: dict[str, Any], device: str = "auto") -> str:
+        return vit_sweep.resolve_device(
+            build(Config, {"launcher": {"kind": "slurm", **launcher}, "device": device})
+        ).type
+
+    assert device({}) == "cpu"
+    assert device({"gpus": 1}) == "cuda"  # whatever this machine has
+    assert device({"gpus": 1}, "cpu") == "cpu"
+    with pytest.raises(ConfigError, match=r"launcher\.gpus = 0"):
+        device({}, "cuda")
 
 
 def outcomes(config: Config) -> list[Outcome]:
