@@ -51,10 +51,8 @@ class RayTasks:
         *,
         num_workers: int,
     ):
-        # Ray reads these when it is imported: no report to its makers, no note on what later
-        # versions will do, no line for each attempt to connect.
+        # Ray reads both when it is imported: no report to its makers, no note on future defaults.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray

@@ -76,7 +76,7 @@ def run_trials(
     if todo:
         with (
             LiveView(todo, num_workers=num_workers) as view,
-            _open(launcher or LauncherConfig(), function, store, num_workers) as opened,
+            open_launcher(launcher or LauncherConfig(), function, store, num_workers) as opened,
         ):
             for trial in todo:
                 opened.submit(trial)
@@ -94,7 +94,7 @@ def run_trials(
     return [outcomes.get(trial.id, Outcome(trial, "missing")) for trial in trials]
 
 
-def _open(
+def open_launcher(
     config: LauncherConfig, function: TrialFunction, store: TrialStore, num_workers: int
 ) -> Launcher:
     """Return the launcher asked for; the packages of the others need not be installed."""

@@ -150,7 +150,10 @@ def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
 def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
     def device(launcher: dict[str, Any], device: str = "auto") -> str:
         return vit_sweep.resolve_device(
-            build(Config, {"launcher": {"kind": "slurm", **launcher}, "device": device})
+            build(
+                Config,
+                {"heads": "2", "launcher": {"kind": "slurm", **launcher}, "device": device},
+            )
         ).type
 
     assert device({}) == "cpu"
