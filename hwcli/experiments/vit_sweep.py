@@ -409,20 +409,28 @@ def plan(config: Config, folder: RunFolder) -> None:
     trials = make_trials(config, files)
     store = TrialStore(folder.trials_path)
     states = {trial.id: store.folder(trial).state() for trial in trials}
-    seconds_per_flop = _time_one_batch(trials[0])
+    # Of a cluster's GPU nothing can be known here.
+    timed = config.launcher.kind == "local" or resolve_device(config).type == "cpu"
+    seconds_per_flop = _time_one_batch(trials[0]) if timed else None
     rows = [
         {
             **trial.label,
             "state": states[trial.id],
             "num_params": num_params(trial.label["layers"], trial.label["heads"], config.model),
             "flops": trial.cost,
-            "estimate_s": trial.cost * seconds_per_flop,
+            "estimate_s": seconds_per_flop and trial.cost * seconds_per_flop,
         }
         for trial in trials
     ]
-    todo = [t.cost * seconds_per_flop for t in trials if states[t.id] != "done"]
-    workers = num_workers(config)
-    total = max(sum(todo) / workers, max(todo, default=0.0))
+    todo = [trial.cost for trial in trials if states[trial.id] != "done"]
+    note = "No estimate: it trains on a cluster's GPU."
+    if seconds_per_flop is not None:
+        workers = num_workers(config)
+        total = seconds_per_flop * max(sum(todo) / workers, max(todo, default=0.0))
+        note = (
+            f"About {duration(total)} of training with {workers} workers, from one timed batch "
+            "of the first trial."
+        )
     terminal.show(
         Table(
             title=f"{COMMAND} {config.name}: {len(trials)} trials, {len(trials) - len(todo)} done",
@@ -436,10 +444,7 @@ def plan(config: Config, folder: RunFolder) -> None:
                 Column("estimate_s", "estimated time", duration),
             ],
             rows=rows,
-            notes=[
-                f"About {duration(total)} of training with {workers} workers, from one timed batch "
-                "of the first trial. Nothing was trained or written."
-            ],
+            notes=[f"{note} Nothing was trained or written."],
         )
     )
 

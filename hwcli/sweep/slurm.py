@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import TracebackType
@@ -175,7 +175,9 @@ class SlurmJobs:
             del self._open[trial.id]
             yield event
 
-    def _judge(self, states: dict[str, tuple[str, str]], gone: set[str]) -> Any:
+    def _judge(
+        self, states: dict[str, tuple[str, str]], gone: set[str]
+    ) -> Generator[Event, None, set[str]]:
         """See which jobs have left the queue; return those whose trial is not settled yet.
 
         Their files may be on the way: only when a job is gone at two looks has it died.

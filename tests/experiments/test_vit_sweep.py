@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from hwcli import sources
 from hwcli.config import build
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
+from hwcli.results.run_folder import RunFolder
 from hwcli.sources import Resolved
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder
@@ -161,6 +163,17 @@ def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
     assert device({"gpus": 1}, "cpu") == "cpu"
     with pytest.raises(ConfigError, match=r"launcher\.gpus = 0"):
         device({}, "cuda")
+
+
+def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = Resolved(files={}, folder=tmp_path, origin="nowhere", digest="made-up")
+    monkeypatch.setattr(sources, "resolve", lambda *arguments: files)
+    launcher = {"kind": "slurm", "gpus": 1}
+    config = build(Config, {**TINY, "layers": "2", "heads": "3", "launcher": launcher})
+    vit_sweep.plan(config, RunFolder(tmp_path, "vit-sweep", "default"))
+    assert "No estimate: it trains on a cluster's GPU." in capsys.readouterr().out
 
 
 def outcomes(config: Config) -> list[Outcome]:
