@@ -40,7 +40,10 @@ FOLDER = ".slurm"
 OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY"),
     *("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "SPECIAL_EXIT"),
+    "",  # the queue does not know it any more
 }
+# State and reason of such a job.
+GONE = ("", "")
 
 
 class _TrialJob:
@@ -150,20 +153,29 @@ class SlurmJobs:
         Raises:
             LauncherError: SLURM refuses the jobs.
         """
-        self._adopt(self._look() or {})
+        states = self._look()
+        if states is None:
+            raise LauncherError(
+                "launcher.kind = 'slurm': the cluster's controller does not answer squeue; try "
+                "again when sinfo shows its nodes"
+            )
+        self._adopt(states)
         self._submit_jobs()
-        states: dict[str, tuple[str, str]] | None = None
         gone: set[str] = set()
         looked = time.monotonic()
         while self._open and not self._options.detach:
             for trial in list(self._open.values()):
+                job = self._jobs.get(trial.id, "")
+                if states.get(job, GONE)[0] == "PENDING":  # no news, and many of them
+                    continue
                 yield from self._trials.news(trial)
                 if self._trials.endings.get(trial.id) in ("done", "failed"):
                     yield from self._close(trial)
             if self._open and time.monotonic() - looked > SECONDS_BETWEEN_QUEUES:
-                states, looked = self._look(), time.monotonic()
+                answer, looked = self._look(), time.monotonic()
                 # A queue that does not answer says nothing of its jobs.
-                if states is not None:
+                if answer is not None:
+                    states = answer
                     gone = yield from self._judge(states, gone)
                 self._submit_jobs()
             if self._open:
@@ -184,11 +196,11 @@ class SlurmJobs:
         """
         still_gone = set()
         for trial in list(self._open.values()):
-            state, reason = states.get(self._jobs.get(trial.id, ""), ("GONE", ""))
+            state, reason = states.get(self._jobs.get(trial.id, ""), GONE)
             if state == "PENDING" and "requeued held" in reason.lower().replace("_", " "):
                 # SLURM holds what it could not start; nobody would release it.
                 subprocess.run(["scancel", self._jobs[trial.id]], check=False, capture_output=True)
-            elif state not in OVER and state != "GONE":
+            elif state not in OVER:
                 continue
             yield from self._close(trial)
             if trial.id not in self._open:
@@ -208,7 +220,7 @@ class SlurmJobs:
             if self._trials.endings.get(trial.id) == "busy":
                 self._again(trial)
                 continue
-            what = "has left the queue" if state == "GONE" else f"ended as {state}"
+            what = f"ended as {state}" if state else "has left the queue"
             event = self._trials.bury(trial, f"its job {job} {what}")
             if event.kind == "failed":
                 del self._open[trial.id]
@@ -228,7 +240,7 @@ class SlurmJobs:
                 job = str(read_json(self._job_file(trial))["job"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            if states.get(job, ("GONE", ""))[0] not in {*OVER, "GONE"}:
+            if states.get(job, GONE)[0] not in OVER:
                 self._unsubmitted.remove(trial)
                 self._jobs[trial.id] = job
                 self._open[trial.id] = trial

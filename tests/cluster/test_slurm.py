@@ -190,6 +190,33 @@ def test_a_driver_that_was_stopped_finds_its_jobs_again(
     assert set(folders_by_job(tmp_path)) == before
 
 
+def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    grid = ["--layers", "1", "--heads", "2", "--epochs", "4", "--train-limit", "5000"]
+    with subprocess.Popen(
+        command(tmp_path, "--launcher", "slurm", grid=grid),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        trials = tmp_path / "vit-sweep" / "trials"
+        wait_until(lambda: list(trials.glob("*/checkpoint.safetensors")))
+        ((job, folder),) = folders_by_job(tmp_path).items()
+        # SLURM sends this signal before a time limit ends a job.
+        subprocess.run(["scancel", "--signal=USR2", job], env=environment, check=True)
+        shown, told = program.communicate(timeout=300)
+    summary_of(subprocess.CompletedProcess([], program.returncode, shown, told))
+    assert finished_epochs(folder) == [0, 1, 2, 3]
+    kinds = [
+        json.loads(x)["kind"] for x in (folder / "messages.jsonl").read_text().split("\n") if x
+    ]
+    assert kinds.count("started") == 2
+    assert list(folders_by_job(tmp_path)) == [job]
+    assert "restarted" not in told
+
+
 def test_a_node_without_the_data_says_so_in_the_row(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
