@@ -29,10 +29,15 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) --editable '.[offline,dev]'
 	@touch $@
 
+# What the slow tests need besides: the launchers' packages.
+$(VENV)/.clustered: $(VENV)/.tested
+	$(PIP) --editable '.[offline,dev,slurm,ray]'
+	@touch $@
+
 install: $(VENV)/.installed
 
 dev: $(VENV)/.tested
-	$(PIP) --editable '.[offline,dev,bench]'
+	$(PIP) --editable '.[offline,dev,bench,slurm,ray]'
 	-$(BIN)/hw2 data fetch all
 
 sweep: install
@@ -48,8 +53,8 @@ lint: $(VENV)/.tested
 test: lint
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.tested
-	$(BIN)/pytest -m slow
+test-slow: $(VENV)/.clustered
+	$(BIN)/pytest -m slow -rs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

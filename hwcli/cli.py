@@ -145,6 +145,8 @@ def _run(
                 chosen.plan(resolved, folder)
                 return
             summary = chosen.run(resolved, folder)
+            if summary is None:
+                return
             terminal.show_path(folder.finish(summary))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -218,6 +220,12 @@ def vit_sweep(
     data: Annotated[
         Text, Option(metavar="DIR", help="Folder that holds the Fashion-MNIST files.")
     ] = None,
+    launcher: Annotated[
+        Text, Option(metavar="KIND", help="Where trials train: local, slurm or ray.")
+    ] = None,
+    detach: Annotated[
+        bool | None, Option("--detach", help="Submit to SLURM and return; collect later.")
+    ] = None,
     retry_failed: Annotated[
         bool | None, Option("--retry-failed", help="Try failed trials again.")
     ] = None,
@@ -235,6 +243,8 @@ def vit_sweep(
         "model.attention": attention,
         "jobs": jobs,
         "data_path": data,
+        "launcher.kind": launcher,
+        "launcher.detach": detach,
         "retry_failed": retry_failed,
         "fail_fast": fail_fast,
     }

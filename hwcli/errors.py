@@ -15,3 +15,7 @@ class SourceError(HwError):
 
 class OutputError(HwError):
     """The results folder cannot be written."""
+
+
+class LauncherError(HwError):
+    """A cluster cannot be used as it was asked to be; says what to do."""

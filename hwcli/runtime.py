@@ -130,6 +130,8 @@ def fingerprint(
     if device == "cuda":
         import torch
 
+        if not torch.cuda.is_available():  # a cluster's, and this machine only submits to it
+            return description
         description["gpu"] = torch.cuda.get_device_name()
         description["cuda"] = torch.version.cuda
     return description

@@ -26,10 +26,12 @@ from torch import Tensor, nn
 from hwcli import runtime, sources
 from hwcli.config import Config as Section
 from hwcli.config import IntRange, RunConfig
+from hwcli.errors import ConfigError
 from hwcli.results import plots, terminal
 from hwcli.results.files import write_atomic
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
+from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.live import duration
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
@@ -104,6 +106,7 @@ class Config(RunConfig, Recipe):
     retry_failed: bool = False
     fail_fast: bool = False
     data_path: Path | None = None
+    launcher: LauncherConfig = LauncherConfig()
 
     @model_validator(mode="after")
     def _every_cell_exists(self) -> "Config":
@@ -192,6 +195,9 @@ def run_trial(
 @functools.lru_cache(maxsize=1)
 def _load(path: Path, config: DataConfig) -> FashionMNIST:
     """Load the images once for all trials of a worker."""
+    if not path.is_dir():
+        # Another machine than the one that made the trial: the same files lie elsewhere on it.
+        path = sources.resolve("fashion-mnist").folder
     return load(
         path,
         valid_size=config.valid_size,
@@ -242,10 +248,12 @@ def classify(
 
 def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
     """Return every point of the grid, validated, in the order of the table."""
-    device = runtime.resolve_device(config.device)
+    device = resolve_device(config)
     precision = config.precision
     if precision == "auto":
-        precision = "bfloat16" if runtime.has_fast_bf16(device) else "float32"
+        # A cluster's GPUs cannot be asked from here; those of the last years all have bfloat16.
+        fast = device.type == "cuda" and config.launcher.gpus > 0
+        precision = "bfloat16" if fast or runtime.has_fast_bf16(device) else "float32"
     recipe = {name: getattr(config, name) for name in Recipe.model_fields}
     trials = []
     for layers, heads, seed in itertools.product(config.layers, config.heads, config.seeds):
@@ -270,6 +278,24 @@ def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
     return trials
 
 
+def resolve_device(config: Config) -> torch.device:
+    """Return what trials train on: on a cluster the GPU they are given, here what is present.
+
+    Raises:
+        ConfigError: the named device is not on this machine, or no trial is given one.
+    """
+    launcher = config.launcher
+    if launcher.kind == "local":
+        return runtime.resolve_device(config.device)
+    if config.device == "auto":
+        return torch.device("cuda" if launcher.gpus else "cpu")
+    if config.device == "cuda" and not launcher.gpus:
+        raise ConfigError(
+            "device = 'cuda': launcher.gpus = 0; give each trial one by --set launcher.gpus=1"
+        )
+    return torch.device(config.device)
+
+
 def num_training_images(data: DataConfig) -> int:
     """Return how many images one epoch shows."""
     available = NUM_TRAINING_IMAGES - data.valid_size
@@ -284,14 +310,22 @@ def num_params(layers: int, heads: int, config: ViTConfig) -> int:
 
 
 def num_workers(config: Config) -> int:
-    """Return how many trials train at a time: one a core, or one on a GPU, unless told."""
+    """Return how many trials train at a time: one a core, or one on a GPU, unless told.
+
+    On a cluster as many as it has room for.
+    """
     if config.jobs != "auto":
         return config.jobs
+    if config.launcher.kind != "local":
+        return len(config.layers) * len(config.heads) * len(config.seeds)
     return runtime.num_cores() if runtime.resolve_device(config.device).type == "cpu" else 1
 
 
-def run(config: Config, folder: RunFolder) -> Summary:
-    """Train what is missing of the grid and show what all of it came to."""
+def run(config: Config, folder: RunFolder) -> Summary | None:
+    """Train what is missing of the grid and show what all of it came to.
+
+    Returns None, and shows nothing, where trials were left to a cluster's queue.
+    """
     files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
     trials = make_trials(config, files)
     first = trials[0].config
@@ -316,6 +350,7 @@ def run(config: Config, folder: RunFolder) -> Summary:
             num_workers=num_workers(config),
             retry_failed=config.retry_failed,
             fail_fast=config.fail_fast,
+            launcher=config.launcher,
         )
     except KeyboardInterrupt:
         num_done = sum(store.folder(trial).result() is not None for trial in trials)
@@ -324,6 +359,10 @@ def run(config: Config, folder: RunFolder) -> Summary:
             "their last finished epoch; run the same command again to go on"
         )
         raise
+    if config.launcher.detach and any(outcome.status == "missing" for outcome in outcomes):
+        num_done = sum(outcome.status == "done" for outcome in outcomes)
+        terminal.say(f"detached: {num_done} of {len(trials)} trials are done")
+        return None
     folder.claim(config, environment)
     folder.write("trials.json", _list_trials(trials))
     for outcome in outcomes:
@@ -370,20 +409,28 @@ def plan(config: Config, folder: RunFolder) -> None:
     trials = make_trials(config, files)
     store = TrialStore(folder.trials_path)
     states = {trial.id: store.folder(trial).state() for trial in trials}
-    seconds_per_flop = _time_one_batch(trials[0])
+    # Of a cluster's GPU nothing can be known here.
+    timed = config.launcher.kind == "local" or resolve_device(config).type == "cpu"
+    seconds_per_flop = _time_one_batch(trials[0]) if timed else None
     rows = [
         {
             **trial.label,
             "state": states[trial.id],
             "num_params": num_params(trial.label["layers"], trial.label["heads"], config.model),
             "flops": trial.cost,
-            "estimate_s": trial.cost * seconds_per_flop,
+            "estimate_s": seconds_per_flop and trial.cost * seconds_per_flop,
         }
         for trial in trials
     ]
-    todo = [t.cost * seconds_per_flop for t in trials if states[t.id] != "done"]
-    workers = num_workers(config)
-    total = max(sum(todo) / workers, max(todo, default=0.0))
+    todo = [trial.cost for trial in trials if states[trial.id] != "done"]
+    note = "No estimate: it trains on a cluster's GPU."
+    if seconds_per_flop is not None:
+        workers = num_workers(config)
+        total = seconds_per_flop * max(sum(todo) / workers, max(todo, default=0.0))
+        note = (
+            f"About {duration(total)} of training with {workers} workers, from one timed batch "
+            "of the first trial."
+        )
     terminal.show(
         Table(
             title=f"{COMMAND} {config.name}: {len(trials)} trials, {len(trials) - len(todo)} done",
@@ -397,10 +444,7 @@ def plan(config: Config, folder: RunFolder) -> None:
                 Column("estimate_s", "estimated time", duration),
             ],
             rows=rows,
-            notes=[
-                f"About {duration(total)} of training with {workers} workers, from one timed batch "
-                "of the first trial. Nothing was trained or written."
-            ],
+            notes=[f"{note} Nothing was trained or written."],
         )
     )
 

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hwcli.results import terminal
+from hwcli.sweep.launcher import Event
 from hwcli.sweep.trial import Trial
-from hwcli.sweep.workers import Event
 
 # Drawing takes milliseconds of a core that trains: seldom enough to cost nothing measurable.
 SECONDS_BETWEEN_DRAWINGS = 0.5

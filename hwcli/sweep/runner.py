@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hwcli.sweep.launcher import Launcher, LauncherConfig, TrialFunction
 from hwcli.sweep.live import LiveView
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.sweep.workers import TrialFunction, Workers
+from hwcli.sweep.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Outcome:
 
     Attributes:
         trial: which.
-        status: ``missing`` only where the sweep was told to stop at the first failure.
+        status: ``missing`` only where the sweep was told to stop at the first failure, or not to
+            wait for a cluster.
         result: of a trial that is done.
         reused: whether it was done before this sweep asked for it.
         reason: why it failed.
@@ -39,6 +41,7 @@ def run_trials(
     num_workers: int,
     retry_failed: bool = False,
     fail_fast: bool = False,
+    launcher: LauncherConfig | None = None,
 ) -> list[Outcome]:
     """Train the trials that are not done, the longest first, and return all in their order.
 
@@ -49,8 +52,10 @@ def run_trials(
         num_workers: trained at a time.
         retry_failed: try again what failed in an earlier sweep.
         fail_fast: stop at the first failure.
+        launcher: where they train; None is this machine.
 
     Raises:
+        LauncherError: a cluster cannot be used as it was asked to be.
         OutputError: the disk is full.
         KeyboardInterrupt: Ctrl-C; workers have stopped, finished epochs are kept.
     """
@@ -71,11 +76,11 @@ def run_trials(
     if todo:
         with (
             LiveView(todo, num_workers=num_workers) as view,
-            Workers(function, store, num_workers=num_workers) as workers,
+            open_launcher(launcher or LauncherConfig(), function, store, num_workers) as opened,
         ):
             for trial in todo:
-                workers.submit(trial)
-            for event in workers.events():
+                opened.submit(trial)
+            for event in opened.events():
                 view.show(event)
                 trial = event.trial
                 if event.kind == "done":
@@ -87,3 +92,18 @@ def run_trials(
                     if fail_fast:
                         break
     return [outcomes.get(trial.id, Outcome(trial, "missing")) for trial in trials]
+
+
+def open_launcher(
+    config: LauncherConfig, function: TrialFunction, store: TrialStore, num_workers: int
+) -> Launcher:
+    """Return the launcher asked for; the packages of the others need not be installed."""
+    if config.kind == "slurm":
+        from hwcli.sweep.slurm import SlurmJobs
+
+        return SlurmJobs(function, store, config, num_workers=num_workers)
+    if config.kind == "ray":
+        from hwcli.sweep.ray import RayTasks
+
+        return RayTasks(function, store, config, num_workers=num_workers)
+    return Workers(function, store, num_workers=num_workers)

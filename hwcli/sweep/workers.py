@@ -1,62 +1,37 @@
-"""Trials side by side on one machine: spawned workers, one process and one pipe each.
-
-The caller submits trials and receives events; it knows nothing of processes. A worker owns the
-trial it trains through the trial's lock, writes the result itself and only then says so, which
-makes the files the truth: a message can be lost, a result cannot.
+"""The launcher of this machine: spawned workers side by side, one process and one pipe each.
 
 One pipe a worker, and no shared queue: a process that is killed can tear only its own pipe.
 Spawned and not forked, since a forked OpenMP runtime deadlocks.
 """
 
-import errno
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Literal, Self
-
-from filelock import Timeout
+from typing import Any, Self
 
 from hwcli.errors import OutputError
 from hwcli.runtime import worker_variables
-from hwcli.sweep.store import TrialFolder, TrialStore
+from hwcli.sweep.attempt import attempt
+from hwcli.sweep.launcher import Event, TrialFunction
+from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
-
-TrialFunction = Callable[[Any, TrialFolder, Callable[[dict[str, Any]], None]], dict[str, Any]]
-"""``(config, folder, report) -> result``; importable by name, so that a worker can find it."""
-
-EventKind = Literal["started", "progress", "done", "failed", "busy", "restarted"]
 
 # A trial that another program trains is looked at this often.
 SECONDS_BETWEEN_LOOKS = 1.0
 # A worker whose pipe closes leaves at once; one that does not by then is killed.
 SECONDS_TO_LEAVE = 2.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something happened to a trial.
-
-    ``progress`` carries what the trial's function reported, ``done`` its result, ``failed`` and
-    ``restarted`` a ``reason``; ``busy`` means that another program trains it at the moment.
-    """
-
-    kind: EventKind
-    trial: Trial
-    content: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -257,7 +232,14 @@ def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> 
     while True:
         trial: Trial = pickle.loads(inbox.get())
         with suppress(BrokenPipeError):
-            connection.send(_train(trial, function, store.folder(trial), connection))
+            connection.send(
+                attempt(
+                    trial,
+                    function,
+                    store.folder(trial),
+                    lambda content: connection.send(("progress", content)),
+                )
+            )
 
 
 def _listen(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
@@ -266,36 +248,3 @@ def _listen(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
         while True:
             inbox.put(connection.recv_bytes())
     os._exit(1)
-
-
-def _train(
-    trial: Trial, function: TrialFunction, folder: TrialFolder, connection: Connection
-) -> tuple[str, dict[str, Any]]:
-    try:
-        folder.prepare(trial)
-        with folder.lock.acquire(blocking=False):
-            result = folder.result()  # another program may have finished it just now
-            if result is None:
-                _write_output_to(folder.log)
-                result = function(
-                    trial.config, folder, lambda content: connection.send(("progress", content))
-                )
-                folder.finish(result)
-            return "done", result
-    except Timeout:
-        return "busy", {}
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return "disk", {"reason": error.strerror}
-        traceback.print_exc()
-        sys.stderr.flush()
-        return "failed", {"reason": f"{type(error).__name__}: {error}"}
-
-
-def _write_output_to(path: Path) -> None:
-    """Send this process's output to a file: warnings must not tear the live view."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with path.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)

@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from hwcli import sources
 from hwcli.config import build
+from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
+from hwcli.results.run_folder import RunFolder
+from hwcli.sources import Resolved
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
@@ -125,6 +129,51 @@ def test_a_trials_identity_holds_what_decides_its_numbers_and_nothing_else() -> 
         {"model": {**TINY["model"], "attention": "linear"}},  # type: ignore[dict-item]
     ]
     assert len({base, *(identify(**change) for change in changes)}) == len(changes) + 1
+
+
+def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
+    files = Resolved(files={}, folder=Path("unused"), origin="nowhere", digest="made-up")
+    grid = {**TINY, "layers": "1,2", "heads": "2,3", "device": "cpu"}
+    launchers: list[dict[str, Any]] = [
+        {},
+        {"kind": "slurm", "partition": "big", "memory_gb": 3, "cpus": 2},
+        {"kind": "ray", "address": "auto"},
+    ]
+    identities = {
+        tuple(
+            trial.id
+            for trial in vit_sweep.make_trials(build(Config, {**grid, "launcher": launcher}), files)
+        )
+        for launcher in launchers
+    }
+    assert len(identities) == 1
+
+
+def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
+    def device(launcher: dict[str, Any], device: str = "auto") -> str:
+        return vit_sweep.resolve_device(
+            build(
+                Config,
+                {"heads": "2", "launcher": {"kind": "slurm", **launcher}, "device": device},
+            )
+        ).type
+
+    assert device({}) == "cpu"
+    assert device({"gpus": 1}) == "cuda"  # whatever this machine has
+    assert device({"gpus": 1}, "cpu") == "cpu"
+    with pytest.raises(ConfigError, match=r"launcher\.gpus = 0"):
+        device({}, "cuda")
+
+
+def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = Resolved(files={}, folder=tmp_path, origin="nowhere", digest="made-up")
+    monkeypatch.setattr(sources, "resolve", lambda *arguments: files)
+    launcher = {"kind": "slurm", "gpus": 1}
+    config = build(Config, {**TINY, "layers": "2", "heads": "3", "launcher": launcher})
+    vit_sweep.plan(config, RunFolder(tmp_path, "vit-sweep", "default"))
+    assert "No estimate: it trains on a cluster's GPU." in capsys.readouterr().out
 
 
 def outcomes(config: Config) -> list[Outcome]:

@@ -1,0 +1,102 @@
+"""What a launcher is: it takes trials, brings them to processes that train, and tells what happens.
+
+Three are here: :mod:`hwcli.sweep.workers` on this machine (the default, which needs no package),
+:mod:`hwcli.sweep.slurm` through a university's queue, :mod:`hwcli.sweep.ray` on a Ray cluster.
+None of them decides a number: the same trial gives the same bits wherever it is trained.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from pydantic import Field, model_validator
+
+from hwcli.config import Config
+from hwcli.sweep.store import TrialFolder
+from hwcli.sweep.trial import Trial
+
+TrialFunction = Callable[[Any, TrialFolder, Callable[[dict[str, Any]], None]], dict[str, Any]]
+"""``(config, folder, report) -> result``; importable by name, so that a worker can find it."""
+
+EventKind = Literal["started", "progress", "done", "failed", "busy", "restarted"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a trial.
+
+    ``progress`` carries what the trial's function reported, ``done`` its result, ``failed`` and
+    ``restarted`` a ``reason``; ``busy`` means that another program trains it at the moment.
+    """
+
+    kind: EventKind
+    trial: Trial
+    content: dict[str, Any] = field(default_factory=dict)
+
+
+class Launcher(Protocol):
+    """Trains what is submitted to it; a context manager, since it owns processes or jobs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def submit(self, trial: Trial) -> None:
+        """Queue a trial."""
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens, until every submitted trial is done or has failed.
+
+        Raises:
+            LauncherError: the cluster cannot be used as it was asked to be.
+            OutputError: the disk is full; nothing more can be kept.
+        """
+
+
+class LauncherConfig(Config):
+    """Where trials train, and what each of them is given there; decides none of their numbers.
+
+    Attributes:
+        kind: ``local`` is this machine, ``slurm`` and ``ray`` need the extra of that name.
+        cpus: of each trial. It computes with one thread all the same, as it does locally.
+        gpus: of each trial; on Ray a fraction lets several trials share one.
+        memory_gb: of each trial; None takes what the cluster gives by default.
+        partition: SLURM's; None takes the cluster's default.
+        time_limit_min: SLURM's, for each job; a trial that needs longer is queued again in time
+            and goes on from its last epoch.
+        sbatch: more of sbatch's options, such as ``--account=vision``.
+        setup: shell lines that a SLURM job runs first, such as ``module load cuda``.
+        detach: submit to SLURM and return.
+        address: of a running Ray cluster, ``HOST:PORT`` or ``auto``; None starts Ray here.
+    """
+
+    kind: Literal["local", "slurm", "ray"] = "local"
+    cpus: int = Field(1, ge=1)
+    gpus: float = Field(0, ge=0)
+    memory_gb: float | None = Field(None, gt=0)
+    partition: str | None = None
+    time_limit_min: int = Field(60, ge=1)
+    sbatch: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    detach: bool = False
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "LauncherConfig":
+        if self.detach and self.kind != "slurm":
+            raise ValueError(
+                f"launcher.detach = True: only SLURM keeps a queue to come back to, and "
+                f"launcher.kind = {self.kind!r}"
+            )
+        if self.kind == "slurm" and self.gpus != int(self.gpus):
+            raise ValueError(f"launcher.gpus = {self.gpus}: SLURM gives whole GPUs only")
+        for option in self.sbatch:
+            if not option.startswith("--"):
+                raise ValueError(f"launcher.sbatch = {option!r}: write --option or --option=value")
+        return self

@@ -1,0 +1,85 @@
+"""The sweep on a Ray cluster of two nodes, started here for real: one is lost midway."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.experiments.test_vit_sweep_real import command, numbers, summary_of
+
+pytest.importorskip("ray", reason="the extra is not installed: pip install 'hw2[ray]'")
+# Ray leaves sockets and processes of its own to the garbage collector.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+NUM_EPOCHS = 3
+NUM_TRIALS = 4
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_with_a_node_lost_midway_the_table_is_the_local_one(cluster: Any, tmp_path: Path) -> None:
+    local, far = tmp_path / "local", tmp_path / "far"
+    summary_of(
+        subprocess.run(command(local), capture_output=True, text=True, check=False, timeout=600)
+    )
+    node = cluster.add_node(**NODE)
+    trials = far / "vit-sweep" / "trials"
+    with subprocess.Popen(
+        command(far, "--launcher", "ray", "--set", f"launcher.address={cluster.address}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        wait_until(lambda: len(list(trials.glob("*/checkpoint.safetensors"))) >= 2)
+        cluster.remove_node(node, allow_graceful=False)
+        shown, told = program.communicate(timeout=400)
+    summary = summary_of(subprocess.CompletedProcess([], program.returncode, shown, told))
+    assert (summary["status"], summary["num_run"]) == ("complete", NUM_TRIALS)
+    assert "restarted: its worker died" in told
+    assert numbers(far) == numbers(local)
+    # What was lost is at most the epoch that was running.
+    for folder in trials.iterdir():
+        assert finished_epochs(folder) == list(range(NUM_EPOCHS))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def finished_epochs(folder: Path) -> list[int]:
+    """Return the epochs that a trial's workers, all of them, said they had finished."""
+    lines = (folder / "messages.jsonl").read_text().splitlines()
+    contents = [json.loads(line)["content"] for line in lines if line]
+    return [content["epoch"] for content in contents if "valid_accuracy" in content]
+
+
+def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        command(tmp_path, "--quiet", "--launcher", "ray", "--set", "launcher.address=localhost:9"),
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: launcher.address = 'localhost:9': nobody answers there")
