@@ -576,7 +576,8 @@ def _from_hub(repository: str, kind: str, patterns: list[str]) -> tuple[Path, st
     except (LocalEntryNotFoundError, SourceError):
         pass  # not there, or only in part
     try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=ANSWER_S).close()
+        probe = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(probe, timeout=ANSWER_S).close()
     except urllib.error.HTTPError:
         pass  # it answers
     except (OSError, ValueError) as error:
@@ -592,6 +593,27 @@ def _from_hub(repository: str, kind: str, patterns: list[str]) -> tuple[Path, st
 
 # --------------------------------------------------------------------------------------
 # What `hw2 data` shows
+
+
+def names() -> list[str]:
+    """Return the names that :func:`fetch` takes."""
+    return [*DATASETS, "imdb", ENCODER]
+
+
+def fetch(name: str, say: Say) -> None:
+    """Get a data set or encoder, or make sure that it is at hand.
+
+    Raises:
+        SourceError: the name is unknown, or no source has it.
+    """
+    if name == "imdb":
+        locate_reviews(None, say)
+    elif name == ENCODER:
+        locate_encoder(name, say)
+    elif name in DATASETS:
+        resolve(name, say=say)
+    else:
+        raise SourceError(f"data set {name!r}: unknown; choices: {', '.join(names())}")
 
 
 def inventory() -> list[dict[str, str]]:

@@ -169,9 +169,7 @@ def states(model: nn.Module, ids: Tensor, lengths: Tensor) -> Tensor:
 
 def pooled_layers(model: nn.Module, ids: Tensor, lengths: Tensor, how: Pooling) -> Tensor:
     """Return each text's pooled state after the embeddings and every layer: (B, L + 1, D)."""
-    outputs = model(
-        input_ids=ids, attention_mask=_mask(ids, lengths), output_hidden_states=True
-    )
+    outputs = model(input_ids=ids, attention_mask=_mask(ids, lengths), output_hidden_states=True)
     layers: Sequence[Tensor] = outputs.hidden_states
     return torch.stack([pool(layer, lengths, how) for layer in layers], dim=1)
 

@@ -188,12 +188,11 @@ def read_file(path: Path, only: tuple[str, str] | None = None) -> Reviews:
     Raises:
         SourceError: it cannot be read, or a column or label is not what it should be.
     """
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
-    if path.suffix not in readers:
-        raise SourceError(f"{path}: unknown kind of file; choices: {', '.join(readers)}")
+    if path.suffix not in READERS:
+        raise SourceError(f"{path}: unknown kind of file; choices: {', '.join(READERS)}")
     texts, labels = [], []
     try:
-        for number, row in enumerate(readers[path.suffix](path), start=1):
+        for number, row in enumerate(READERS[path.suffix](path), start=1):
             for column in ("text", "label"):
                 if row.get(column) is None:
                     has = ", ".join(map(str, row)) or "none"
@@ -206,6 +205,24 @@ def read_file(path: Path, only: tuple[str, str] | None = None) -> Reviews:
     if not texts:
         raise SourceError(f"{path}: no reviews in it")
     return Reviews(texts, labels)
+
+
+def read_texts(path: Path) -> list[str]:
+    """Read texts alone: the column ``text`` of CSV, JSON lines or parquet, else one text a line.
+
+    Raises:
+        SourceError: the file cannot be read, or has no such column.
+    """
+    rows = READERS.get(path.suffix)
+    try:
+        if rows is None:
+            return path.read_text(encoding="utf-8").splitlines()
+        texts = [row.get("text") for row in rows(path)]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    if None in texts:
+        raise SourceError(f"{path}: row {texts.index(None) + 1} has no 'text'")
+    return [str(text) for text in texts]
 
 
 def _label(value: object, path: Path, row: int) -> int:
@@ -254,6 +271,9 @@ def _class_names(schema_metadata: Mapping[bytes, bytes]) -> Sequence[str] | None
     except (KeyError, ValueError, TypeError):
         return None
     return names
+
+
+READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
 
 
 def _parquet_part(root: Path, part: str) -> Reviews | None:
