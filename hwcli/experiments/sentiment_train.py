@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from hwcli import runtime, sources
 from hwcli.config import Config as Section
 from hwcli.config import RunConfig
+from hwcli.errors import ConfigError
 from hwcli.results import plots, terminal
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
@@ -173,7 +174,7 @@ def prepare(config: Config) -> Prepared:
     )
     longest = encoders.max_positions(encoder.path)
     if config.text.max_length > longest:
-        raise sources.SourceError(
+        raise ConfigError(
             f"text.max_length = {config.text.max_length}: {encoder.name} reads at most "
             f"{longest} tokens"
         )

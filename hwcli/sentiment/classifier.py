@@ -27,7 +27,7 @@ from hwcli.results.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS
-from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize
+from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
 from hwcli.training.loop import autocast
 from hwcli.training.metrics import Mean
 
@@ -75,7 +75,7 @@ class PlainClassifier(nn.Module):
 
         The softmax over two logits is the logistic function of their difference.
         """
-        mask = encoders.valid_tokens(lengths, ids.shape[1]).long()
+        mask = valid_tokens(lengths, ids.shape[1]).long()
         both: Tensor = self.encoder(input_ids=ids, attention_mask=mask).logits  # (B, 2)
         return both[:, 1] - both[:, 0]
 
@@ -308,4 +308,4 @@ def confusion(predicted: Tensor, labels: Tensor) -> list[list[int]]:
     """Count reviews by label (down) and prediction (across), both negative first."""
     counts = np.zeros((2, 2), int)
     np.add.at(counts, (labels.long().numpy(), predicted.long().numpy()), 1)
-    return counts.tolist()  # type: ignore[no-any-return]
+    return counts.tolist()

@@ -123,8 +123,8 @@ def _load(kind: Any, folder: Path, config: Any) -> nn.Module:
 
     # Its report of the layers and heads that are left out on purpose is of no use here.
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: nn.Module = kind.from_pretrained(
             folder,

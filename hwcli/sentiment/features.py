@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from hwcli.errors import OutputError
 from hwcli.results.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder
-from hwcli.sentiment.tokens import Tokens, sorted_batches
+from hwcli.sentiment.tokens import Tokens, sorted_batches, valid_tokens
 
 FORMAT = "hw2 features 1"
 TOKENS_PER_BATCH = 8192
@@ -222,7 +222,7 @@ def _encode(
         ids, lengths = ids.to(device), lengths.to(device)
         if kind == "tokens":
             every = encoder.states(model, ids, lengths)  # (B, T, D)
-            yield every[encoder.valid_tokens(lengths, every.shape[1])].half()
+            yield every[valid_tokens(lengths, every.shape[1])].half()
         else:
             how: encoder.Pooling = "mean" if kind == "mean" else "cls"
             yield encoder.pooled_layers(model, ids, lengths, how).flatten(0, 1).half()
