@@ -308,7 +308,7 @@ def _join(parts: Iterable[Reviews]) -> Reviews | None:
     )
 
 
-_BREAK = re.compile(r"(?:<br\s*/?>\s*)+", re.IGNORECASE)
+_BREAK = re.compile(r"\s*(?:<br\s*/?>\s*)+", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
