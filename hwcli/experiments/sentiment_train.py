@@ -50,7 +50,7 @@ from hwcli.sentiment.reviews import LABELS, Reviews, Split, SplitConfig, load
 from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, training_batches
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.training.loop import BatchOutcome, Epoch, Work, autocast, train
+from hwcli.training.loop import BatchOutcome, Epoch, NonFiniteLossError, Work, autocast, train
 from hwcli.training.metrics import Mean, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
 
@@ -237,7 +237,7 @@ class Trained:
         test_logits: (N,) of the test reviews.
         num_params: of encoder and head.
         num_trainable_params: of what was trained.
-        encode_s: seconds of running the frozen encoder, now.
+        encode_s: seconds of running the frozen encoder, whenever that was.
         train_s: seconds of training.
     """
 
@@ -272,7 +272,7 @@ def train_on_frozen(config: Config, prepared: Prepared, folder: TrialFolder) -> 
         f"{count(encoder) + count(head):,} parameters, {count(head):,} of them trainable once "
         "the encoder is frozen"
     )
-    features, encode_s = encode(config, prepared, encoder)
+    features = encode(config, prepared, encoder)
     parts = [
         make_part(config, known, part, device)
         for known, part in zip(
@@ -314,20 +314,20 @@ def train_on_frozen(config: Config, prepared: Prepared, folder: TrialFolder) -> 
         test_logits=logits,
         num_params=count(encoder) + count(head),
         num_trainable_params=count(head),
-        encode_s=encode_s,
+        encode_s=sum(known.encode_s for known in features),
         train_s=sum(epoch.train_s for epoch in history),
     )
 
 
-def encode(config: Config, prepared: Prepared, encoder: nn.Module) -> tuple[list[Features], float]:
-    """Return the features of the three parts and the seconds that encoding took now.
+def encode(config: Config, prepared: Prepared, encoder: nn.Module) -> list[Features]:
+    """Return the features of the three parts, from the cache or into it.
 
     The encoder is left in the type it computed in.
     """
     encoder.to(prepared.device, prepared.precision)
     digest = encoders.checkpoint_digest(prepared.encoder_folder)
     kind = "tokens" if config.head.kind == "gru" else config.head.kind
-    features, seconds = [], 0.0
+    features = []
     for name, tokens in (
         ("training", prepared.train),
         ("validation", prepared.valid),
@@ -340,7 +340,7 @@ def encode(config: Config, prepared: Prepared, encoder: nn.Module) -> tuple[list
             num_layers=config.num_encoder_layers,
             precision=_name(prepared.precision),
         )
-        known, spent = cached_features(
+        known = cached_features(
             sources.cache_folder() / "features",
             tokens,
             encoder,
@@ -348,11 +348,8 @@ def encode(config: Config, prepared: Prepared, encoder: nn.Module) -> tuple[list
             device=prepared.device,
             report=Ticker(f"encoding the {name} reviews"),
         )
-        if not spent:
-            terminal.say(f"{name} reviews: encoded before; their features are at hand")
         features.append(known)
-        seconds += spent
-    return features, seconds
+    return features
 
 
 @dataclass(frozen=True)
@@ -563,7 +560,10 @@ def run(config: Config, folder: RunFolder) -> Summary:
     folder.claim(config, environment)
     with work.lock:
         way = finetune if config.finetune else train_on_frozen
-        trained = way(config, prepared, work)
+        try:
+            trained = way(config, prepared, work)
+        except NonFiniteLossError as error:
+            raise ConfigError(f"{error}; take a lower optimizer.learning_rate") from None
         (work.path / "test.safetensors").unlink(missing_ok=True)
     for epoch in trained.history:
         folder.log(**asdict(epoch))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwcli.errors import OutputError
-from hwcli.results.files import read_json, write_atomic, write_json
+from hwcli.results.files import read_json, write_json
 from hwcli.sentiment import encoder
 from hwcli.sentiment.tokens import Tokens, sorted_batches, valid_tokens
 
@@ -45,11 +45,13 @@ class Features:
         states: (rows, D) float16, mapped from the file.
         starts: (N,) first row of each review.
         counts: (N,) rows of each: its tokens, or for pooled states the layers and embeddings.
+        encode_s: seconds that encoding took, whenever that was.
     """
 
     states: NDArray[np.float16]
     starts: NDArray[np.int64]
     counts: NDArray[np.int64]
+    encode_s: float
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -98,7 +100,7 @@ def cached_features(
     *,
     device: torch.device,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Features, float]:
+) -> Features:
     """Return the features of some reviews, from the cache or into it.
 
     Args:
@@ -108,9 +110,6 @@ def cached_features(
         description: from :func:`manifest`; names the cache.
         device: where the model lives.
         report: gets reviews done and reviews in all, now and then.
-
-    Returns:
-        The features, and the seconds that encoding took now (0.0 where all were there).
 
     Raises:
         OutputError: the disk has not enough room, or the folder cannot be written.
@@ -133,14 +132,13 @@ def cached_features(
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):  # whoever comes second finds it done
-            seconds = 0.0
             if not _is_whole(place, description, shape):
-                seconds = _fill(place, tokens, model, str(kind), batches, shape, device, report)
+                _fill(place, tokens, model, str(kind), batches, shape, device, report)
                 write_json(place / "manifest.json", description)
     except OSError as error:
         raise OutputError(f"{place}: features cannot be kept ({error.strerror})") from None
     states = np.memmap(place / "states.f16", np.float16, "r", shape=shape)
-    return Features(states, starts, counts), seconds
+    return Features(states, starts, counts, _position(place)[2])
 
 
 def _is_whole(place: Path, description: dict[str, object], shape: tuple[int, int]) -> bool:
@@ -161,15 +159,14 @@ def _fill(
     shape: tuple[int, int],
     device: torch.device,
     report: Callable[[int, int], None],
-) -> float:
-    """Encode the batches that are missing, and return the seconds it took.
+) -> None:
+    """Encode the batches that are missing.
 
     Raises:
         OutputError: the disk has not enough room; nothing was written.
     """
     (place / "manifest.json").unlink(missing_ok=True)
-    file_path, mark = place / "states.f16", place / "done.json"
-    done, written = _position(mark, file_path)
+    done, written, seconds = _position(place)
     needed = 2 * shape[0] * shape[1] - written + SPARE_BYTES
     free = shutil.disk_usage(place).free
     if needed > free:
@@ -177,9 +174,9 @@ def _fill(
             f"features need {needed / 1e9:.1f} GB, {place.parent} has {free / 1e9:.1f} GB free; "
             "make room, name another folder by HW2_CACHE, or take a pooled head"
         )
-    started = marked = time.perf_counter()
+    marked = time.perf_counter()
     num_done = sum(map(len, batches[:done]))
-    with file_path.open("r+b" if written else "wb") as file:
+    with (place / "states.f16").open("r+b" if written else "wb") as file:
         file.truncate(written)
         file.seek(written)
         for index, states in enumerate(_encode(tokens, model, kind, batches[done:], device), done):
@@ -187,24 +184,24 @@ def _fill(
             num_done += len(batches[index])
             now = time.perf_counter()
             if now - marked > SECONDS_BETWEEN_MARKS or index == len(batches) - 1:
-                marked = now
+                seconds, marked = seconds + now - marked, now
                 # The bytes first, then the mark that vouches for them.
                 file.flush()
                 os.fsync(file.fileno())
-                write_atomic(mark, json.dumps({"batches": index + 1, "bytes": file.tell()}))
+                mark = {"batches": index + 1, "bytes": file.tell(), "seconds": seconds}
+                write_json(place / "done.json", mark)
             report(num_done, len(tokens))
-    return time.perf_counter() - started
 
 
-def _position(mark: Path, file_path: Path) -> tuple[int, int]:
-    """Return the batches and bytes that are known to be on disk."""
+def _position(place: Path) -> tuple[int, int, float]:
+    """Return the batches and bytes that are known to be on disk, and the seconds they took."""
     try:
-        found = read_json(mark)
-        if file_path.stat().st_size >= found["bytes"]:
-            return int(found["batches"]), int(found["bytes"])
-    except (OSError, ValueError, KeyError):
+        mark = read_json(place / "done.json")
+        if (place / "states.f16").stat().st_size >= mark["bytes"]:
+            return int(mark["batches"]), int(mark["bytes"]), float(mark["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
         pass
-    return 0, 0
+    return 0, 0, 0.0
 
 
 @torch.inference_mode()

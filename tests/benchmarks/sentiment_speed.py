@@ -129,7 +129,7 @@ def our_way(config: Config, prepared: Prepared, cache: Path) -> Iterator[Epoch]:
             num_layers=config.num_encoder_layers,
             precision=str(precision),
         )
-        known, _ = cached_features(cache, tokens, encoder, description, device=CPU)
+        known = cached_features(cache, tokens, encoder, description, device=CPU)
         parts.append(sentiment_train.make_part(config, known, reviews, CPU))
     training, valid = parts
     if isinstance(head, FrozenPooledHead):

@@ -42,8 +42,7 @@ def describe(tokens: Tokens, kind: Kind = "tokens", **more: Any) -> dict[str, ob
 
 
 def get(folder: Path, tokens: Tokens, model: nn.Module, kind: Kind = "tokens") -> Features:
-    found, _ = cached_features(folder, tokens, model, describe(tokens, kind), device=CPU)
-    return found
+    return cached_features(folder, tokens, model, describe(tokens, kind), device=CPU)
 
 
 def test_token_states_are_what_the_encoder_says_of_each_review(
@@ -77,8 +76,8 @@ def test_the_second_time_nothing_is_encoded(
 ) -> None:
     first = get(tmp_path, tokens, model)
     monkeypatch.setattr(features, "_encode", None)
-    again, seconds = cached_features(tmp_path, tokens, model, describe(tokens), device=CPU)
-    assert seconds == 0.0
+    again = get(tmp_path, tokens, model)
+    assert again.encode_s == first.encode_s > 0
     np.testing.assert_array_equal(again.states, first.states)
 
 
