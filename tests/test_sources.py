@@ -210,10 +210,10 @@ def test_a_cache_that_cannot_be_written_is_one_line(
 
 
 def test_the_inventory_says_what_is_present(dataset: Dataset, tmp_path: Path) -> None:
-    (row,) = sources.inventory()
+    row = sources.inventory()[0]
     assert row["present"] == "0 of 2 files in the cache"
     fill(tmp_path / "cache" / "tiny")
-    (row,) = sources.inventory()
+    row = sources.inventory()[0]
     assert row["present"] == "2 of 2 files in the cache"
 
 

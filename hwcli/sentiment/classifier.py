@@ -1,0 +1,311 @@
+"""Encoder and head as one classifier: judged on texts, saved to a folder, loaded from it.
+
+A folder holds ``hw2.json`` (what the classifier is made of), ``encoder/`` (a checkpoint of
+transformers, tokenizer included) and ``head.safetensors``. A plain fine-tuned classifier is a
+checkpoint of transformers' own with ``hw2.json`` beside it: their classes load it as it is.
+
+Shapes: B reviews, T tokens, L layers, D width.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save, save_model
+from torch import Tensor, nn
+
+from hwcli.errors import SourceError
+from hwcli.results.files import read_json, write_atomic, write_json
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
+from hwcli.sentiment.reviews import LABELS
+from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
+from hwcli.training.loop import autocast
+from hwcli.training.metrics import Mean
+
+FORMAT = "hw2 sentiment 1"
+TOKENS_PER_BATCH = 8192
+SECONDS_BETWEEN_MARKS = 60.0
+
+
+class StatesClassifier(nn.Module):
+    """A head on the encoder's last token states."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module):
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Judge reviews: (B, T), (B,) -> (B,) logits of being positive."""
+        logits: Tensor = self.head(encoders.states(self.encoder, ids, lengths), lengths)
+        return logits
+
+
+class LayersClassifier(nn.Module):
+    """A head on the pooled states of all layers of a frozen encoder."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, how: encoders.Pooling):
+        super().__init__()
+        self.encoder, self.head, self.how = encoder, head, how
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Judge reviews: (B, T), (B,) -> (B,) logits of being positive."""
+        pooled = encoders.pooled_layers(self.encoder, ids, lengths, self.how)  # (B, L + 1, D)
+        logits: Tensor = self.head(pooled.float())
+        return logits
+
+
+class PlainClassifier(nn.Module):
+    """Transformers' own classifier of two classes, seen as one logit."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.encoder = model
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Judge reviews: (B, T), (B,) -> (B,) logits of being positive.
+
+        The softmax over two logits is the logistic function of their difference.
+        """
+        mask = valid_tokens(lengths, ids.shape[1]).long()
+        both: Tensor = self.encoder(input_ids=ids, attention_mask=mask).logits  # (B, 2)
+        return both[:, 1] - both[:, 0]
+
+
+def make_head(config: HeadConfig, encoder: nn.Module, *, finetuned: bool) -> nn.Module:
+    """Make a head for an encoder; its weights are drawn from torch's generator."""
+    width = encoders.width(encoder)
+    if config.kind == "gru":
+        return GRUHead(width, config)
+    if finetuned:
+        return PooledHead(width, config)
+    num_layers = int(encoder.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    return FrozenPooledHead(width, num_layers + 1, config)
+
+
+def assemble(
+    encoder: nn.Module, head: nn.Module | None, config: HeadConfig, *, finetuned: bool
+) -> nn.Module:
+    """Put encoder and head together; without a head the encoder is a whole classifier."""
+    if head is None:
+        return PlainClassifier(encoder)
+    if config.kind == "gru" or finetuned:
+        return StatesClassifier(encoder, head)
+    return LayersClassifier(encoder, head, "cls" if config.kind == "cls" else "mean")
+
+
+def is_plain(config: HeadConfig, *, finetuned: bool) -> bool:
+    """Tell whether transformers' own classification head is what is trained."""
+    return finetuned and config.kind == "cls"
+
+
+# --------------------------------------------------------------------------------------
+# Judging many reviews
+
+
+@torch.inference_mode()
+def judge_tokens(
+    model: nn.Module,
+    tokens: Tokens,
+    *,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+    keep: Path | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Return the logits (N,) of reviews, in float32 on the CPU.
+
+    Args:
+        model: a classifier, in eval mode, on the device.
+        tokens: of the reviews.
+        device: where the model lives.
+        precision: the type that products run in.
+        keep: a file to go on from where an earlier process was stopped; the caller removes it.
+        report: gets reviews done and reviews in all, now and then.
+    """
+    logits = torch.zeros(len(tokens))
+    batches = sorted_batches(tokens.lengths, TOKENS_PER_BATCH)
+    done = _restore_logits(keep, logits)
+    marked = time.perf_counter()
+    for index, rows in enumerate(batches[done:], done):
+        ids, lengths = tokens.pad(rows)
+        with autocast(device, precision):
+            batch = model(ids.to(device), lengths.to(device))
+        logits[torch.from_numpy(rows)] = batch.float().cpu()
+        if keep and time.perf_counter() - marked > SECONDS_BETWEEN_MARKS:
+            marked = time.perf_counter()
+            write_atomic(keep, save({"logits": logits}, {"batches": str(index + 1)}))
+        report(int(sum(map(len, batches[: index + 1]))), len(tokens))
+    return logits
+
+
+def _restore_logits(path: Path | None, logits: Tensor) -> int:
+    """Take over what a stopped process had judged, and return its number of batches."""
+    from safetensors import safe_open
+
+    if path is None:
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            logits.copy_(file.get_tensor("logits"))
+            return int(file.metadata()["batches"])
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+        return 0
+
+
+def mean_of(logits: Tensor, labels: Tensor) -> Mean:
+    """Return loss and accuracy over reviews: (N,), (N,) of 0 and 1."""
+    loss = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
+    hits = ((logits > 0) == labels.bool()).sum()
+    return Mean(loss.item(), int(hits.item()), len(labels))
+
+
+# --------------------------------------------------------------------------------------
+# Folders
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one text."""
+
+    text: str
+    label: str
+    probability_positive: float
+
+
+@dataclass(frozen=True)
+class TextClassifier:
+    """A classifier with all it takes to judge texts."""
+
+    model: nn.Module
+    tokenizer: Any
+    text: TextConfig
+    device: torch.device
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Judge texts in float32, in their order."""
+        if not texts:
+            return []
+        tokens = tokenize(texts, self.tokenizer, self.text)
+        probabilities = judge_tokens(self.model, tokens, device=self.device).sigmoid()
+        return [
+            Prediction(text, LABELS[int(p > 0.5)], float(p))
+            for text, p in zip(texts, probabilities.tolist(), strict=True)
+        ]
+
+
+def save_classifier(
+    folder: Path,
+    model: nn.Module,
+    tokenizer: Any,
+    *,
+    head: HeadConfig,
+    text: TextConfig,
+    finetuned: bool,
+) -> None:
+    """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused."""
+    plain = is_plain(head, finetuned=finetuned)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hw2.json").unlink(missing_ok=True)
+    checkpoint = folder if plain else folder / "encoder"
+    model.encoder.save_pretrained(checkpoint)  # type: ignore[union-attr,operator]
+    tokenizer.save_pretrained(checkpoint)
+    if not plain:
+        save_model(model.head, str(folder / "head.safetensors"))  # type: ignore[arg-type]
+    write_json(
+        folder / "hw2.json",
+        {
+            "format": FORMAT,
+            "labels": list(LABELS),
+            "finetuned": finetuned,
+            "head": head.model_dump(mode="json"),
+            "text": text.model_dump(mode="json"),
+        },
+    )
+
+
+def load_saved(folder: Path, device: torch.device) -> TextClassifier:
+    """Load what :func:`save_classifier` wrote.
+
+    Raises:
+        SourceError: it is missing, half-written or damaged.
+    """
+    try:
+        facts = read_json(folder / "hw2.json")
+        if facts["format"] != FORMAT or facts["labels"] != list(LABELS):
+            raise SourceError(f"{folder}: written by another version of this program")
+        head_config = HeadConfig.model_validate(facts["head"])
+        text = TextConfig.model_validate(facts["text"])
+        finetuned = bool(facts["finetuned"])
+    except FileNotFoundError:
+        raise SourceError(
+            f"{folder}: no trained model there; name the folder of a finished sentiment-train run"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise SourceError(f"{folder / 'hw2.json'}: damaged ({type(error).__name__})") from None
+    if is_plain(head_config, finetuned=finetuned):
+        classifier = assemble(
+            encoders.load_classifier(folder), None, head_config, finetuned=finetuned
+        )
+        tokenizer = encoders.load_tokenizer(folder)
+    else:
+        encoder = encoders.load_encoder(folder / "encoder")
+        head = make_head(head_config, encoder, finetuned=finetuned)
+        try:
+            load_model(head, str(folder / "head.safetensors"))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise SourceError(f"{folder / 'head.safetensors'}: damaged ({reason})") from None
+        classifier = assemble(encoder, head, head_config, finetuned=finetuned)
+        tokenizer = encoders.load_tokenizer(folder / "encoder")
+    return TextClassifier(classifier.eval().to(device), tokenizer, text, device)
+
+
+# --------------------------------------------------------------------------------------
+# The best epoch
+
+
+class KeepBest:
+    """Keeps the weights of the epoch with the lowest validation loss, on disk.
+
+    A resumed run repeats its last epoch's evaluation at most, which gives the same loss, so the
+    file stays what an uninterrupted run would have.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def loss(self) -> float:
+        """Return the lowest loss so far; infinity before the first epoch."""
+        from safetensors import safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return float(json.loads(file.metadata()["valid_loss"]))
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+            return float("inf")
+
+    def offer(self, model: nn.Module, valid: Mean) -> None:
+        """Keep a model's weights if its loss is the lowest yet."""
+        if valid.loss < self.loss():
+            tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+            write_atomic(self.path, save(tensors, {"valid_loss": json.dumps(valid.loss)}))
+
+    def restore(self, model: nn.Module) -> None:
+        """Load the kept weights into the model."""
+        model.load_state_dict(load_file(self.path))
+
+
+def confusion(predicted: Tensor, labels: Tensor) -> list[list[int]]:
+    """Count reviews by label (down) and prediction (across), both negative first."""
+    counts = np.zeros((2, 2), int)
+    np.add.at(counts, (labels.long().numpy(), predicted.long().numpy()), 1)
+    return counts.tolist()

@@ -1,0 +1,225 @@
+"""What the frozen encoder says of every review, computed once and kept on disk.
+
+A frozen encoder gives the same states in every epoch: running it again would cost most of the
+training. Its states go as float16 into one flat file in a folder named by the digest of its
+manifest (encoder, tokens, what is kept, in which precision), so that other data, lengths or
+encoders never meet. The manifest is written last: a folder without one holds no finished cache
+and is gone on with where it was left, never read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hwcli.errors import OutputError
+from hwcli.results.files import read_json, write_json
+from hwcli.sentiment import encoder
+from hwcli.sentiment.tokens import Tokens, sorted_batches, valid_tokens
+
+FORMAT = "hw2 features 1"
+TOKENS_PER_BATCH = 8192
+SECONDS_BETWEEN_MARKS = 20.0
+# Kept free of what the disk has left, for everything else a run writes.
+SPARE_BYTES = 256 * 2**20
+
+Kind = Literal["tokens", "mean", "cls"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """States of N reviews: review i is ``states[starts[i]:starts[i] + counts[i]]``.
+
+    Attributes:
+        states: (rows, D) float16, mapped from the file.
+        starts: (N,) first row of each review.
+        counts: (N,) rows of each: its tokens, or for pooled states the layers and embeddings.
+        encode_s: seconds that encoding took, whenever that was.
+    """
+
+    states: NDArray[np.float16]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    encode_s: float
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def pad(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return some reviews as one batch: (B, T, D) float16, zero behind the end, and (B,)."""
+        counts = self.counts[rows]
+        batch = torch.zeros(len(rows), int(counts.max()), self.states.shape[1], dtype=torch.half)
+        for place, row in enumerate(rows):
+            start, count = self.starts[row], self.counts[row]
+            # A copy of a few kilobytes: torch refuses to share what is mapped for reading only.
+            batch[place, :count] = torch.from_numpy(np.array(self.states[start : start + count]))
+        return batch, torch.from_numpy(counts)
+
+    def whole(self) -> Tensor:
+        """Return pooled states in memory: (N, L + 1, D) float32."""
+        rows = self.starts[:, None] + np.arange(self.counts[0])
+        return torch.from_numpy(np.array(self.states[rows.ravel()])).view(*rows.shape, -1).float()
+
+
+def manifest(
+    tokens: Tokens, *, kind: Kind, encoder_digest: str, num_layers: int | None, precision: str
+) -> dict[str, object]:
+    """Describe a cache by everything that decides its content.
+
+    The tokens stand for the reviews, the tokenizer, the length and the truncation at once.
+    """
+    return {
+        "format": FORMAT,
+        "encoder": encoder_digest,
+        "num_encoder_layers": num_layers,
+        "tokens": hashlib.sha256(tokens.ids.tobytes() + tokens.offsets.tobytes()).hexdigest(),
+        "num_texts": len(tokens),
+        "kind": kind,
+        "precision": precision,
+        "stored": "float16",
+        "tokens_per_batch": TOKENS_PER_BATCH,
+    }
+
+
+def cached_features(
+    folder: Path,
+    tokens: Tokens,
+    model: nn.Module,
+    description: dict[str, object],
+    *,
+    device: torch.device,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Features:
+    """Return the features of some reviews, from the cache or into it.
+
+    Args:
+        folder: that holds all caches.
+        tokens: of the reviews.
+        model: the encoder, on its device and in the type it is to compute in.
+        description: from :func:`manifest`; names the cache.
+        device: where the model lives.
+        report: gets reviews done and reviews in all, now and then.
+
+    Raises:
+        OutputError: the disk has not enough room, or the folder cannot be written.
+    """
+    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    place = folder / key
+    kind = description["kind"]
+    width = encoder.width(model)
+    if kind == "tokens":
+        counts = tokens.lengths
+    else:
+        num_states = int(model.config.num_hidden_layers) + 1  # type: ignore[union-attr,arg-type]
+        counts = np.full(len(tokens), num_states)
+    batches = sorted_batches(tokens.lengths, TOKENS_PER_BATCH)
+    order = np.concatenate(batches)
+    starts = np.zeros(len(tokens), np.int64)
+    starts[order] = np.cumsum(counts[order]) - counts[order]
+    shape = (int(counts.sum()), width)
+
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):  # whoever comes second finds it done
+            if not _is_whole(place, description, shape):
+                _fill(place, tokens, model, str(kind), batches, shape, device, report)
+                write_json(place / "manifest.json", description)
+    except OSError as error:
+        raise OutputError(f"{place}: features cannot be kept ({error.strerror})") from None
+    states = np.memmap(place / "states.f16", np.float16, "r", shape=shape)
+    return Features(states, starts, counts, _position(place)[2])
+
+
+def _is_whole(place: Path, description: dict[str, object], shape: tuple[int, int]) -> bool:
+    try:
+        found = read_json(place / "manifest.json")
+        size = (place / "states.f16").stat().st_size
+    except (OSError, ValueError):
+        return False
+    return bool(found == description and size == 2 * shape[0] * shape[1])
+
+
+def _fill(
+    place: Path,
+    tokens: Tokens,
+    model: nn.Module,
+    kind: str,
+    batches: list[NDArray[np.int64]],
+    shape: tuple[int, int],
+    device: torch.device,
+    report: Callable[[int, int], None],
+) -> None:
+    """Encode the batches that are missing.
+
+    Raises:
+        OutputError: the disk has not enough room; nothing was written.
+    """
+    (place / "manifest.json").unlink(missing_ok=True)
+    done, written, seconds = _position(place)
+    needed = 2 * shape[0] * shape[1] - written + SPARE_BYTES
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"features need {needed / 1e9:.1f} GB, {place.parent} has {free / 1e9:.1f} GB free; "
+            "make room, name another folder by HW2_CACHE, or take a pooled head"
+        )
+    marked = time.perf_counter()
+    num_done = sum(map(len, batches[:done]))
+    with (place / "states.f16").open("r+b" if written else "wb") as file:
+        file.truncate(written)
+        file.seek(written)
+        for index, states in enumerate(_encode(tokens, model, kind, batches[done:], device), done):
+            file.write(states.cpu().numpy().tobytes())
+            num_done += len(batches[index])
+            now = time.perf_counter()
+            if now - marked > SECONDS_BETWEEN_MARKS or index == len(batches) - 1:
+                seconds, marked = seconds + now - marked, now
+                # The bytes first, then the mark that vouches for them.
+                file.flush()
+                os.fsync(file.fileno())
+                mark = {"batches": index + 1, "bytes": file.tell(), "seconds": seconds}
+                write_json(place / "done.json", mark)
+            report(num_done, len(tokens))
+
+
+def _position(place: Path) -> tuple[int, int, float]:
+    """Return the batches and bytes that are known to be on disk, and the seconds they took."""
+    try:
+        mark = read_json(place / "done.json")
+        if (place / "states.f16").stat().st_size >= mark["bytes"]:
+            return int(mark["batches"]), int(mark["bytes"]), float(mark["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return 0, 0, 0.0
+
+
+@torch.inference_mode()
+def _encode(
+    tokens: Tokens,
+    model: nn.Module,
+    kind: str,
+    batches: list[NDArray[np.int64]],
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Give each batch's states, review after review: (rows, D) float16."""
+    model.eval()
+    for rows in batches:
+        ids, lengths = tokens.pad(rows)
+        ids, lengths = ids.to(device), lengths.to(device)
+        if kind == "tokens":
+            every = encoder.states(model, ids, lengths)  # (B, T, D)
+            yield every[valid_tokens(lengths, every.shape[1])].half()
+        else:
+            how: encoder.Pooling = "mean" if kind == "mean" else "cls"
+            yield encoder.pooled_layers(model, ids, lengths, how).flatten(0, 1).half()

@@ -1,0 +1,137 @@
+"""Texts as token numbers: truncated, stored flat, and cut into batches of similar lengths."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from hwcli.config import Config
+from hwcli.sentiment.reviews import clean
+
+# Texts are shuffled, and sorted by length only within so many batches: padding all but vanishes
+# while the batches of two epochs stay different.
+BATCHES_IN_POOL = 50
+
+
+class TextConfig(Config):
+    """What is read of a review.
+
+    ``head`` keeps its beginning; ``head_tail`` half of the tokens from its beginning and half
+    from its end (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", 5.3.1).
+    """
+
+    max_length: int = Field(256, ge=8, le=8192)
+    truncation: Literal["head", "head_tail"] = "head_tail"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token numbers of N texts, one after the other, special tokens included.
+
+    Attributes:
+        ids: (sum of lengths,) int32.
+        offsets: (N + 1,) int64: text i is ``ids[offsets[i]:offsets[i + 1]]``.
+        pad_id: what fills a batch up.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, (N,)."""
+        return np.diff(self.offsets)
+
+    def pad(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return some texts as one batch: ids (B, T) int64 and the lengths (B,)."""
+        lengths = torch.from_numpy(self.lengths[rows])
+        ids = torch.full((len(rows), int(lengths.max())), self.pad_id)
+        for place, row in enumerate(rows):
+            text = self.ids[self.offsets[row] : self.offsets[row + 1]]
+            ids[place, : len(text)] = torch.from_numpy(text)
+        return ids, lengths
+
+
+def tokenize(texts: Sequence[str], tokenizer: Any, config: TextConfig) -> Tokens:
+    """Turn texts into token numbers, an empty one into the special tokens alone.
+
+    Args:
+        texts: as they stand in the file.
+        tokenizer: a fast tokenizer of transformers.
+        config: how long, and what of a longer text.
+    """
+    room = config.max_length - 2
+    pieces = []
+    for start in range(0, len(texts), 1000):
+        cleaned = [clean(text) for text in texts[start : start + 1000]]
+        encoded = tokenizer(
+            cleaned, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        for ids in encoded["input_ids"]:
+            kept = truncate(ids, room, config.truncation)
+            pieces.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
+    offsets = np.zeros(len(pieces) + 1, np.int64)
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    flat = np.fromiter((i for piece in pieces for i in piece), np.int32, int(offsets[-1]))
+    return Tokens(flat, offsets, tokenizer.pad_token_id)
+
+
+def truncate(ids: list[int], room: int, way: str) -> list[int]:
+    """Keep at most so many tokens, from the beginning or from both ends."""
+    if len(ids) <= room:
+        return ids
+    if way == "head":
+        return ids[:room]
+    tail = room // 2
+    return ids[: room - tail] + ids[len(ids) - tail :]
+
+
+def valid_tokens(lengths: Tensor, num_tokens: int) -> Tensor:
+    """Return the mask of real tokens: (B,) -> (B, T) bool."""
+    return torch.arange(num_tokens, device=lengths.device) < lengths[:, None]
+
+
+def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.int64]]:
+    """Cut texts, longest first, into batches of about as many tokens each.
+
+    The longest come first, so that a batch that does not fit into memory is met at once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        size = max(1, tokens_per_batch // int(lengths[order[start]]))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def training_batches(
+    lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int
+) -> Iterator[NDArray[np.int64]]:
+    """Give one epoch's batches of similar lengths, in random order; a pure function of the epoch.
+
+    Args:
+        lengths: (N,) of the texts.
+        batch_size: texts in a batch.
+        seed: of the run.
+        epoch: from 0.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), BATCHES_IN_POOL * batch_size):
+        pool = order[start : start + BATCHES_IN_POOL * batch_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    for index in generator.permutation(len(batches)):
+        yield batches[index]

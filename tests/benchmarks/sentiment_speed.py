@@ -1,0 +1,245 @@
+"""Train on a frozen encoder: the notebook's way against hw2's, epoch by epoch in turns.
+
+The notebook's way: reviews in random order, padded to their batch, through the encoder again in
+every epoch, all in float32; ``torch.nn.GRU``, or the mean over tokens and one linear layer. hw2's:
+encoded once, sorted by length, in bfloat16 where the CPU has it; then the head alone. Both read
+the same reviews, train the same number of weights with the same optimiser and batch size, and
+are judged on the same validation reviews after every epoch. The time of hw2's first epoch
+includes all encoding.
+
+    python tests/benchmarks/sentiment_speed.py [--train 640] [--valid 320] [--epochs 5]
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwcli import runtime, sources
+from hwcli.config import load
+from hwcli.experiments import sentiment_train
+from hwcli.experiments.sentiment_train import COMMAND, Config, Prepared
+from hwcli.results import terminal
+from hwcli.results.tables import Column, Table
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.classifier import make_head, mean_of
+from hwcli.sentiment.features import cached_features, manifest
+from hwcli.sentiment.heads import FrozenPooledHead
+from hwcli.sentiment.tokens import valid_tokens
+from hwcli.training.loop import autocast
+from hwcli.training.metrics import standard_error
+from hwcli.training.optimizers import make_optimizers
+
+CPU = torch.device("cpu")
+# Seconds since its start, and validation accuracy.
+Epoch = tuple[float, float]
+
+
+class NotebookGRU(nn.Module):
+    """The homework's head as its notebook has it: padding is read like everything else."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.rnn = nn.GRU(
+            width, 256, num_layers=2, bidirectional=True, batch_first=True, dropout=0.25
+        )
+        self.dropout = nn.Dropout(0.25)
+        self.out = nn.Linear(512, 1)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        _, hidden = self.rnn(states)
+        return self.out(self.dropout(torch.cat([hidden[-2], hidden[-1]], dim=1))).squeeze(1)
+
+
+class NotebookMean(nn.Module):
+    """The mean over a review's tokens and one linear layer."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, affine=False)
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        mask = valid_tokens(lengths, states.shape[1])[:, :, None]
+        return self.out(self.norm((states * mask).sum(1) / lengths[:, None])).squeeze(1)
+
+
+def notebook_way(config: Config, prepared: Prepared) -> Iterator[Epoch]:
+    """Run the frozen encoder again for every batch of every epoch."""
+    from transformers import AutoModel
+
+    torch.manual_seed(config.seed)
+    # Transformers' own choice of attention, as the notebook gets it.
+    encoder = AutoModel.from_pretrained(prepared.encoder_folder, dtype=torch.float32).eval()
+    if config.num_encoder_layers is not None:
+        encoder.encoder.layer = encoder.encoder.layer[: config.num_encoder_layers]
+    width = encoders.width(encoder)
+    head = NotebookGRU(width) if config.head.kind == "gru" else NotebookMean(width)
+    (optimizer,) = make_optimizers(head, config.optimizer)
+    labels = sentiment_train.labels_of(prepared.split.train)
+    valid_labels = sentiment_train.labels_of(prepared.split.valid)
+    generator = torch.Generator().manual_seed(config.seed)
+    spent = 0.0
+    for _ in range(config.epochs):
+        started = time.perf_counter()
+        head.train()
+        order = torch.randperm(len(labels), generator=generator)
+        for rows in order.split(config.batch_size):
+            ids, lengths = prepared.train.pad(rows.numpy())
+            with torch.no_grad():
+                states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
+            sentiment_train.judge(head(states, lengths), labels[rows]).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        head.eval()
+        logits = []
+        with torch.no_grad():
+            for rows in torch.arange(len(valid_labels)).split(config.batch_size):
+                ids, lengths = prepared.valid.pad(rows.numpy())
+                states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
+                logits.append(head(states, lengths))
+        spent += time.perf_counter() - started
+        yield spent, mean_of(torch.cat(logits), valid_labels).accuracy
+
+
+def our_way(config: Config, prepared: Prepared, cache: Path) -> Iterator[Epoch]:
+    """Encode once, then train the head alone."""
+    precision = prepared.precision
+    started = time.perf_counter()
+    encoder = encoders.load_encoder(
+        prepared.encoder_folder, num_layers=config.num_encoder_layers
+    ).to(precision)
+    torch.manual_seed(config.seed)
+    head = make_head(config.head, encoder, finetuned=False)
+    parts = []
+    for tokens, reviews in (
+        (prepared.train, prepared.split.train),
+        (prepared.valid, prepared.split.valid),
+    ):
+        description = manifest(
+            tokens,
+            kind="tokens" if config.head.kind == "gru" else config.head.kind,
+            encoder_digest="benchmark",
+            num_layers=config.num_encoder_layers,
+            precision=str(precision),
+        )
+        known = cached_features(cache, tokens, encoder, description, device=CPU)
+        parts.append(sentiment_train.make_part(config, known, reviews, CPU))
+    training, valid = parts
+    if isinstance(head, FrozenPooledHead):
+        assert training.pooled is not None
+        head.standardize_by(training.pooled)
+    (optimizer,) = make_optimizers(head, config.optimizer)
+    spent = time.perf_counter() - started
+    for epoch in range(config.epochs):
+        started = time.perf_counter()
+        head.train()
+        for rows in sentiment_train.draw(prepared.train, config, epoch):
+            with autocast(CPU, precision):
+                logits = training.judge(head, rows)
+            sentiment_train.judge(logits, training.labels[rows]).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        logits = sentiment_train.evaluate(head, valid, CPU, precision)
+        spent += time.perf_counter() - started
+        yield spent, mean_of(logits, valid.labels).accuracy
+
+
+def compare(kind: str, arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Run both ways, an epoch of each in turns."""
+    config = load(
+        Config,
+        COMMAND,
+        preset="homework",
+        flags={"data": arguments.data, "head.kind": kind, "epochs": arguments.epochs},
+        overrides=[
+            f"split.train_limit={arguments.train}",
+            f"split.valid_limit={arguments.valid}",
+            "split.test_limit=1",
+            "batch_size=32",
+            "num_encoder_layers=null",
+            "head.dropout=0.25" if kind == "gru" else "head.dropout=0.0",
+        ],
+    )
+    prepared = sentiment_train.prepare(config)
+    rows = []
+    with tempfile.TemporaryDirectory(dir=_scratch()) as cache:
+        turns = zip(
+            notebook_way(config, prepared), our_way(config, prepared, Path(cache)), strict=True
+        )
+        for epoch, ((theirs_s, theirs), (ours_s, ours)) in enumerate(turns, start=1):
+            rows.append(
+                {
+                    "head": kind,
+                    "epoch": epoch,
+                    "notebook_s": theirs_s,
+                    "hw2_s": ours_s,
+                    "ratio": theirs_s / ours_s,
+                    "notebook_accuracy": theirs,
+                    "hw2_accuracy": ours,
+                    "se": standard_error(ours, arguments.valid),
+                }
+            )
+            terminal.say(f"{kind}, epoch {epoch}: {theirs_s:.1f} s against {ours_s:.1f} s")
+    return rows
+
+
+def _scratch() -> Path:
+    """Return where features go: the disk that the program itself would use."""
+    folder = sources.cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main() -> None:
+    """Compare both heads and print the table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=640)
+    parser.add_argument("--valid", type=int, default=320)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--data", default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(runtime.num_cores())
+    rows = [row for kind in ("gru", "mean") for row in compare(kind, arguments)]
+    terminal.show(
+        Table(
+            title=(
+                f"A frozen encoder, {arguments.train} reviews, "
+                f"{runtime.num_cores()} threads: seconds up to and with each epoch"
+            ),
+            columns=[
+                Column("head", "head"),
+                Column("epoch", "epoch"),
+                Column("notebook_s", "notebook's way", "{:.1f} s"),
+                Column("hw2_s", "hw2", "{:.1f} s"),
+                Column("ratio", "ratio", "{:.2f}"),
+                Column("notebook_accuracy", "its validation accuracy", "{:.1%}"),
+                Column("hw2_accuracy", "ours", "{:.1%}"),
+                Column("se", "standard error", "{:.1%}"),
+            ],
+            rows=rows,
+        )
+    )
+    figures: dict[str, object] = {}
+    for kind, suffix in (("gru", ""), ("mean", "_mean")):
+        own = [row for row in rows if row["head"] == kind]
+        figures[f"ratio_one_epoch{suffix}"] = own[0]["ratio"]
+        figures[f"ratio_{_spelled(arguments.epochs)}_epochs{suffix}"] = own[-1]["ratio"]
+        gap = np.subtract(own[-1]["notebook_accuracy"], own[-1]["hw2_accuracy"])
+        figures[f"accuracy_gap{suffix}"] = float(gap)
+        figures[f"accuracy_gap_se{suffix}"] = float(own[-1]["se"]) * 2**0.5  # type: ignore[arg-type]
+    print(json.dumps({"benchmark": "sentiment_speed", **figures}))
+
+
+def _spelled(number: int) -> str:
+    return {2: "two", 3: "three", 5: "five"}.get(number, str(number))
+
+
+if __name__ == "__main__":
+    main()

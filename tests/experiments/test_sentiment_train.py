@@ -1,0 +1,243 @@
+"""Whole runs on a small real encoder and made-up reviews whose words tell."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hwcli.config import load
+from hwcli.errors import ConfigError, SourceError
+from hwcli.experiments import sentiment_train
+from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
+from hwcli.results.run_folder import RunFolder
+from hwcli.sentiment.classifier import load_saved
+from tests.sentiment.tiny import make_encoder, make_reviews, write_csv
+
+GRU = ("head.kind=gru", "head.all_layers=false", "head.hidden=7")
+MEAN = ("head.kind=mean", "head.all_layers=true", "optimizer.learning_rate=1e-2")
+TUNED = (
+    "finetune=true",
+    "head.kind=mean",
+    "head.all_layers=false",
+    "encoder_optimizer.learning_rate=1e-3",
+)
+PLAIN = (*TUNED[:1], "head.kind=cls", *TUNED[2:])
+WAYS = {"gru": GRU, "mean": MEAN, "tuned": TUNED, "plain": PLAIN}
+
+
+@pytest.fixture(scope="module")
+def sources_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("sources")
+    return make_encoder(folder / "tiny"), write_csv(folder / "words.csv", make_reviews(211, seed=1))
+
+
+@pytest.fixture
+def configure(
+    sources_: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Config]:
+    monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+
+    def make(*overrides: str, epochs: int = 2) -> Config:
+        encoder, data = sources_
+        return load(
+            Config,
+            COMMAND,
+            flags={"encoder": str(encoder), "data": str(data), "epochs": epochs, "name": "tiny"},
+            overrides=[
+                "text.max_length=31",
+                "batch_size=13",
+                "precision=float32",
+                "baselines=false",
+                *overrides,
+            ],
+        )
+
+    return make
+
+
+def train(config: Config, out: Path) -> dict[str, Any]:
+    with RunFolder(out, COMMAND, config.name, lambda text: None) as folder:
+        return json.loads(folder.finish(run(config, folder)).read_text())  # type: ignore[no-any-return]
+
+
+def test_a_run_learns_shows_and_stores_everything(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = configure(*MEAN, "baselines=true", "texts=[a superb film]", epochs=9)
+    summary = train(config, tmp_path)
+    assert summary["test_accuracy"] > 0.9
+    assert (summary["status"], summary["dataset"]) == ("complete", "words")
+    assert (summary["official_test"], summary["test_name"]) == (False, "held-out part of words")
+    sizes = summary["split_sizes"]
+    assert sizes == {"train": 152, "valid": 17, "test": 42}
+    assert summary["vocab_size"] == 24
+    assert summary["num_trainable_params"] == 4 * 22 + 1
+    assert summary["num_params"] > summary["num_trainable_params"]
+    assert [epoch["epoch"] for epoch in summary["epochs"]] == list(range(1, 10))
+    assert set(summary["epochs"][0]) == {
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_accuracy",
+        "minutes",
+    }
+    assert set(summary["baselines"]) == {"TF-IDF + logistic regression", "NB-SVM bigrams"}
+    texts = [prediction["text"] for prediction in summary["predictions"]]
+    assert texts == [*sentiment_train.HOMEWORK_SENTENCES, "a superb film"]
+    assert set(summary["predictions"][0]) == {"text", "label", "probability_positive"}
+    assert np.trace(summary["confusion"]) == round(42 * summary["test_accuracy"])
+
+    folder = tmp_path / COMMAND / "tiny"
+    for name in ("config.yaml", "env.json", "metrics.jsonl", "table.csv", "table.md", "table.tex"):
+        assert (folder / name).stat().st_size
+    for name in ("calibration", "length", "curves"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    shown = (folder / "table.md").read_text()
+    assert "held-out part of words" in shown
+    assert "IMDB test" not in shown
+    assert str(tmp_path) not in shown + (folder / "summary.json").read_text()
+    again = load_saved(folder / "model", torch.device("cpu")).predict(["a superb film"])
+    assert again[0].probability_positive == pytest.approx(
+        summary["predictions"][-1]["probability_positive"], abs=1e-6
+    )
+    assert again[0].label == summary["predictions"][-1]["label"]
+
+
+@pytest.mark.parametrize("way", ["gru", "tuned", "plain"])
+def test_every_way_trains_and_its_model_can_be_loaded(
+    way: str, configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    summary = train(configure(*WAYS[way]), tmp_path)
+    everything = summary["num_params"] == summary["num_trainable_params"]
+    assert everything == (way != "gru")
+    model = tmp_path / COMMAND / "tiny" / "model"
+    predictions = load_saved(model, torch.device("cpu")).predict(["it was awful"])
+    assert 0 < predictions[0].probability_positive < 1
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("way", ["gru", "mean", "tuned"])
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    way: str,
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = configure(*WAYS[way])
+    whole = train(config, tmp_path / "whole")
+
+    monkeypatch.setattr(sentiment_train, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    judge = sentiment_train.judge
+    steps = 0
+
+    def stopping(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 17:  # inside the second epoch
+            raise StoppedError
+        return judge(*arguments)
+
+    monkeypatch.setattr(sentiment_train, "judge", stopping)
+    with pytest.raises(StoppedError):
+        train(config, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / COMMAND / "tiny" / "summary.json").exists()
+    resumed = train(config, tmp_path / "stopped")
+    assert steps == 17 + 24 - 16
+
+    for summary in (whole, resumed):
+        for epoch in summary["epochs"]:
+            del epoch["minutes"]
+    kept = ("epochs", "test_loss", "test_accuracy", "predictions", "probes")
+    assert {key: resumed[key] for key in kept} == {key: whole[key] for key in kept}
+    if way != "tuned":
+        stored = [
+            load_file(tmp_path / run_ / COMMAND / "tiny" / "model" / "head.safetensors")
+            for run_ in ("whole", "stopped")
+        ]
+        assert all(torch.equal(stored[0][name], stored[1][name]) for name in stored[0])
+
+
+def test_the_first_losses_change_only_with_the_recipe_version(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raise RECIPE_VERSION when this fails, or half-trained models of the old one go on."""
+    losses = []
+    judge = sentiment_train.judge
+
+    def watched(*arguments: Any) -> Any:
+        outcome = judge(*arguments)
+        losses.append(outcome.loss.item())
+        return outcome
+
+    monkeypatch.setattr(sentiment_train, "judge", watched)
+    train(configure(*GRU, epochs=1), tmp_path)
+    assert sentiment_train.RECIPE_VERSION == 1
+    assert losses[:10] == pytest.approx(GOLDEN_LOSSES, abs=2e-4)
+
+
+GOLDEN_LOSSES = [
+    0.72305,
+    0.83291,
+    0.69007,
+    0.72503,
+    0.70597,
+    0.71215,
+    0.69074,
+    0.74352,
+    0.75879,
+    0.70445,
+]
+
+
+def test_a_plan_trains_and_writes_nothing(
+    configure: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(*MEAN)
+    plan(config, RunFolder(tmp_path / "out", COMMAND, config.name))
+    assert "152 / 17 / 42" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (("head.kind=gru", "head.all_layers=true"), "head.all_layers = True: only a pooled head"),
+        ((*TUNED, "head.all_layers=true"), "head.all_layers = True: only a pooled head"),
+        ((*PLAIN, "num_encoder_layers=2"), "num_encoder_layers = 2: a fine-tuned cls head"),
+        (("optimizer.kind=muon",), "optimizer.kind = 'muon': only adamw trains here"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    overrides: tuple[str, ...], line: str, configure: Callable[..., Config]
+) -> None:
+    with pytest.raises(ConfigError, match=line.replace("(", r"\(").replace("*", r"\*")):
+        configure(*overrides)
+
+
+def test_a_text_longer_than_the_encoder_reads_is_refused(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"text.max_length = 64: tiny reads at most 37 tokens"):
+        train(configure("text.max_length=64"), tmp_path)
+
+
+def test_a_mistake_in_the_data_leaves_an_earlier_result_alone(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    train(configure(*MEAN), tmp_path)
+    path = tmp_path / COMMAND / "tiny" / "summary.json"
+    before = path.read_bytes()
+    (tmp_path / "bad.csv").write_text("text,mark\nx,1\n")
+    with pytest.raises(SourceError, match="row 1 has no 'label'"):
+        train(configure(*MEAN, f"data={tmp_path / 'bad.csv'}"), tmp_path)
+    assert path.read_bytes() == before

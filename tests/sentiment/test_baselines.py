@@ -1,0 +1,22 @@
+import numpy as np
+import pytest
+
+from hwcli.sentiment.baselines import BASELINES, split_words
+from tests.sentiment.tiny import make_reviews
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_bag_of_words_learns_words_that_tell(name: str) -> None:
+    train, test = make_reviews(211, seed=1), make_reviews(101, seed=2)
+    predicted = BASELINES[name](train, test)
+    assert (predicted == np.array(test.labels)).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_few_reviews_are_enough_to_run(name: str) -> None:
+    train = make_reviews(7, seed=4)
+    assert len(BASELINES[name](train, make_reviews(5, seed=5))) == 5
+
+
+def test_words_keep_apostrophes_and_punctuation() -> None:
+    assert split_words("Don't!<br />Go.") == ["don't", "!", "go", "."]

@@ -1,0 +1,167 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from hwcli.errors import SourceError
+from hwcli.sentiment.reviews import Reviews, SplitConfig, clean, load, read, read_texts
+from hwcli.sources import REVIEWS_PACKAGE, Located
+from tests.sentiment.tiny import make_reviews, write_csv
+
+TRAIN = Reviews(["a\nfine <br /> film", "dull, \"very\"", "", "😀 good"], [1, 0, 0, 1])  # fmt: skip
+TEST = Reviews(["bad", "dull, \"very\"", "good"], [0, 0, 1])  # fmt: skip
+
+
+def located(path: Path, name: str = "mine") -> Located:
+    return Located(path, name, "the path given")
+
+
+def as_parquet(folder: Path, names: tuple[str, str] = ("neg", "pos")) -> None:
+    for part, reviews in (("train", TRAIN), ("test", TEST)):
+        order = {"neg": 0, "pos": 1}
+        labels = [names.index(next(n for n in names if order[n] == x)) for x in reviews.labels]
+        table = pa.table({"text": list(reviews.texts), "label": labels})
+        info = {"info": {"features": {"label": {"names": list(names)}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+        parquet.write_table(table, folder / f"{part}-00000-of-00001.parquet")
+
+
+def as_parquet_upside_down(folder: Path) -> None:
+    as_parquet(folder, ("pos", "neg"))
+
+
+def as_texts(folder: Path) -> None:
+    for part, reviews in (("train", TRAIN), ("test", TEST)):
+        for i, (text, label) in enumerate(zip(reviews.texts, reviews.labels, strict=True)):
+            place = folder / "aclImdb" / part / ("neg", "pos")[label]
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{i}_7.txt").write_text(text, encoding="utf-8")
+
+
+def as_jsonl(folder: Path) -> None:
+    for part, reviews in (("train", TRAIN), ("test", TEST)):
+        rows = zip(reviews.texts, reviews.labels, strict=True)
+        lines = [json.dumps({"text": t, "label": ("Negative", "POSITIVE")[x]}) for t, x in rows]
+        (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+
+
+def as_csv(folder: Path) -> None:
+    for part, reviews in (("train", TRAIN), ("test", TEST)):
+        rows = zip(reviews.texts, reviews.labels, strict=True)
+        lines = [f'{label},"{text.replace(chr(34), 2 * chr(34))}"' for text, label in rows]
+        (folder / f"{part}.csv").write_text("label,text\n" + "\n".join(lines), encoding="utf-8")
+
+
+@pytest.mark.parametrize("write", [as_parquet, as_parquet_upside_down, as_texts, as_jsonl, as_csv])
+def test_every_layout_gives_the_same_reviews(write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path)
+    train, test = read(located(tmp_path))
+    assert test is not None
+    assert (train.digest, test.digest) == (TRAIN.digest, TEST.digest)
+
+
+def test_a_digest_knows_labels_and_not_the_order() -> None:
+    assert TRAIN.select([3, 1, 0, 2]).digest == TRAIN.digest
+    assert Reviews(TRAIN.texts, [0, 0, 0, 1]).digest != TRAIN.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", "text,mark\nx,1\n", "row 1 has no 'label'; columns: text, mark"),
+        ("a.csv", "text,label\nx,1\ny,2\n", "row 2: label '2': two labels are known"),
+        ("a.csv", "text,label\nx,neutral\n", "row 1: label 'neutral': two labels are known"),
+        ("a.csv", "text,label\n", "no reviews in it"),
+        ("a.jsonl", '{"text": "x", "label"', "cannot be read"),
+        ("a.jsonl", "[1]\n", "row 1 has no 'text'; columns: none"),
+        ("a.parquet", "not parquet at all", "cannot be read"),
+        ("a.xlsx", "", "unknown kind of file; choices: .csv, .jsonl, .parquet"),
+    ],
+)
+def test_a_file_that_is_wrong_is_one_line_that_names_it(
+    name: str, content: str, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SourceError) as caught:
+        read(located(tmp_path / name))
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,label\n\xff\xfe,1\n")
+    with pytest.raises(SourceError, match="cannot be read"):
+        read(located(tmp_path / "a.csv"))
+
+
+def test_a_folder_without_reviews_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"expected train\*.parquet"):
+        read(located(tmp_path))
+
+
+def test_of_the_package_only_imdbs_rows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "combined.csv"
+    path.write_text("text,label,source\nx,1,imdb\ny,0,rotten_tomatoes\nz,0,imdb\n")
+    train, test = read(located(path, REVIEWS_PACKAGE))
+    assert (list(train.texts), list(train.labels), test) == (["x", "z"], [1, 0], None)
+
+
+def test_a_split_is_seeded_complete_and_disjoint(tmp_path: Path) -> None:
+    reviews = make_reviews(101, seed=3)
+    unique = Reviews([f"{i} {text}" for i, text in enumerate(reviews.texts)], reviews.labels)
+    path = write_csv(tmp_path / "mine.csv", unique)
+    split = load(located(path), SplitConfig())
+    parts = [set(part.texts) for part in (split.train, split.valid, split.test)]
+    assert [len(part) for part in parts] == [57, 24, 20]
+    assert set.union(*parts) == set(unique.texts)
+    assert split.num_in_both == 0
+    assert load(located(path), SplitConfig()) == split
+    assert load(located(path), SplitConfig(seed=1)).test != split.test
+    limited = load(located(path), SplitConfig(train_limit=13, test_limit=5))
+    assert list(limited.train.texts) == list(split.train.texts)[:13]
+    assert list(limited.test.texts) == list(split.test.texts)[:5]
+
+
+def test_a_held_out_part_is_never_called_the_official_test(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "mine.csv", make_reviews(31, seed=1))
+    split = load(located(path), SplitConfig())
+    assert (split.official_test, split.test_name) == (False, "held-out part of mine")
+    path.write_text("text,label,source\n" + "x,1,imdb\ny,0,imdb\n" * 11)
+    split = load(located(path, REVIEWS_PACKAGE), SplitConfig())
+    assert (split.official_test, split.test_name) == (False, "held-out part of the training half")
+    as_jsonl(tmp_path)
+    split = load(located(tmp_path), SplitConfig())
+    assert (split.official_test, split.test_name) == (False, "test part of mine")
+
+
+def test_texts_that_stand_in_both_halves_are_counted(tmp_path: Path) -> None:
+    as_jsonl(tmp_path)
+    assert load(located(tmp_path), SplitConfig()).num_in_both == 1
+
+
+def test_reviews_of_one_label_only_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "x,1\n" * 17)
+    with pytest.raises(SourceError, match="none of them negative"):
+        load(located(tmp_path / "a.csv"), SplitConfig())
+
+
+def test_breaks_become_spaces_and_unreadable_characters_marks() -> None:
+    assert clean("one<br /><br/> two <BR>three") == "one two three"
+    assert clean("torn \ud83d emoji") == "torn ? emoji"
+    assert clean("😀 <b>") == "😀 <b>"
+
+
+def test_texts_alone_are_read_from_lines_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\nthree")
+    assert read_texts(tmp_path / "a.txt") == ["one", "", "three"]
+    (tmp_path / "a.csv").write_text("id,text\n1,one\n")
+    assert read_texts(tmp_path / "a.csv") == ["one"]
+    (tmp_path / "b.csv").write_text("id,name\n1,one\n")
+    with pytest.raises(SourceError, match="row 1 has no 'text'"):
+        read_texts(tmp_path / "b.csv")
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_texts(tmp_path / "absent")
