@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -154,6 +154,13 @@ def points_table(c: Comparison) -> Table:
             "longest measured call.",
         ],
     )
+
+
+def shown(table: Table, c: Comparison) -> Table:
+    """Leave out the columns that say the same in every row."""
+    dull = {"causal", *(["direction"] if len(c.directions) == 1 else [])}
+    dull |= {"note"} if all(row["note"] is None for row in c.rows) else set()
+    return replace(table, columns=[col for col in table.columns if col.key not in dull])
 
 
 def exponents_table(c: Comparison) -> Table:

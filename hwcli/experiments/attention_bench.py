@@ -435,7 +435,7 @@ def run(config: Config, folder: RunFolder) -> Summary:
     points = presentation.points_table(comparison)
     price = presentation.denominators_table(sums, config.dtype)
     tables = [
-        points,
+        presentation.shown(points, comparison),
         presentation.exponents_table(comparison),
         presentation.ratios_table(comparison),
         price,
