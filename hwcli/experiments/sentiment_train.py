@@ -6,6 +6,7 @@ A part of the training reviews is set aside for validation; the test reviews are
 training. From top to bottom: the config, the data, the training, what it shows.
 """
 
+import copy
 import functools
 import math
 import time
@@ -250,9 +251,9 @@ class Trained:
     train_s: float
 
 
-def count(model: nn.Module, *, trainable: bool = False) -> int:
-    """Count the parameters of a model, or those that training moves."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
+def count(model: nn.Module) -> int:
+    """Count the parameters of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def labels_of(part: Reviews) -> Tensor:
@@ -307,7 +308,7 @@ def train_on_frozen(config: Config, prepared: Prepared, folder: TrialFolder) -> 
     if config.keep == "best":
         best.restore(head)
     logits = evaluate(head, test, device, precision)
-    model = assemble(encoder.to(device, torch.float32), head, config.head, finetuned=False)
+    model = assemble(encoder.to(device), head, config.head, finetuned=False)
     return Trained(
         model=model.eval(),
         history=history,
@@ -320,11 +321,9 @@ def train_on_frozen(config: Config, prepared: Prepared, folder: TrialFolder) -> 
 
 
 def encode(config: Config, prepared: Prepared, encoder: nn.Module) -> list[Features]:
-    """Return the features of the three parts, from the cache or into it.
-
-    The encoder is left in the type it computed in.
-    """
-    encoder.to(prepared.device, prepared.precision)
+    """Return the features of the three parts, from the cache or into it."""
+    # A copy: what is saved and predicts afterwards keeps its weights unrounded.
+    encoder = copy.deepcopy(encoder).to(prepared.device, prepared.precision)
     digest = encoders.checkpoint_digest(prepared.encoder_folder)
     kind = "tokens" if config.head.kind == "gru" else config.head.kind
     features = []
@@ -499,18 +498,17 @@ class Ticker:
     def __init__(self, what: str):
         self.what = what
         self.started = self.said = time.perf_counter()
-        self.first: int | None = None
+        self.num_before: int | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Take note of progress."""
         now = time.perf_counter()
-        if self.first is None:
-            self.first = done
-        if now - self.said < SECONDS_BETWEEN_LINES and not (done == total and self.said != now):
-            return
-        if now - self.said >= SECONDS_BETWEEN_LINES or done == total:
-            rate = max(done - self.first, 1) / max(now - self.started, 1e-9)
+        if self.num_before is None:
+            # A pass that goes on from where another was stopped is not that fast.
+            self.num_before, self.started = done, now
+        elif now - self.said > SECONDS_BETWEEN_LINES or done == total:
             self.said = now
+            rate = (done - self.num_before) / (now - self.started)
             terminal.say(f"{self.what}: {done:,} of {total:,} ({rate:.0f}/s)")
 
 
