@@ -16,8 +16,10 @@ pytest.importorskip("ray", reason="the extra is not installed: pip install 'hw2[
 # Ray leaves sockets and processes of its own to the garbage collector.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-NUM_EPOCHS = 3
+# Long enough that what is killed after its first epoch is never about to end.
+NUM_EPOCHS = 7
 NUM_TRIALS = 4
+GRID = ["--layers", "1..2", "--heads", "2..3", "--epochs", str(NUM_EPOCHS), "--train-limit", "3000"]
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
@@ -35,12 +37,16 @@ def cluster() -> Iterator[Any]:
 def test_with_a_node_lost_midway_the_table_is_the_local_one(cluster: Any, tmp_path: Path) -> None:
     local, far = tmp_path / "local", tmp_path / "far"
     summary_of(
-        subprocess.run(command(local), capture_output=True, text=True, check=False, timeout=600)
+        subprocess.run(
+            command(local, grid=GRID), capture_output=True, text=True, check=False, timeout=600
+        )
     )
     node = cluster.add_node(**NODE)
     trials = far / "vit-sweep" / "trials"
     with subprocess.Popen(
-        command(far, "--launcher", "ray", "--set", f"launcher.address={cluster.address}"),
+        command(
+            far, "--launcher", "ray", "--set", f"launcher.address={cluster.address}", grid=GRID
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -16,8 +16,10 @@ pytest.importorskip("submitit", reason="the extra is not installed: pip install 
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
-NUM_EPOCHS = 3
+# Long enough that what is killed after its first epoch is never about to end.
+NUM_EPOCHS = 7
 NUM_TRIALS = 4
+GRID = ["--layers", "1..2", "--heads", "2..3", "--epochs", str(NUM_EPOCHS), "--train-limit", "3000"]
 SMALL = ["--layers", "1", "--heads", "2..3", "--epochs", "2", "--train-limit", "500"]
 
 
@@ -53,7 +55,9 @@ def environment(cluster: Path) -> dict[str, str]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("local")
     summary_of(
-        subprocess.run(command(out), capture_output=True, text=True, check=False, timeout=600)
+        subprocess.run(
+            command(out, grid=GRID), capture_output=True, text=True, check=False, timeout=600
+        )
     )
     return out
 
@@ -95,7 +99,7 @@ def test_with_a_job_and_a_node_lost_midway_the_table_is_the_local_one(
     cluster: Path, environment: dict[str, str], local: Path, tmp_path: Path, loss: str
 ) -> None:
     with subprocess.Popen(
-        command(tmp_path, "--launcher", "slurm"),
+        command(tmp_path, "--launcher", "slurm", grid=GRID),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -113,7 +117,7 @@ def test_with_a_job_and_a_node_lost_midway_the_table_is_the_local_one(
             return jobs if kept == [True, True] else None
 
         jobs = wait_until(both_have_a_checkpoint)
-        subprocess.run(["scancel", jobs["n1"]], env=environment, check=True)
+        subprocess.run(["scancel", "--signal=KILL", jobs["n1"]], env=environment, check=True)
         assert script(loss, cluster, "n2").returncode == 0
         shown, told = program.communicate(timeout=400)
     try:
