@@ -63,7 +63,7 @@ def test_with_a_node_lost_midway_the_table_is_the_local_one(cluster: Any, tmp_pa
         assert finished_epochs(folder) == list(range(NUM_EPOCHS))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

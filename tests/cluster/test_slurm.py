@@ -62,7 +62,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline
