@@ -330,12 +330,17 @@ def draw_times(c: Comparison) -> Figure:
             law = c.laws(direction, method).time
             _draw_curve(panel, c, direction, method, "median_ms", law, colour)
         if c.crossover_length is not None and direction == c.directions[0]:
-            panel.axvline(
-                c.crossover_length,
+            label = f"{c.linear} is faster than softmax from T = {c.crossover_length:,.0f} on"
+            is_near = c.crossover_length >= min(c.lengths) / 4  # or it would squeeze the points
+            ends = [c.crossover_length] * 2 if is_near else []
+            panel.plot(
+                ends,
+                [0, 1][: len(ends)],
+                ":",
                 color="#777777",
-                linestyle=":",
                 linewidth=1,
-                label=f"{c.linear} is faster than softmax from T = {c.crossover_length:,.0f} on",
+                label=label,
+                transform=panel.get_xaxis_transform(),
             )
         _finish(panel, f"Time of attention, {direction}", "milliseconds")
     return figure
@@ -394,7 +399,7 @@ def _finish(panel: Axes, title: str, unit: str) -> None:
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-    panel.yaxis.set_major_formatter(lambda y, _: f"{y:,g}")
+    panel.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}")
     panel.yaxis.set_minor_formatter(lambda y, _: "")
     panel.tick_params(axis="x", rotation=45)
     panel.set(title=title, xlabel="tokens T", ylabel=unit)
