@@ -27,3 +27,13 @@ def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
     path = ROOT / "results/rnn-trace/alternating-sum/summary.json"
     statement = json.loads(path.read_text())["property"]["statement"]
     assert statement in " ".join(README.replace("\n> ", " ").split())
+
+
+def test_the_times_of_attention_are_those_of_its_run() -> None:
+    path = ROOT / "results/attention-bench/default/summary.json"
+    rows = json.loads(path.read_text())["rows"]
+    longest = {row["method"]: row["median_ms"] for row in rows if row["T"] == 65536}
+    softmax, linear = longest["softmax-sdpa"], longest["linear"]
+    quoted = " ".join(README.split())
+    assert f"takes {softmax / 1e3:.1f} s, linear attention {linear:.0f} ms" in quoted
+    assert f"{round(softmax / linear, -1):.0f} times less" in quoted
