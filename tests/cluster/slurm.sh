@@ -3,6 +3,7 @@
 #
 #   slurm.sh install            Debian's slurm-wlm and munge, if they are not there
 #   slurm.sh start FOLDER       munged, slurmctld and the nodes n1 and n2, one CPU each
+#   slurm.sh kill-job FOLDER NODE      what runs on it, at once, as the kernel does to save memory
 #   slurm.sh kill-daemon FOLDER NODE   its slurmd alone: SLURM loses sight of it, its jobs go on
 #   slurm.sh kill-node FOLDER NODE     its slurmd and everything it runs, as a power cut does
 #   slurm.sh start-node FOLDER NODE
@@ -91,6 +92,11 @@ tasks_of() {
       "SLURM_CONF=$1/slurm.conf" 2>/dev/null | cut -d/ -f3
 }
 
+kill_job() {
+  local pid
+  for pid in $(tasks_of "$1" "$2"); do kill -KILL "$pid" 2>/dev/null || true; done
+}
+
 kill_node() {
   local pid
   # The stewards first: one that sees its task die reports a failed job, not a lost node.
@@ -111,6 +117,7 @@ stop() {
 case $1 in
   install) install ;;
   start) mkdir -p "$2" && start "$(realpath "$2")" ;;
+  kill-job) kill_job "$(realpath "$2")" "$3" ;;
   kill-daemon) kill_daemon "$(realpath "$2")" "$3" ;;
   kill-node) kill_node "$(realpath "$2")" "$3" ;;
   start-node) SLURM_CONF=$2/slurm.conf slurmd -N "$3" ;;
