@@ -104,8 +104,8 @@ def peak_bytes(case: Case) -> int:
     elif T < FEWEST_TOKENS:
         held = results + (0 if case.feature_map == "identity" else 2 * T * D) + T * D
     else:
-        # Mapped blocks come and go, and the allocator keeps some for the next.
-        blocks = 8 if case.feature_map != "identity" else 2 if backward else 0
+        mapped = {"identity": 0, "elu1": 2}.get(case.feature_map, 1)
+        blocks = mapped if not backward else 5 if mapped else 2  # of scratch
         held = results + T + blocks * min(BLOCK_ELEMENTS, T * D)
     return case.B * case.H * _item_bytes(case) * held
 

@@ -73,8 +73,9 @@ def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
     block = _block(k.shape[-1])
     S = k.new_zeros(k.shape[-1], v.shape[-1], dtype=_sums(k))
     z = k.new_zeros(k.shape[-1], dtype=_sums(k))
+    scratch, spare = _scratch(k, block), _scratch(k, block)
     for k_block, v_block in zip(k.split(block), v.split(block), strict=True):
-        mapped = phi.value(k_block)
+        mapped = phi.value(k_block, scratch[: len(k_block)], spare[: len(k_block)])
         z += mapped.sum(dim=0, dtype=z.dtype)
         add_outer(S, mapped, v_block)
     return S, z
@@ -86,10 +87,11 @@ def read_out(
     """Write y_i = phi(q_i) S / (phi(q_i) . z), and the normalizers below it."""
     block = _block(q.shape[-1])
     S, z = S.to(q.dtype), z.to(q.dtype)
+    scratch, spare = _scratch(q, block), _scratch(q, block)
     for q_block, y_block, n in zip(
         q.split(block), y.split(block), normalizers.split(block), strict=True
     ):
-        mapped = phi.value(q_block)
+        mapped = phi.value(q_block, scratch[: len(n)], spare[: len(n)])
         torch.mv(mapped, z, out=n)
         times_matrix(mapped, S, out=y_block).mul_(n.reciprocal().unsqueeze(-1))
 
@@ -107,14 +109,16 @@ def _backward_queries(
     block = _block(q.shape[-1])
     dS, dz = torch.zeros_like(S), torch.zeros_like(z)
     S, z = S.to(q.dtype), z.to(q.dtype)
+    scratch = [_scratch(q, block) for _ in range(3)]
     for q_block, y_block, n, g_block, dq_block in zip(
         *(x.split(block) for x in (q, y, normalizers, gradient, dq)), strict=True
     ):
-        mapped = phi.value(q_block)
-        dnumerator = g_block * n.reciprocal().unsqueeze(-1)
-        dn = -(dnumerator * y_block).sum(dim=-1)
+        mapped, dnumerator, spare = (x[: len(n)] for x in scratch)
+        mapped = phi.value(q_block, mapped, spare)
+        torch.mul(g_block, n.reciprocal().unsqueeze(-1), out=dnumerator)
+        dn = torch.mul(dnumerator, y_block, out=spare).sum(dim=-1).neg_()
         times_matrix(dnumerator, S.t(), out=dq_block).addr_(dn, z)
-        _pull_back(phi, dq_block, mapped)
+        phi.pullback(dq_block, mapped, dq_block, spare)
         add_outer(dS, mapped, dnumerator)
         dz += mapped.t() @ dn
     return dS, dz
@@ -125,20 +129,20 @@ def _backward_keys(
 ) -> None:
     block = _block(k.shape[-1])
     dS, dz = dS.to(k.dtype), dz.to(k.dtype)
+    scratch = [_scratch(k, block) for _ in range(2)]
     for k_block, v_block, dk_block, dv_block in zip(
         *(x.split(block) for x in (k, v, dk, dv)), strict=True
     ):
-        mapped = phi.value(k_block)
+        mapped, spare = (x[: len(k_block)] for x in scratch)
+        mapped = phi.value(k_block, mapped, spare)
         times_matrix(v_block, dS.t(), out=dk_block).add_(dz)
-        _pull_back(phi, dk_block, mapped)
+        phi.pullback(dk_block, mapped, dk_block, spare)
         times_matrix(mapped, dS, out=dv_block)
 
 
-def _pull_back(phi: FeatureMap, gradient: Tensor, mapped: Tensor) -> None:
-    """Carry a gradient back through the feature map, in place."""
-    pulled = phi.pullback(gradient, mapped)
-    if pulled is not gradient:
-        gradient.copy_(pulled)
+def _scratch(x: Tensor, block: int) -> Tensor:
+    """Return memory for one block's features; untouched, it costs nothing."""
+    return x.new_empty(min(block, len(x)), x.shape[-1])
 
 
 def _heads(B: int, H: int) -> list[tuple[int, int]]:
