@@ -300,8 +300,18 @@ class KeepBest:
             write_atomic(self.path, save(tensors, {"valid_loss": json.dumps(valid.loss)}))
 
     def restore(self, model: nn.Module) -> None:
-        """Load the kept weights into the model."""
-        model.load_state_dict(load_file(self.path))
+        """Load the kept weights into the model.
+
+        Raises:
+            SourceError: the file is missing or damaged; only training anew brings it back.
+        """
+        try:
+            model.load_state_dict(load_file(self.path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise SourceError(
+                f"{self.path}: the best epoch's weights are damaged ({type(error).__name__}); "
+                f"remove {self.path.parent} and train again"
+            ) from None
 
 
 def confusion(predicted: Tensor, labels: Tensor) -> list[list[int]]:

@@ -183,3 +183,14 @@ def test_the_epoch_with_the_lowest_loss_is_kept(tmp_path: Path) -> None:
 def test_confusion_has_labels_down_and_predictions_across() -> None:
     predicted, labels = torch.tensor([1, 1, 0, 0, 0]), torch.tensor([1, 0, 0, 0, 1])
     assert confusion(predicted, labels) == [[2, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_damaged_weights_of_the_best_epoch_are_one_line(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    best = KeepBest(tmp_path / "best.safetensors")
+    if content is not None:
+        best.path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"weights are damaged .*train again"):
+        best.restore(nn.Linear(1, 1))

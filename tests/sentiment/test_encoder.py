@@ -29,6 +29,21 @@ def test_padding_changes_no_pooled_state(
     assert together.shape == (13, 4, 22)
 
 
+def test_padding_changes_no_state_under_autocasting(tokens: Tokens, tiny_encoder: Path) -> None:
+    """The mask then comes in the scores' own type, ready to be added."""
+    model = encoders.load_encoder(tiny_encoder)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        ids, lengths = tokens.pad(range(13))
+        mask = encoders._mask(ids, lengths)
+        assert mask is not None
+        assert (mask.dtype, mask.shape) == (torch.bfloat16, (13, 1, 1, ids.shape[1]))
+        together = encoders.states(model, ids, lengths)
+        for row in range(13):
+            alone = encoders.states(model, *tokens.pad([row]))[0]
+            own = together[row, : lengths[row]]
+            torch.testing.assert_close(own.float(), alone.float(), rtol=0, atol=5e-2)
+
+
 def test_fewer_layers_are_the_first_ones(tokens: Tokens, tiny_encoder: Path) -> None:
     whole, part = (encoders.load_encoder(tiny_encoder, num_layers=n) for n in (None, 2))
     with torch.inference_mode():
