@@ -62,13 +62,18 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(heads * head_width, width)
         start_at_zero(self.to_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix tokens: (B, T, D) -> (B, T, D)."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what attends, what is attended to and what is passed on, all (B, H, T, d)."""
         B, T, _ = x.shape
         qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)  # (B, H, T, d)
-        y = self.attend(q, k, v)
-        return self.to_out(y.transpose(1, 2).reshape(B, T, -1))
+        q, k, v = qkv.unbind(0)
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix tokens: (B, T, D) -> (B, T, D)."""
+        q, k, v = self.project(x)
+        y = self.attend(q, k, v)  # (B, H, T, d)
+        return self.to_out(y.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -149,12 +154,16 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(D)
         self.head = nn.Linear(D, num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify images: (B, C, 28, 28) -> logits (B, num_classes)."""
-        x = self.embed(to_patches(images, self.patch_size))  # (B, T, D)
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return what enters the first block: (B, C, 28, 28) -> (B, T, D)."""
+        x = self.embed(to_patches(images, self.patch_size))
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
-        x = self.blocks(self.dropout(x + self.positions))
+        return self.dropout(x + self.positions)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images: (B, C, 28, 28) -> logits (B, num_classes)."""
+        x = self.blocks(self.tokens(images))  # (B, T, D)
         x = x[:, 0] if self.pooling == "class" else x.mean(dim=1)  # (B, D)
         return self.head(self.norm(x))
 
