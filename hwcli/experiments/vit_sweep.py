@@ -11,7 +11,8 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from hwcli import runtime, sources
@@ -28,7 +30,7 @@ from hwcli.config import Config as Section
 from hwcli.config import IntRange, RunConfig
 from hwcli.errors import ConfigError
 from hwcli.results import plots, terminal
-from hwcli.results.files import write_atomic
+from hwcli.results.files import read_json, write_atomic
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
 from hwcli.sweep.launcher import LauncherConfig
@@ -36,10 +38,24 @@ from hwcli.sweep.live import duration
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
+from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import BatchOutcome, Work, autocast, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.significance import Estimate
+from hwcli.vision import pictures
+from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
+from hwcli.vision.comparison import (
+    Place,
+    compare_pairs,
+    compare_runs,
+    conclude,
+    find_differences,
+    fit_effects,
+    mean_difference,
+    points,
+)
 from hwcli.vision.fashion_mnist import NUM_TRAINING_IMAGES, FashionMNIST, Part, load
 from hwcli.vision.vit import ViT, ViTConfig, training_flops
 
@@ -106,6 +122,7 @@ class Config(RunConfig, Recipe):
     retry_failed: bool = False
     fail_fast: bool = False
     data_path: Path | None = None
+    compare_with: str | None = None
     launcher: LauncherConfig = LauncherConfig()
 
     @model_validator(mode="after")
@@ -326,6 +343,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
 
     Returns None, and shows nothing, where trials were left to a cluster's queue.
     """
+    other = config.compare_with and read_other_run(config, folder)
     files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
     trials = make_trials(config, files)
     first = trials[0].config
@@ -375,15 +393,26 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         key=lambda cell: cell["valid_accuracy_mean"],
         default=None,
     )
-    grid, details = grid_table(config, cells, best), cells_table(config, cells)
+    data = _load(files.folder, config.data)
+    done = [(o.trial.id, o.trial.label) for o in outcomes if o.status == "done"]
+    hits = read_hits(done, store, data.test.labels)
+    effects = fit_effects(cells)
+    conclusion = conclude(cells, effects) if best else None
+    mark_against_best(cells, best, hits)
+    grid, details = grid_table(config, cells, best, conclusion), cells_table(config, cells)
     folder.write("table.csv", details.to_csv())
     folder.write("table.md", grid.to_markdown() + "\n" + details.to_markdown())
     folder.write("table.tex", grid.to_latex() + "\n" + details.to_latex())
     if best is not None:
         folder.save_figure("heatmap", draw_heatmap(config, cells, best))
         folder.save_figure("curves", draw_curves(config, outcomes, store))
+        done_cells = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
+        folder.save_figure("costs", pictures.draw_costs(done_cells, best))
+        for name, figure in draw_best(best, outcomes, store, data):
+            folder.save_figure(name, figure)
     terminal.show(details)
     terminal.show(grid)
+    comparison = other and compare_with(other, config, cells, hits, folder, trials, data)
     _tell_failures(outcomes, folder)
     num_failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {
@@ -394,6 +423,9 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
             key: best[key]
             for key in ("layers", "heads", "valid_accuracy_mean", "test_accuracy_mean")
         },
+        "effects": {key: effect and asdict(effect) for key, effect in effects.items()},
+        "conclusion": conclusion,
+        "comparison": comparison,
         "num_trials": len(outcomes),
         "num_run": sum(not o.reused and o.status != "missing" for o in outcomes),
         "num_reused": sum(o.reused for o in outcomes),
@@ -503,6 +535,9 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 first.label["layers"], first.label["heads"], first.config.model
             ),
             "train_s": None,
+            "p_value": None,
+            "p_value_holm": None,
+            "indistinguishable_from_best": None,
             "status": "done" if len(results) == len(members) else "failed",
         }
         if results:
@@ -513,6 +548,59 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             cell["train_s"] = statistics.fmean(result["train_s"] for result in results)
         cells.append(cell)
     return cells
+
+
+def read_hits(
+    trials: Iterable[tuple[str, Mapping[str, int]]], store: TrialStore, labels: Tensor
+) -> dict[Place, dict[int, Any]]:
+    """Read which test images each trial got right: for each cell and seed booleans (N,).
+
+    Trials whose predictions are not there, or are damaged, are told and left out.
+
+    Args:
+        trials: ids and labels (layers, heads, seed).
+        store: where their predictions lie.
+        labels: (N,) of the test images.
+    """
+    hits: dict[Place, dict[int, Any]] = {}
+    for trial_id, label in trials:
+        predictions = read_predictions(store.folder(trial_id), len(labels))
+        if predictions is None:
+            shown = ", ".join(f"{name} {value}" for name, value in label.items())
+            terminal.say(f"{shown}: no predictions to compare; delete {trial_id} to train it anew")
+            continue
+        correct = predictions["label"].long() == labels
+        hits.setdefault((label["layers"], label["heads"]), {})[label["seed"]] = correct.numpy()
+    return hits
+
+
+def read_predictions(folder: TrialFolder, num_images: int) -> dict[str, Tensor] | None:
+    """Read the classes a trial predicted and their probabilities, both (N,), if they are there."""
+    try:
+        predictions = load_file(folder.predictions)
+    except (OSError, SafetensorError):
+        return None
+    whole = predictions.keys() >= {"label", "probability"}
+    return predictions if whole and len(predictions["label"]) == num_images else None
+
+
+def mark_against_best(
+    cells: Sequence[dict[str, Any]],
+    best: dict[str, Any] | None,
+    hits: Mapping[Place, Mapping[int, Any]],
+) -> None:
+    """Note in every cell but the best whether its test accuracy can be told from the best's."""
+    if best is None:
+        return
+    best_hits = hits.get((best["layers"], best["heads"]), {})
+    others = {(cell["layers"], cell["heads"]): cell for cell in cells if cell is not best}
+    pairs = {place: (best_hits, hits[place]) for place in others if place in hits}
+    for place, test in compare_pairs(pairs).items():
+        others[place] |= {
+            "p_value": test.p_value,
+            "p_value_holm": test.p_value_holm,
+            "indistinguishable_from_best": not test.tells_apart,
+        }
 
 
 def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
@@ -529,7 +617,8 @@ def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
             Column("test_accuracy_std", "std over seeds", percent),
             Column("test_accuracy_se", "standard error", percent),
             Column("num_params", "parameters", "{:,}"),
-            Column("train_s", "training", lambda s: f"{s:.0f} s"),
+            Column("train_s", "training", _seconds),
+            Column("p_value_holm", "p against best", p_text),
             Column("status", "status"),
         ],
         rows=cells,
@@ -537,7 +626,10 @@ def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
 
 
 def grid_table(
-    config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any] | None
+    config: Config,
+    cells: Sequence[dict[str, Any]],
+    best: dict[str, Any] | None,
+    conclusion: str | None = None,
 ) -> Table:
     """Return the table the question asks for: test accuracy, layers down and heads across."""
     by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
@@ -547,7 +639,7 @@ def grid_table(
             return str(cell["status"])
         several = cell["test_accuracy_std"] is not None
         error = cell["test_accuracy_std"] if several else cell["test_accuracy_se"]
-        mark = " *" if cell is best else ""
+        mark = " *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else ""
         failed = " (a seed failed)" if cell["status"] == "failed" else ""
         return (
             f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %{mark}{failed}\n"
@@ -569,9 +661,44 @@ def grid_table(
         ],
         notes=[
             "* best by validation accuracy, on which the choice was made; "
-            "the test images were read once per trial, after training."
+            "the test images were read once per trial, after training.",
+            *_note_on_tests(config, cells),
+            *([conclusion, NOTE_ON_INTERVALS] if conclusion else []),
         ],
     )
+
+
+NOTE_ON_INTERVALS = (
+    "The intervals come from the scatter of the cells about the fit: it holds the luck of each "
+    "training run and of the test images, as far as they favour single cells."
+)
+
+
+def _note_on_tests(config: Config, cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what the mark of cells that cannot be told from the best rests on."""
+    num_tests = sum(cell["p_value"] is not None for cell in cells)
+    if not num_tests:
+        return []
+    num_alike = sum(bool(cell["indistinguishable_from_best"]) for cell in cells)
+    if len(config.seeds) == 1:
+        test = "exact McNemar test on the same test images"
+        scope = "It holds for these trained networks; another seed may order them otherwise."
+    else:
+        test = f"paired bootstrap over the test images and {len(config.seeds)} seeds"
+        scope = "With so few seeds it sees less of their spread than there is."
+    return [
+        f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
+        f"{test}, Holm-corrected. {scope}"
+    ]
+
+
+def p_text(p_value: float) -> str:
+    """Show a p-value; what is below a thousandth is no more than that."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s"
 
 
 def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any]) -> Figure:
@@ -584,13 +711,20 @@ def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str
     values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
     texts = [
         [
-            "failed" if value is None else f"{100 * value:.2f}" + (" *" if cell is best else "")
+            "failed"
+            if value is None
+            else f"{100 * value:.2f}"
+            + (" *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else "")
             for cell, value in zip(row, line, strict=True)
         ]
         for row, line in zip(grid, values, strict=True)
     ]
     plots.heatmap(axes, values, texts, rows=config.layers, columns=config.heads)
-    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, % (* best by validation)")
+    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, %")
+    if any(cell["indistinguishable_from_best"] is not None for cell in cells):
+        figure.supxlabel("* best by validation   ≈ not told apart from it", fontsize=8)
+    else:
+        figure.supxlabel("* best by validation", fontsize=8)
     return figure
 
 
@@ -621,6 +755,213 @@ def draw_curves(config: Config, outcomes: Sequence[Outcome], store: TrialStore) 
     panels[0].set_ylabel("validation accuracy, %")
     panels[-1].legend()
     return figure
+
+
+def draw_best(
+    best: dict[str, Any], outcomes: Sequence[Outcome], store: TrialStore, data: FashionMNIST
+) -> Iterator[tuple[str, Figure]]:
+    """Draw what the best cell gets right and wrong and, from its weights, what it looks at.
+
+    Of several seeds the first is shown.
+    """
+    outcome = next(
+        o
+        for o in outcomes
+        if o.status == "done"
+        and all(o.trial.label[key] == best[key] for key in ("layers", "heads"))
+    )
+    config = outcome.trial.config
+    assert isinstance(config, TrialConfig)
+    folder, test = store.folder(outcome.trial), data.test
+    who = f"{config.layers} layers, {config.heads} heads, seed {config.seed}"
+    predictions = read_predictions(folder, len(test))
+    if predictions is None:
+        return
+    predicted = predictions["label"].long()
+    yield "confusion", pictures.draw_confusion(test.labels, predicted, f"Test images: {who}")
+    mistakes = pictures.draw_mistakes(
+        test.images, test.labels, predicted, predictions["probability"], f"Surest mistakes: {who}"
+    )
+    if mistakes is not None:
+        yield "mistakes", mistakes
+    model = trained_model(config, folder)
+    if model is None:
+        terminal.say(
+            f"{who}: {folder.checkpoint.name} of {folder.path.name} is not here; "
+            "rollout.png and positions.png are left as they are"
+        )
+        return
+    one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
+    shares = looked_at(
+        rollout(attention_maps(model, data.normalize(test.images[one_of_each]))),
+        config.model.pooling,
+    )
+    yield (
+        "rollout",
+        pictures.draw_rollout(
+            test.images[one_of_each],
+            shares,
+            test.labels[one_of_each],
+            predicted[one_of_each],
+            f"Attention rollout: {who}",
+        ),
+    )
+    yield (
+        "positions",
+        pictures.draw_positions(position_similarity(model), f"Position embeddings: {who}"),
+    )
+
+
+def trained_model(config: TrialConfig, folder: TrialFolder) -> ViT | None:
+    """Return a trial's network as it was tested, or None where its checkpoint is not kept."""
+    # A checkpoint also puts the random numbers back to where they stood, which none here needs.
+    with torch.random.fork_rng(devices=[]):
+        model = ViT(layers=config.layers, heads=config.heads, config=config.model)
+        restored = restore_checkpoint(folder.checkpoint, model, ())
+    return None if restored is None else model.eval()
+
+
+# --------------------------------------------------------------------------------------
+# Beside another run
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """A finished run of this command in the same folder of results."""
+
+    name: str
+    cells: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
+
+
+def read_other_run(config: Config, folder: RunFolder) -> OtherRun:
+    """Read the run that ``compare_with`` names.
+
+    Raises:
+        ConfigError: there is no such finished run, or it has no cell of this grid.
+    """
+    name, runs = config.compare_with, folder.path.parent
+    assert name is not None
+    finished = sorted(p.parent.name for p in runs.glob("*/summary.json") if p.parent != folder.path)
+    if name not in finished:
+        choices = ", ".join(finished) or f"none in {runs}"
+        raise ConfigError(f"compare_with = {name!r}: no finished run; choices: {choices}")
+    try:
+        cells = read_json(runs / name / "summary.json")["cells"]
+        trials = read_json(runs / name / "trials.json")
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"compare_with = {name!r}: damaged run ({error})") from None
+    if not any(cell["layers"] in config.layers and cell["heads"] in config.heads for cell in cells):
+        raise ConfigError(f"compare_with = {name!r}: it has no cell of this grid")
+    return OtherRun(name, cells, trials)
+
+
+def compare_with(
+    other: OtherRun,
+    config: Config,
+    cells: Sequence[dict[str, Any]],
+    hits: Mapping[Place, Mapping[int, Any]],
+    folder: RunFolder,
+    trials: Sequence[Trial],
+    data: FashionMNIST,
+) -> dict[str, Any] | None:
+    """Show this run beside another: ``compare.md``, ``compare.csv``, ``compare.png``.
+
+    Returns what the summary says of it, or None where no cell is done in both.
+    """
+    store = TrialStore(folder.trials_path)
+    shared = [t for t in other.trials if (t["layers"], t["heads"]) in hits]
+    other_hits = read_hits(
+        [(t["id"], {key: t[key] for key in ("layers", "heads", "seed")}) for t in shared],
+        store,
+        data.test.labels,
+    )
+    pairs = {place: (hits[place], other_hits[place]) for place in other_hits}
+    rows = compare_runs(cells, other.cells, pairs)
+    if not rows:
+        terminal.say(f"compare_with = {other.name!r}: no cell is done in both runs")
+        return None
+    try:
+        identity = read_json(store.folder(other.trials[0]["id"]).path / "identity.json")
+    except (OSError, ValueError):
+        identity = {}
+    differences = {
+        key: values
+        for key, values in find_differences(identity, trials[0].identity).items()
+        if identity and key not in ("config.layers", "config.heads", "config.seed")
+    }
+    mean = mean_difference(pairs)
+    time_ratio = sum(r["train_s"] for r in rows) / sum(r["other_train_s"] for r in rows)
+    conclusion = _conclude_comparison(config, other.name, rows, mean, time_ratio)
+    table = Table(
+        title=f"{config.name} beside {other.name}: the cells of both",
+        columns=[
+            Column("layers", "layers"),
+            Column("heads", "heads"),
+            Column("other_test_accuracy", f"test, {other.name}", "{:.2%}"),
+            Column("test_accuracy", f"test, {config.name}", "{:.2%}"),
+            Column("difference", "difference, points", points),
+            Column("p_value_holm", "p", p_text),
+            Column("other_train_s", f"training, {other.name}", _seconds),
+            Column("train_s", f"training, {config.name}", _seconds),
+            Column("train_s_ratio", "ratio", "{:.2f}"),
+        ],
+        rows=rows,
+        notes=[
+            *_note_on_differences(differences, other.name, config.name),
+            conclusion,
+            "p: as in the table of the run, Holm-corrected over these cells. The interval draws "
+            "networks and test images anew. Times were taken in two runs, not side by side.",
+        ],
+    )
+    folder.write_table(table, "compare")
+    folder.save_figure("compare", pictures.draw_comparison(rows, config.name, other.name))
+    terminal.show(table)
+    return {
+        "with": other.name,
+        "settings": {key: list(values) for key, values in differences.items()},
+        "mean_difference": mean and asdict(mean),
+        "train_s_ratio": time_ratio,
+        "epochs_at_equal_time": _epochs_at_equal_time(config, time_ratio),
+        "conclusion": conclusion,
+        "cells": rows,
+    }
+
+
+def _epochs_at_equal_time(config: Config, time_ratio: float) -> int:
+    return max(1, round(config.epochs / time_ratio))
+
+
+def _conclude_comparison(
+    config: Config,
+    other: str,
+    rows: Sequence[dict[str, Any]],
+    mean: Estimate | None,
+    time_ratio: float,
+) -> str:
+    num_apart = sum(bool(row["told_apart"]) for row in rows)
+    interval = ""
+    if mean is not None and mean.low is not None and mean.high is not None:
+        interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
+    value = statistics.fmean(row["difference"] for row in rows) if mean is None else mean.value
+    text = (
+        f"{config.name} minus {other}: {points(value)} points of test accuracy on average over "
+        f"{len(rows)} cells{interval}, {num_apart} of them told apart at the 5 % level; "
+        f"{time_ratio:.2f} times the training time"
+    )
+    epochs = _epochs_at_equal_time(config, time_ratio)
+    return text + (f", equal with {epochs} epochs." if epochs != config.epochs else ".")
+
+
+def _note_on_differences(
+    differences: Mapping[str, tuple[Any, Any]], other: str, name: str
+) -> list[str]:
+    if not differences:
+        return []
+    texts = [
+        f"{key.removeprefix('config.')} {one} and {two}" for key, (one, two) in differences.items()
+    ]
+    return [f"Settings in which {other} and {name} differ: {'; '.join(texts)}."]
 
 
 def _list_trials(trials: Sequence[Trial]) -> str:

@@ -36,21 +36,38 @@ def mcnemar(first: Hits, second: Hits) -> float:
     return float(contingency_tables.mcnemar(both, exact=True).pvalue)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A difference or a slope, and its 95 % interval, if there is one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def is_told_from_zero(self) -> bool:
+        """Whether there is an interval, and zero lies outside it."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
 def paired_bootstrap(
     first: Hits, second: Hits, generator: np.random.Generator, num_resamples: int = NUM_RESAMPLES
-) -> float:
-    """Test whether two ways to train are as accurate: a two-sided p-value over images and seeds.
+) -> tuple[float, Estimate]:
+    """Test whether two ways to train are as accurate, over examples and seeds.
 
-    Examples and seeds are drawn anew with replacement, independently of each other (Owen 2007,
-    "The Pigeonhole Bootstrap"), and the differences so resampled, centred on the one observed,
-    stand for what chance does. Two seeds or three say little of the seeds' spread: drawn from so
-    few, it comes out a factor (S - 1) / S small in variance.
+    Both are drawn anew with replacement, independently of each other (Owen 2007, "The Pigeonhole
+    Bootstrap"), and the differences so resampled, centred on the one observed, stand for what
+    chance does. Two seeds or three say little of the seeds' spread: drawn from so few, it comes
+    out a factor (S - 1) / S small in variance.
 
     Args:
         first: (S, N).
-        second: (S, N), of the same seeds and examples.
+        second: (S, N), of the same seeds (or other units that come in pairs) and examples.
         generator: of the draws.
         num_resamples: no p-value is below 1 / (num_resamples + 1).
+
+    Returns:
+        The two-sided p-value, and the mean of first minus second with its percentile interval.
     """
     S, N = first.shape
     differences = first.astype(np.int8) - second.astype(np.int8)  # (S, N)
@@ -58,11 +75,13 @@ def paired_bootstrap(
     patterns, counts = np.unique(differences, axis=1, return_counts=True)  # (S, P), (P,)
     drawn = generator.multinomial(N, counts / N, size=num_resamples)  # (R, P)
     seeds = generator.multinomial(S, np.full(S, 1 / S), size=num_resamples)  # (R, S)
-    observed = differences.mean()
+    observed = float(differences.mean())
     resampled = ((drawn @ patterns.T) * seeds).sum(axis=1) / (S * N)
     # Sums of so many fractions: what is equal must not differ by rounding.
     as_far = np.abs(resampled - observed) >= abs(observed) - 1e-12
-    return float((1 + as_far.sum()) / (1 + num_resamples))
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    p_value = (1 + int(as_far.sum())) / (1 + num_resamples)
+    return p_value, Estimate(observed, float(low), float(high))
 
 
 def paired_test(first: Hits, second: Hits, generator: np.random.Generator) -> float:
@@ -75,7 +94,7 @@ def paired_test(first: Hits, second: Hits, generator: np.random.Generator) -> fl
     """
     if len(first) == 1:
         return mcnemar(first[0], second[0])
-    return paired_bootstrap(first, second, generator)
+    return paired_bootstrap(first, second, generator)[0]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -88,23 +107,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multitest.multipletests(p_values, method="holm")[1]]
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What one more of something does to a mean: a slope and its 95 % interval, if it has one."""
-
-    slope: float
-    low: float | None
-    high: float | None
-
-    @property
-    def is_told_from_zero(self) -> bool:
-        """Whether there is an interval, and zero lies outside it."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
-
-
 def additive_fit(
     values: Sequence[float], factors: Mapping[str, Sequence[float]]
-) -> dict[str, Effect | None]:
+) -> dict[str, Estimate | None]:
     """Fit value = a + sum over factors of slope * factor by least squares.
 
     The intervals are Student's, their error taken from the scatter of the values about the fit.
@@ -119,18 +124,18 @@ def additive_fit(
         factors: for each factor its value in every cell.
 
     Returns:
-        The effect of each factor; None where the cells do not say, as it never varies or
+        The slope of each factor; None where the cells do not say, as it never varies or
         always goes along with another. Without cells to spare there is a slope and no interval.
     """
     varying = {name: levels for name, levels in factors.items() if len(set(levels)) > 1}
     design = np.column_stack([np.ones(len(values)), *varying.values()])
-    effects: dict[str, Effect | None] = dict.fromkeys(factors)
+    effects: dict[str, Estimate | None] = dict.fromkeys(factors)
     if not varying or np.linalg.matrix_rank(design) < design.shape[1]:
         return effects
     fit: Any = OLS(np.asarray(values, float), design).fit()
     intervals = fit.conf_int(0.05) if fit.df_resid > 0 else [(None, None)] * design.shape[1]
     for name, slope, (low, high) in zip(varying, fit.params[1:], intervals[1:], strict=True):
-        effects[name] = Effect(
+        effects[name] = Estimate(
             float(slope), None if low is None else float(low), None if high is None else float(high)
         )
     return effects

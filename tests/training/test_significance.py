@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hwcli.training.significance import (
-    Effect,
+    Estimate,
     additive_fit,
     holm,
     mcnemar,
@@ -40,8 +40,11 @@ def test_a_bootstrap_over_images_alone_agrees_with_the_normal_distribution() -> 
     # of 0.02, its standard error sqrt(0.06 - 0.02^2) / sqrt(1000) = 0.00772, hence z = 2.59.
     first = np.tile(np.arange(1000) < 40, (2, 1))
     second = np.tile((np.arange(1000) >= 40) & (np.arange(1000) < 60), (2, 1))
-    p = paired_bootstrap(first, second, seeded(), num_resamples=20_000)
+    p, difference = paired_bootstrap(first, second, seeded(), num_resamples=20_000)
     assert p == pytest.approx(0.0096, abs=0.003)
+    assert difference.value == pytest.approx(0.02)
+    assert difference.low == pytest.approx(0.02 - 1.96 * 0.00772, abs=0.001)
+    assert difference.high == pytest.approx(0.02 + 1.96 * 0.00772, abs=0.001)
 
 
 def test_a_bootstrap_sees_the_spread_of_seeds() -> None:
@@ -53,15 +56,15 @@ def test_a_bootstrap_sees_the_spread_of_seeds() -> None:
     alike[:, order[:20]] = True
     lucky[0, order[:60]] = True
     assert alike.mean() == lucky.mean()
-    assert paired_bootstrap(alike, second, seeded()) < 0.001
-    assert paired_bootstrap(lucky, second, seeded()) > 0.2
+    assert paired_bootstrap(alike, second, seeded())[0] < 0.001
+    assert paired_bootstrap(lucky, second, seeded())[0] > 0.2
 
 
 def test_a_bootstrap_repeats_itself_and_finds_equals_equal() -> None:
     generator = np.random.default_rng(7)
     first, second = generator.random((2, 3, 211)) < 0.8
     assert paired_bootstrap(first, second, seeded()) == paired_bootstrap(first, second, seeded())
-    assert paired_bootstrap(first, first, seeded()) == 1.0
+    assert paired_bootstrap(first, first, seeded())[0] == 1.0
 
 
 def test_one_seed_is_tested_exactly() -> None:
@@ -80,13 +83,13 @@ def test_a_two_way_fit_finds_a_plane_and_its_intervals() -> None:
     reach_layers, reach_heads = 3.1824 * (4 / 4) ** 0.5, 3.1824 * (4 / 6) ** 0.5
     assert effects["layers"] is not None
     assert effects["heads"] is not None
-    assert effects["layers"].slope == pytest.approx(3)
+    assert effects["layers"].value == pytest.approx(3)
     assert effects["layers"].high == pytest.approx(3 + reach_layers, abs=1e-3)
-    assert effects["heads"].slope == pytest.approx(-0.5)
+    assert effects["heads"].value == pytest.approx(-0.5)
     assert effects["heads"].low == pytest.approx(-0.5 - reach_heads, abs=1e-3)
     assert not effects["layers"].is_told_from_zero
     assert not effects["heads"].is_told_from_zero
-    assert Effect(0.2, 0.1, 0.3).is_told_from_zero
+    assert Estimate(0.2, 0.1, 0.3).is_told_from_zero
 
 
 def test_a_fit_says_nothing_that_the_cells_do_not() -> None:
@@ -95,10 +98,10 @@ def test_a_fit_says_nothing_that_the_cells_do_not() -> None:
     row = additive_fit([0.90, 0.91, 0.93], {"layers": [4, 4, 4], "heads": [2, 3, 4]})
     assert row["layers"] is None
     assert row["heads"] is not None
-    assert row["heads"].slope == pytest.approx(0.015)
+    assert row["heads"].value == pytest.approx(0.015)
     diagonal = additive_fit([0.90, 0.91, 0.93], {"layers": [4, 5, 6], "heads": [2, 3, 4]})
     assert diagonal == {"layers": None, "heads": None}
     three = additive_fit([0.90, 0.91, 0.93], {"layers": [4, 5, 4], "heads": [2, 2, 3]})
-    assert three["layers"] == Effect(pytest.approx(0.01), None, None)
+    assert three["layers"] == Estimate(pytest.approx(0.01), None, None)
     assert three["layers"] is not None
     assert not three["layers"].is_told_from_zero

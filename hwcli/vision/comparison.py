@@ -1,0 +1,204 @@
+"""What a grid of trained networks supports: its cells held against each other, and in one sentence.
+
+A cell stands at (layers, heads). Its hits are, for each seed, which of the N test images the
+trained network got right: booleans (N,).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hwcli.training.significance import (
+    Estimate,
+    Hits,
+    additive_fit,
+    holm,
+    paired_bootstrap,
+    paired_test,
+)
+
+Place = tuple[int, int]
+HitsBySeed = Mapping[int, npt.NDArray[np.bool_]]
+
+LEVEL = 0.05
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two cells compared on the same images: p-values alone and among all that were asked.
+
+    Attributes:
+        num_seeds: those that both cells have; with one the test is McNemar's, else the bootstrap.
+        p_value: of this comparison alone.
+        p_value_holm: corrected for the number of comparisons.
+    """
+
+    num_seeds: int
+    p_value: float
+    p_value_holm: float
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the difference is no chance, at the 5 % level of all comparisons together."""
+        return self.p_value_holm < LEVEL
+
+
+def compare_pairs(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> dict[Place, PairedTest]:
+    """Test each pair of cells, and correct for how many there are.
+
+    Pairs that have no seed in common are left out. Every test draws from a generator of its own,
+    so that none depends on which others are asked.
+    """
+    common = {place: _common_seeds(*pair) for place, pair in pairs.items()}
+    common = {place: (first, second) for place, (first, second) in common.items() if len(first)}
+    p_values = [
+        paired_test(first, second, np.random.default_rng(BOOTSTRAP_SEED))
+        for first, second in common.values()
+    ]
+    return {
+        place: PairedTest(len(first), p_value, corrected)
+        for (place, (first, _)), p_value, corrected in zip(
+            common.items(), p_values, holm(p_values), strict=True
+        )
+    }
+
+
+def mean_difference(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> Estimate | None:
+    """Return how much more accurate the first of each pair is, over all pairs: a fraction.
+
+    The interval is the paired bootstrap's, which draws networks (each cell and seed is one) and
+    images anew; one pair of networks has none. None without pairs.
+    """
+    rows = [_common_seeds(*pair) for pair in pairs.values()]
+    rows = [(first, second) for first, second in rows if len(first)]
+    if not rows:
+        return None
+    first, second = (np.concatenate(side) for side in zip(*rows, strict=True))
+    _, estimate = paired_bootstrap(first, second, np.random.default_rng(BOOTSTRAP_SEED))
+    return estimate if len(first) > 1 else Estimate(estimate.value, None, None)
+
+
+def _common_seeds(first: HitsBySeed, second: HitsBySeed) -> tuple[Hits, Hits]:
+    """Stack the seeds that both have: two of (S, N)."""
+    seeds = sorted(first.keys() & second.keys())
+    return np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds])
+
+
+def fit_effects(cells: Sequence[Mapping[str, Any]]) -> dict[str, Estimate | None]:
+    """Return what each extra layer and each extra head adds to a cell's mean test accuracy.
+
+    See :func:`~hwcli.training.significance.additive_fit` for what the intervals cover. Cells
+    count alike, however many of their seeds are done: more seeds show as less scatter.
+    """
+    done = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
+    if not done:
+        return {"layers": None, "heads": None}
+    return additive_fit(
+        [cell["test_accuracy_mean"] for cell in done],
+        {key: [cell[key] for cell in done] for key in ("layers", "heads")},
+    )
+
+
+def conclude(cells: Sequence[Mapping[str, Any]], effects: Mapping[str, Estimate | None]) -> str:
+    """Say in one sentence what the grid supports about layers and about heads."""
+    done = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
+    clauses = []
+    for key, effect in effects.items():
+        levels = sorted({cell[key] for cell in done})
+        what = f"about {key}"
+        one = f"each extra {key.removesuffix('s')}"
+        if effect is None:
+            why = f"all cells have {levels[0]}" if len(levels) == 1 else "too few cells"
+            clauses.append(f"{what} nothing ({why})")
+        elif effect.low is None or effect.high is None:
+            clauses.append(
+                f"{what} nothing ({points(effect.value)} points of test accuracy for {one}, "
+                "too few cells for an interval)"
+            )
+        else:
+            interval = f"95 % interval {points(effect.low)} to {points(effect.high)}"
+            if effect.is_told_from_zero:
+                size = points(abs(effect.value)).lstrip("+")
+                verb = "adds" if effect.value > 0 else "costs"
+                clauses.append(
+                    f"{what} that between {levels[0]} and {levels[-1]} {one} {verb} {size} points "
+                    f"of test accuracy ({interval})"
+                )
+            else:
+                clauses.append(
+                    f"{what} nothing ({points(effect.value)} points of test accuracy for {one}, "
+                    f"{interval})"
+                )
+    return (
+        f"By a two-way additive fit over {len(done)} cells the data support "
+        + ", and ".join(clauses)
+        + "."
+    )
+
+
+def compare_runs(
+    cells: Sequence[Mapping[str, Any]],
+    others: Sequence[Mapping[str, Any]],
+    pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]],
+) -> list[dict[str, Any]]:
+    """Return a row for each cell that two runs share: accuracies, paired test, training times.
+
+    Args:
+        cells: of this run.
+        others: of the other.
+        pairs: the hits of this and the other's cell, where there are any.
+    """
+    by_place = {(other["layers"], other["heads"]): other for other in others}
+    tests = compare_pairs(pairs)
+    rows = []
+    for cell in cells:
+        place = (cell["layers"], cell["heads"])
+        other = by_place.get(place)
+        if other is None or None in (cell["test_accuracy_mean"], other["test_accuracy_mean"]):
+            continue
+        test = tests.get(place)
+        rows.append(
+            {
+                "layers": cell["layers"],
+                "heads": cell["heads"],
+                "test_accuracy": cell["test_accuracy_mean"],
+                "other_test_accuracy": other["test_accuracy_mean"],
+                "difference": cell["test_accuracy_mean"] - other["test_accuracy_mean"],
+                "p_value": test and test.p_value,
+                "p_value_holm": test and test.p_value_holm,
+                "told_apart": test and test.tells_apart,
+                "train_s": cell["train_s"],
+                "other_train_s": other["train_s"],
+                "train_s_ratio": cell["train_s"] / other["train_s"],
+            }
+        )
+    return rows
+
+
+def find_differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two nested mappings differ, with both values."""
+    differences: dict[str, tuple[Any, Any]] = {}
+    for key in [*first, *(key for key in second if key not in first)]:
+        one, two = first.get(key), second.get(key)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            differences |= find_differences(one, two, f"{prefix}{key}.")
+        elif one != two:
+            differences[f"{prefix}{key}"] = (one, two)
+    return differences
+
+
+def points(fraction: float) -> str:
+    """Return a difference of accuracies in percentage points, signed."""
+    text = f"{100 * fraction:+.2f}"
+    # A bound just off zero must not read as if it lay on it.
+    if text in ("+0.00", "-0.00") and fraction:
+        digits = 1 - math.floor(math.log10(abs(100 * fraction)))
+        return f"{100 * fraction:+.{min(digits, 6)}f}"
+    return text
