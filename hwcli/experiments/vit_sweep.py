@@ -397,7 +397,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
     done = [(o.trial.id, o.trial.label) for o in outcomes if o.status == "done"]
     hits = read_hits(done, store, data.test.labels)
     effects = fit_effects(cells)
-    conclusion = conclude(cells, effects) if best else None
+    conclusion = conclude(cells, effects) if best is not None else None
     mark_against_best(cells, best, hits)
     grid, details = grid_table(config, cells, best, conclusion), cells_table(config, cells)
     folder.write("table.csv", details.to_csv())
@@ -618,7 +618,7 @@ def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
             Column("test_accuracy_se", "standard error", percent),
             Column("num_params", "parameters", "{:,}"),
             Column("train_s", "training", _seconds),
-            Column("p_value_holm", "p against best", p_text),
+            Column("p_value_holm", "p against best", _p_value),
             Column("status", "status"),
         ],
         rows=cells,
@@ -669,7 +669,7 @@ def grid_table(
 
 
 NOTE_ON_INTERVALS = (
-    "The intervals come from the scatter of the cells about the fit: it holds the luck of each "
+    "Its intervals come from the scatter of the cells about the fit: it holds the luck of each "
     "training run and of the test images, as far as they favour single cells."
 )
 
@@ -685,14 +685,14 @@ def _note_on_tests(config: Config, cells: Sequence[dict[str, Any]]) -> list[str]
         scope = "It holds for these trained networks; another seed may order them otherwise."
     else:
         test = f"paired bootstrap over the test images and {len(config.seeds)} seeds"
-        scope = "With so few seeds it sees less of their spread than there is."
+        scope = "It holds as far as so few seeds show how much seeds differ."
     return [
         f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
         f"{test}, Holm-corrected. {scope}"
     ]
 
 
-def p_text(p_value: float) -> str:
+def _p_value(p_value: float) -> str:
     """Show a p-value; what is below a thousandth is no more than that."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
@@ -870,7 +870,11 @@ def compare_with(
     Returns what the summary says of it, or None where no cell is done in both.
     """
     store = TrialStore(folder.trials_path)
-    shared = [t for t in other.trials if (t["layers"], t["heads"]) in hits]
+    shared = [
+        t
+        for t in other.trials
+        if (t["layers"], t["heads"]) in hits and store.folder(t["id"]).result() is not None
+    ]
     other_hits = read_hits(
         [(t["id"], {key: t[key] for key in ("layers", "heads", "seed")}) for t in shared],
         store,
@@ -901,7 +905,7 @@ def compare_with(
             Column("other_test_accuracy", f"test, {other.name}", "{:.2%}"),
             Column("test_accuracy", f"test, {config.name}", "{:.2%}"),
             Column("difference", "difference, points", points),
-            Column("p_value_holm", "p", p_text),
+            Column("p_value_holm", "p", _p_value),
             Column("other_train_s", f"training, {other.name}", _seconds),
             Column("train_s", f"training, {config.name}", _seconds),
             Column("train_s_ratio", "ratio", "{:.2f}"),
@@ -950,7 +954,7 @@ def _conclude_comparison(
         f"{time_ratio:.2f} times the training time"
     )
     epochs = _epochs_at_equal_time(config, time_ratio)
-    return text + (f", equal with {epochs} epochs." if epochs != config.epochs else ".")
+    return text + (f", as long at {epochs} epochs." if epochs != config.epochs else ".")
 
 
 def _note_on_differences(

@@ -57,8 +57,10 @@ def paired_bootstrap(
 
     Both are drawn anew with replacement, independently of each other (Owen 2007, "The Pigeonhole
     Bootstrap"), and the differences so resampled, centred on the one observed, stand for what
-    chance does. Two seeds or three say little of the seeds' spread: drawn from so few, it comes
-    out a factor (S - 1) / S small in variance.
+    chance does. Drawn from S seeds, their variance comes out a factor (S - 1) / S small, half of
+    it for two: their deviations are stretched to make up for that (Rao and Wu 1988, "Resampling
+    Inference With Complex Survey Data"). How far the spread of so few is that of all seeds,
+    nothing can tell.
 
     Args:
         first: (S, N).
@@ -76,8 +78,10 @@ def paired_bootstrap(
     drawn = generator.multinomial(N, counts / N, size=num_resamples)  # (R, P)
     seeds = generator.multinomial(S, np.full(S, 1 / S), size=num_resamples)  # (R, S)
     observed = float(differences.mean())
-    resampled = ((drawn @ patterns.T) * seeds).sum(axis=1) / (S * N)
-    # Sums of so many fractions: what is equal must not differ by rounding.
+    of_seeds = drawn @ patterns.T / N  # (R, S): each seed's difference on the images drawn
+    on_all, on_drawn = of_seeds.mean(axis=1), (of_seeds * seeds).sum(axis=1) / S
+    resampled = on_all + (S / max(S - 1, 1)) ** 0.5 * (on_drawn - on_all)
+    # What is equal must not differ by rounding.
     as_far = np.abs(resampled - observed) >= abs(observed) - 1e-12
     low, high = np.quantile(resampled, [0.025, 0.975])
     p_value = (1 + int(as_far.sum())) / (1 + num_resamples)

@@ -105,39 +105,28 @@ def fit_effects(cells: Sequence[Mapping[str, Any]]) -> dict[str, Estimate | None
 
 
 def conclude(cells: Sequence[Mapping[str, Any]], effects: Mapping[str, Estimate | None]) -> str:
-    """Say in one sentence what the grid supports about layers and about heads."""
+    """Say in one sentence what the grid supports about layers and about heads: maybe nothing."""
     done = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
     clauses = []
     for key, effect in effects.items():
         levels = sorted({cell[key] for cell in done})
-        what = f"about {key}"
-        one = f"each extra {key.removesuffix('s')}"
+        unit = f"points of test accuracy for each extra {key.removesuffix('s')}"
         if effect is None:
             why = f"all cells have {levels[0]}" if len(levels) == 1 else "too few cells"
-            clauses.append(f"{what} nothing ({why})")
+            clauses.append(f"nothing about {key} ({why})")
         elif effect.low is None or effect.high is None:
-            clauses.append(
-                f"{what} nothing ({points(effect.value)} points of test accuracy for {one}, "
-                "too few cells for an interval)"
-            )
+            why = f"{points(effect.value)} {unit}, too few cells for an interval"
+            clauses.append(f"nothing about {key} ({why})")
         else:
             interval = f"95 % interval {points(effect.low)} to {points(effect.high)}"
             if effect.is_told_from_zero:
-                size = points(abs(effect.value)).lstrip("+")
-                verb = "adds" if effect.value > 0 else "costs"
-                clauses.append(
-                    f"{what} that between {levels[0]} and {levels[-1]} {one} {verb} {size} points "
-                    f"of test accuracy ({interval})"
-                )
+                span = f"between {levels[0]} and {levels[-1]} {key}"
+                clauses.append(f"{points(effect.value)} {unit} {span} ({interval})")
             else:
-                clauses.append(
-                    f"{what} nothing ({points(effect.value)} points of test accuracy for {one}, "
-                    f"{interval})"
-                )
+                clauses.append(f"nothing about {key} ({points(effect.value)} {unit}, {interval})")
     return (
         f"By a two-way additive fit over {len(done)} cells the data support "
-        + ", and ".join(clauses)
-        + "."
+        f"{' and '.join(clauses)}."
     )
 
 

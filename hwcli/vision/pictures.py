@@ -19,6 +19,7 @@ from hwcli.vision.fashion_mnist import CLASS_NAMES
 
 MARKERS = "os^Dv<>P*X"
 MISTAKES = (4, 6)  # rows and columns of the gallery
+OUTLINE = 40  # of 255: as bright a pixel belongs to the thing
 
 
 def draw_costs(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Figure:
@@ -75,8 +76,7 @@ def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
     """
     K = len(CLASS_NAMES)
     counts = torch.bincount(K * labels.long() + predicted.long(), minlength=K * K).view(K, K)
-    figure, (matrix, bars) = plots.figure(columns=2, width=8.6, height=4.6)
-    matrix.get_gridspec().set_width_ratios([2.2, 1])
+    figure, (matrix, bars) = plots.figure(columns=2, width=8.6, height=4.6, width_ratios=(2.2, 1))
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     plots.heatmap(
         matrix,
@@ -106,8 +106,7 @@ def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
     for row, p in enumerate(accuracies):
         bars.text(2, row, f"{100 * p:.1f}", va="center", color="white", fontsize=8)
     bars.set_ylim(matrix.get_ylim())
-    bars.set_yticks(range(K), [""] * K)
-    bars.grid(visible=False, axis="y")
+    bars.set_yticks([])
     bars.set(xlim=(0, 100), xlabel="%", title="Accuracy of each class")
     return figure
 
@@ -137,7 +136,7 @@ def draw_mistakes(
     for panel, index in zip(panels, chosen, strict=False):
         panel.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
         panel.set_title(
-            f"{CLASS_NAMES[int(predicted[index])]} {_percent(float(probability[index]))}\n"
+            f"says {CLASS_NAMES[int(predicted[index])]}, {_percent(float(probability[index]))}\n"
             f"is {CLASS_NAMES[int(labels[index])]}",
             fontsize=7.5,
             loc="center",
@@ -179,11 +178,11 @@ def draw_rollout(
             loc="center",
         )
     shown = None
-    for i, panel in enumerate(panels[B:]):
-        _picture(panel, images[i])
-        shown = panel.imshow(
-            heat[i], extent=place, cmap="inferno", alpha=0.75, vmin=heat.min(), vmax=heat.max()
-        )
+    for image, one, panel in zip(images, heat, panels[B:], strict=True):
+        shown = panel.imshow(one, extent=place, cmap="inferno", vmin=heat.min(), vmax=heat.max())
+        # The outline alone: an image under the colours would change them.
+        panel.contour(image.numpy(), levels=[OUTLINE], colors="white", linewidths=0.7)
+        panel.set_axis_off()
     assert shown is not None
     bar = figure.colorbar(shown, ax=panels[B:], shrink=0.9, pad=0.01, aspect=12)
     bar.set_label("even share = 1", fontsize=7.5)
@@ -260,7 +259,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], name: str, other: str) ->
     grid.grid(visible=False)
     grid.spines[:].set_visible(False)
     grid.tick_params(length=0)
-    grid.set(xlabel="heads", ylabel="layers", title=f"{name} − {other}, points (≈ no difference)")
+    grid.set(xlabel="heads", ylabel="layers", title=f"{name} − {other}, points (≈ not told apart)")
     for row in rows:
         costs.plot(
             [row["other_train_s"], row["train_s"]],

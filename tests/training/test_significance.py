@@ -60,6 +60,16 @@ def test_a_bootstrap_sees_the_spread_of_seeds() -> None:
     assert paired_bootstrap(lucky, second, seeded())[0] > 0.2
 
 
+def test_a_bootstrap_of_two_seeds_has_their_whole_variance() -> None:
+    # One seed always wins, the other never: 1 and 0 in place of 0.5, stretched by sqrt(2), each
+    # for a quarter of the draws. Their variance is that of a mean of two: ((1 - 0)^2 / 2) / 2.
+    first, second = np.array([[True] * 5, [False] * 5]), np.zeros((2, 5), dtype=bool)
+    p, difference = paired_bootstrap(first, second, seeded())
+    assert (difference.value, p) == (0.5, pytest.approx(0.5, abs=0.02))
+    assert difference.low == pytest.approx(0.5 - 0.5**0.5)
+    assert difference.high == pytest.approx(0.5 + 0.5**0.5)
+
+
 def test_a_bootstrap_repeats_itself_and_finds_equals_equal() -> None:
     generator = np.random.default_rng(7)
     first, second = generator.random((2, 3, 211)) < 0.8
