@@ -343,7 +343,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
 
     Returns None, and shows nothing, where trials were left to a cluster's queue.
     """
-    other = config.compare_with and read_other_run(config, folder)
+    other = None if config.compare_with is None else read_other_run(config, folder)
     files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
     trials = make_trials(config, files)
     first = trials[0].config
@@ -412,7 +412,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
             folder.save_figure(name, figure)
     terminal.show(details)
     terminal.show(grid)
-    comparison = other and compare_with(other, config, cells, hits, folder, trials, data)
+    comparison = other and show_beside(other, config, cells, hits, folder, trials, data)
     _tell_failures(outcomes, folder)
     num_failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {
@@ -793,7 +793,9 @@ def draw_best(
         return
     one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
     shares = looked_at(
-        rollout(attention_maps(model, data.normalize(test.images[one_of_each]))),
+        rollout(
+            attention_maps(model, data.normalize(test.images[one_of_each]), config.model.attention)
+        ),
         config.model.pooling,
     )
     yield (
@@ -856,7 +858,7 @@ def read_other_run(config: Config, folder: RunFolder) -> OtherRun:
     return OtherRun(name, cells, trials)
 
 
-def compare_with(
+def show_beside(
     other: OtherRun,
     config: Config,
     cells: Sequence[dict[str, Any]],

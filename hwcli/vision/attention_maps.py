@@ -6,11 +6,12 @@ Shapes: B images, L layers, H heads, T tokens, D width.
 import torch
 from torch import Tensor
 
-from hwcli.vision.vit import Block, ViT
+from hwcli.attention.functional import linear_attention, softmax_attention
+from hwcli.vision.vit import Attention, Block, ViT
 
 
 @torch.no_grad()
-def attention_maps(model: ViT, images: Tensor) -> Tensor:
+def attention_maps(model: ViT, images: Tensor, kind: str) -> Tensor:
     """Return the weights with which every token attends to every other: (L, B, H, T, T).
 
     Attention of any kind is linear in what is attended to: given the identity for values, it
@@ -19,16 +20,26 @@ def attention_maps(model: ViT, images: Tensor) -> Tensor:
     Args:
         model: in eval mode.
         images: (B, C, h, w), normalised.
+        kind: softmax or linear, as the model's.
     """
+    attend = linear_attention if kind == "linear" else softmax_attention
     x = model.tokens(images)
     maps = []
     for block in model.blocks:
         assert isinstance(block, Block)
-        q, k, _ = block.attention.project(block.norm1(x))
-        one_hot = torch.eye(q.shape[-2], dtype=q.dtype, device=q.device)
-        maps.append(block.attention.attend(q, k, one_hot.expand(*q.shape[:2], -1, -1)))
+        q, k, _ = split_heads(block.attention, block.norm1(x))
+        one_hot = torch.eye(x.shape[1], device=x.device).expand(*q.shape[:2], -1, -1)
+        maps.append(attend(q, k, one_hot))
         x = block(x)
     return torch.stack(maps)
+
+
+def split_heads(attention: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a layer's heads ask, offer and pass on: (B, T, D) -> three of (B, H, T, d)."""
+    B, T, _ = x.shape
+    qkv = attention.to_qkv(x).view(B, T, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    return q, k, v
 
 
 def rollout(maps: Tensor) -> Tensor:

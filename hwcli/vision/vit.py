@@ -62,18 +62,13 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(heads * head_width, width)
         start_at_zero(self.to_out)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what attends, what is attended to and what is passed on, all (B, H, T, d)."""
-        B, T, _ = x.shape
-        qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
-        return q, k, v
-
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens: (B, T, D) -> (B, T, D)."""
-        q, k, v = self.project(x)
-        y = self.attend(q, k, v)  # (B, H, T, d)
-        return self.to_out(y.transpose(1, 2).flatten(2))
+        B, T, _ = x.shape
+        qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # (B, H, T, d)
+        y = self.attend(q, k, v)
+        return self.to_out(y.transpose(1, 2).reshape(B, T, -1))
 
 
 class MLP(nn.Module):
