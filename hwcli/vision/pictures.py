@@ -209,26 +209,25 @@ def draw_positions(similarity: Tensor, title: str) -> Figure:
     itself = np.eye(P * P, dtype=bool).reshape(values.shape)
     # A place's similarity to itself is 1 and would take the scale from the others.
     reach = float(np.abs(values[~itself]).max()) if P > 1 else 1.0
-    figure, panels = plots.figure(rows=P, columns=P, width=5.6, height=5.2)
-    shown = None
-    for index, panel in enumerate(panels):
-        row, column = divmod(index, P)
-        shown = panel.imshow(values[row, column], cmap="RdBu_r", vmin=-reach, vmax=reach)
-        panel.set_xticks([])
-        panel.set_yticks([])
-        panel.grid(visible=False)
-        panel.spines[:].set_visible(False)
-        if column == 0:
-            panel.set_ylabel(str(row + 1), rotation=0, va="center", labelpad=8)
-        if row == P - 1:
-            panel.set_xlabel(str(column + 1))
-    assert shown is not None
-    bar = figure.colorbar(shown, ax=panels, shrink=0.8, pad=0.02)
+    # One mosaic, a blank line between the pictures.
+    mosaic = np.full((P, P + 1, P, P + 1), np.nan)
+    mosaic[:, :P, :, :P] = values.transpose(0, 2, 1, 3)
+    side = P * (P + 1)
+    figure, (axes,) = plots.figure(width=6.0, height=5.2)
+    shown = axes.imshow(
+        mosaic.reshape(side, side)[:-1, :-1], cmap="RdBu_r", vmin=-reach, vmax=reach
+    )
+    middles = [i * (P + 1) + (P - 1) / 2 for i in range(P)]
+    names = [str(i + 1) for i in range(P)]
+    axes.set_xticks(middles, names)
+    axes.set_yticks(middles, names)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="column of the patch", ylabel="row of the patch", title=title)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
     bar.set_label("cosine similarity (its own, 1, is off the scale)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    figure.supxlabel("column of the patch", fontsize=9)
-    figure.supylabel("row of the patch", fontsize=9)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
 

@@ -12,6 +12,7 @@ from hwcli.config import build
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config
+from hwcli.results import plots
 from hwcli.results.run_folder import RunFolder
 from hwcli.sources import Resolved
 from hwcli.sweep.store import TrialStore
@@ -29,6 +30,12 @@ def made_up_data(monkeypatch: pytest.MonkeyPatch) -> None:
     data = FashionMNIST(train, valid, test, mean=0.2, std=0.3)
     monkeypatch.setattr(vit_sweep, "_load", lambda path, config: data)
     monkeypatch.setattr(sources, "resolve", lambda *arguments: FILES)
+
+
+@pytest.fixture
+def not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are made and not rendered, which takes most of their time."""
+    monkeypatch.setattr(plots, "to_png", lambda figure: repr(figure).encode())
 
 
 def make_config(**more: Any) -> Config:
@@ -91,6 +98,7 @@ def test_every_cell_is_tested_against_the_best_and_the_best_one_is_drawn(out: Pa
     assert "exact McNemar" in table
 
 
+@pytest.mark.usefixtures("not_rendered")
 def test_several_seeds_are_tested_by_the_bootstrap_and_repeat_themselves(out: Path) -> None:
     first, again = (show(out, make_config(seeds="0,1")) for _ in range(2))
     assert first["cells"] == again["cells"]
@@ -99,12 +107,13 @@ def test_several_seeds_are_tested_by_the_bootstrap_and_repeat_themselves(out: Pa
     assert "paired bootstrap over the test images and 2 seeds" in table
 
 
+@pytest.mark.usefixtures("not_rendered")
 def test_without_the_checkpoint_its_pictures_stay_as_they_are(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(out, make_config())
     run_folder = out / "vit-sweep" / "default"
-    before = (run_folder / "rollout.png").read_bytes()
+    (run_folder / "rollout.png").write_bytes(b"earlier")
     (run_folder / "positions.png").unlink()
     (run_folder / "confusion.png").unlink()
     for checkpoint in out.rglob("checkpoint.safetensors"):
@@ -112,11 +121,12 @@ def test_without_the_checkpoint_its_pictures_stay_as_they_are(
     capsys.readouterr()
     show(out, make_config())
     assert "rollout.png and positions.png are left as they are" in capsys.readouterr().err
-    assert (run_folder / "rollout.png").read_bytes() == before
+    assert (run_folder / "rollout.png").read_bytes() == b"earlier"
     assert not (run_folder / "positions.png").exists()
     assert (run_folder / "confusion.png").exists()
 
 
+@pytest.mark.usefixtures("not_rendered")
 def test_lost_predictions_are_told_and_cost_only_their_comparison(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +146,7 @@ def test_lost_predictions_are_told_and_cost_only_their_comparison(
     assert summary["status"] == "complete"
 
 
+@pytest.mark.usefixtures("not_rendered")
 @pytest.mark.parametrize("grid", [{"layers": "1", "heads": "2"}, {"layers": "1"}])
 def test_a_grid_of_one_cell_or_one_row_is_shown(out: Path, grid: dict[str, str]) -> None:
     summary = show(out, make_config(**grid))
@@ -143,6 +154,7 @@ def test_a_grid_of_one_cell_or_one_row_is_shown(out: Path, grid: dict[str, str])
     assert "nothing about layers (all cells have 1)" in summary["conclusion"]
 
 
+@pytest.mark.usefixtures("not_rendered")
 def test_failed_cells_are_left_out_of_what_the_grid_supports(out: Path) -> None:
     store = TrialStore(out / "vit-sweep" / "trials")
     trials = vit_sweep.make_trials(make_config(), FILES)
@@ -158,6 +170,7 @@ def test_failed_cells_are_left_out_of_what_the_grid_supports(out: Path) -> None:
     assert (summary["best"], summary["conclusion"]) == (None, None)
 
 
+@pytest.mark.usefixtures("not_rendered")
 def test_a_run_is_shown_beside_another(out: Path) -> None:
     show(out, make_config())
     linear = make_config(**LINEAR, name="linear", compare_with="default")
@@ -181,6 +194,7 @@ def test_a_run_is_shown_beside_another(out: Path) -> None:
     assert len(show(out, narrow)["comparison"]["cells"]) == 2
 
 
+@pytest.mark.usefixtures("not_rendered")
 def test_a_run_is_not_shown_beside_what_is_not_there(out: Path) -> None:
     linear = make_config(**LINEAR, name="linear", compare_with="default")
     with pytest.raises(ConfigError, match=r"compare_with = 'default': .* choices: none in"):
