@@ -121,7 +121,7 @@ def additive_fit(
     each training run, the test examples as far as they favour one cell over another, and the
     grid's own departures from a plane. What moves all cells alike, such as a hard test set,
     cancels in a slope. It takes the cells as independent: images that favour, say, depth as such
-    would stay unseen.
+    would stay unseen (on the quick grid they add 2 % to the variance: tests/benchmarks/LOG.md).
 
     Args:
         values: one for each cell.
