@@ -17,5 +17,9 @@ class OutputError(HwError):
     """The results folder cannot be written."""
 
 
+class KernelError(HwError):
+    """Compiled kernels were asked for, and cannot be made on this machine."""
+
+
 class LauncherError(HwError):
     """A cluster cannot be used as it was asked to be; says what to do."""

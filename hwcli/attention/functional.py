@@ -22,6 +22,7 @@ from hwcli.attention.causal import CHUNK, CausalLinearAttention
 from hwcli.attention.feature_maps import FeatureMapName, map_features
 from hwcli.attention.short import ShortSoftmaxAttention
 from hwcli.attention.streaming import FEWEST_TOKENS, LinearAttention
+from hwcli.native.attention import NativeSoftmaxAttention, fits
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
@@ -35,6 +36,20 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
     if causal:
         scores = scores.masked_fill(_future(scores), -math.inf)
     return scores.softmax(dim=-1) @ v
+
+
+def packed_softmax_attention(qkv: Tensor) -> Tensor:
+    """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
+    if fits(qkv):
+        return NativeSoftmaxAttention.apply(qkv)  # type: ignore[no-any-return]
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, T, D)
+    return softmax_attention(q, k, v).transpose(1, 2)
+
+
+def packed_linear_attention(qkv: Tensor) -> Tensor:
+    """Compute linear attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, T, D)
+    return linear_attention(q, k, v).transpose(1, 2)
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from hwcli import runtime, sources
 from hwcli.config import Config as Section
 from hwcli.config import IntRange, RunConfig
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, KernelError
+from hwcli.native import build
 from hwcli.results import plots, terminal
 from hwcli.results.files import read_json, write_atomic
 from hwcli.results.run_folder import RunFolder, Summary
@@ -118,6 +119,7 @@ class Config(RunConfig, Recipe):
     heads: Annotated[IntRange, AfterValidator(_positive)] = (2, 3, 4)
     seeds: Annotated[IntRange, AfterValidator(_not_negative)] = (0,)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    kernels: Literal["auto", "compiled", "torch"] = "auto"
     jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = "auto"
     retry_failed: bool = False
     fail_fast: bool = False
@@ -140,6 +142,7 @@ class TrialConfig(Recipe):
     seed: int
     device: str
     precision: str
+    kernels: Literal["compiled", "torch"]
     # Where the files lie does not decide any number: their digest does.
     data_path: Path = Field(exclude=True)
 
@@ -152,11 +155,20 @@ def run_trial(
     config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Train one network, look at the test set once, and return what it came to."""
+    with build.kernels(config.kernels == "compiled"):
+        return _train_and_test(config, folder, report)
+
+
+def _train_and_test(
+    config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     device, precision = torch.device(config.device), getattr(torch, config.precision)
     data = _load(config.data_path, config.data)
     training = data.train.to(device)
     judge = functools.partial(_judge, data=data, label_smoothing=config.label_smoothing)
 
+    if config.kernels == "compiled" and (reason := build.reason_against()):
+        raise KernelError(f"kernels = 'compiled': {reason}")
     torch.manual_seed(config.seed)
     model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
     steps_per_epoch = -(-len(training) // config.batch_size)
@@ -271,6 +283,7 @@ def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
         # A cluster's GPUs cannot be asked from here; those of the last years all have bfloat16.
         fast = device.type == "cuda" and config.launcher.gpus > 0
         precision = "bfloat16" if fast or runtime.has_fast_bf16(device) else "float32"
+    kernels = resolve_kernels(config, device)
     recipe = {name: getattr(config, name) for name in Recipe.model_fields}
     trials = []
     for layers, heads, seed in itertools.product(config.layers, config.heads, config.seeds):
@@ -280,6 +293,7 @@ def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
             seed=seed,
             device=device.type,
             precision=precision,
+            kernels=kernels,
             data_path=files.folder,
             **recipe,
         )
@@ -311,6 +325,23 @@ def resolve_device(config: Config) -> torch.device:
             "device = 'cuda': launcher.gpus = 0; give each trial one by --set launcher.gpus=1"
         )
     return torch.device(config.device)
+
+
+def resolve_kernels(config: Config, device: torch.device) -> Literal["compiled", "torch"]:
+    """Return whether trials compute by compiled kernels: on a CPU, where a compiler is at hand.
+
+    Raises:
+        ConfigError: they were asked for, and cannot be had.
+    """
+    if config.kernels == "torch" or (config.kernels == "auto" and device.type != "cpu"):
+        return "torch"
+    reason = "they are for a CPU" if device.type != "cpu" else build.reason_against()
+    if reason is None:
+        return "compiled"
+    if config.kernels == "compiled":
+        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
+    terminal.say(f"kernels: torch's own, which take about half as long again ({reason})")
+    return "torch"
 
 
 def num_training_images(data: DataConfig) -> int:
@@ -431,6 +462,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         "num_reused": sum(o.reused for o in outcomes),
         "num_failed": num_failed,
         "precision": first.precision,
+        "kernels": first.kernels,
         "recipe_version": RECIPE_VERSION,
     }
 
@@ -496,7 +528,7 @@ def _time_one_batch(trial: Trial) -> float:
     times = []
     for _ in range(6):
         started = time.perf_counter()
-        with autocast(device, precision):
+        with autocast(device, precision), build.kernels(config.kernels == "compiled"):
             loss = F.cross_entropy(model(images).float(), labels)
         loss.backward()
         for optimizer in optimizers:

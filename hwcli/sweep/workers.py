@@ -4,6 +4,7 @@ One pipe a worker, and no shared queue: a process that is killed can tear only i
 Spawned and not forked, since a forked OpenMP runtime deadlocks.
 """
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -229,6 +230,8 @@ def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> 
     # Unpickled only now: it imports torch, which takes seconds, and the listener is awake by then.
     function: TrialFunction = pickle.loads(pickled_function)
     store = TrialStore(store_path)
+    # What was imported stays: the collector need not walk over it again and again.
+    gc.freeze()
     while True:
         trial: Trial = pickle.loads(inbox.get())
         with suppress(BrokenPipeError):

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from hwcli.attention.functional import linear_attention, softmax_attention
+from hwcli.attention.functional import packed_linear_attention, packed_softmax_attention
 from hwcli.config import Config
+from hwcli.native.norm import add_branch, layer_norm
 
 
 class ViTConfig(Config):
@@ -57,7 +58,7 @@ class Attention(nn.Module):
     def __init__(self, *, width: int, heads: int, head_width: int, kind: str):
         super().__init__()
         self.heads = heads
-        self.attend = linear_attention if kind == "linear" else softmax_attention
+        self.attend = packed_linear_attention if kind == "linear" else packed_softmax_attention
         self.to_qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
         self.to_out = nn.Linear(heads * head_width, width)
         start_at_zero(self.to_out)
@@ -65,10 +66,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens: (B, T, D) -> (B, T, D)."""
         B, T, _ = x.shape
-        qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)  # (B, H, T, d)
-        y = self.attend(q, k, v)
-        return self.to_out(y.transpose(1, 2).reshape(B, T, -1))
+        qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1)
+        y = self.attend(qkv)  # (B, T, H, d)
+        return self.to_out(y.reshape(B, T, -1))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation (Ba et al. 2016) of tokens, (..., D) -> (..., D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each token alone."""
+        return layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class MLP(nn.Module):
@@ -90,14 +98,14 @@ class Block(nn.Module):
 
     def __init__(self, attention: Attention, mlp: MLP, *, width: int, dropout: float):
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), attention
-        self.norm2, self.mlp = nn.LayerNorm(width), mlp
+        self.norm1, self.attention = LayerNorm(width), attention
+        self.norm2, self.mlp = LayerNorm(width), mlp
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the tokens learn from each other, then what each makes of it."""
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.mlp(self.norm2(x)))
+        x = add_branch(x, self.dropout(self.attention(self.norm1(x))))
+        return add_branch(x, self.dropout(self.mlp(self.norm2(x))))
 
 
 class ViT(nn.Module):
@@ -146,7 +154,7 @@ class ViT(nn.Module):
                 for _ in range(layers)
             )
         )
-        self.norm = nn.LayerNorm(D)
+        self.norm = LayerNorm(D)
         self.head = nn.Linear(D, num_classes)
 
     def tokens(self, images: Tensor) -> Tensor:

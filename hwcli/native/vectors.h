@@ -1,0 +1,82 @@
+// Sixteen float32 at a time, in whatever registers the processor has: the compiler splits a vector
+// that is wider than they are. GCC and Clang both read these extensions.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+constexpr int LANES = 16;
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
+
+constexpr int vectors(int n) { return (n + LANES - 1) / LANES; }
+
+// A vector at a place in memory.
+inline vec &at(float *p) { return *(vec *)p; }
+inline const vec &at(const float *p) { return *(const vec *)p; }
+
+// float32 and bfloat16, its upper half; to the nearest, ties to even, and NaN stays NaN.
+inline vec load(const float *p) { return at(p); }
+inline vec load(const uint16_t *p) {
+    bits wide = __builtin_convertvector(*(const halves *)p, bits) << 16;
+    return (vec)wide;
+}
+inline void store(float *p, vec x) { at(p) = x; }
+inline void store(uint16_t *p, vec x) {
+    bits b = (bits)x;
+    bits rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
+    rounded = x == x ? rounded : (rounded & 0) + 0x7fc0;
+    *(halves *)p = __builtin_convertvector(rounded, halves);
+}
+inline float load_one(float x) { return x; }
+inline float load_one(uint16_t x) {
+    uint32_t b = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &b, sizeof y);
+    return y;
+}
+inline void store_one(float *p, float x) { *p = x; }
+inline void store_one(uint16_t *p, float x) {
+    uint32_t b;
+    memcpy(&b, &x, sizeof b);
+    *p = x != x ? 0x7fc0 : (b + 0x7fff + ((b >> 16) & 1)) >> 16;
+}
+
+inline vec greater(vec x, vec y) { return x > y ? x : y; }
+
+// Every lane becomes the sum, or the largest, of all: halves swapped, then quarters, and so on.
+#define SWAP(x, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
+    __builtin_shufflevector(x, x, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
+#define SWAP_8(x) SWAP(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define SWAP_4(x) SWAP(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define SWAP_2(x) SWAP(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#define SWAP_1(x) SWAP(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+inline vec sum(vec x) {
+    x += SWAP_8(x);
+    x += SWAP_4(x);
+    x += SWAP_2(x);
+    return x + SWAP_1(x);
+}
+inline vec largest(vec x) {
+    x = greater(x, SWAP_8(x));
+    x = greater(x, SWAP_4(x));
+    x = greater(x, SWAP_2(x));
+    return greater(x, SWAP_1(x));
+}
+
+// e^x for x <= 88, relative error 2e-7; e^-87 below -87: 2^n times a polynomial in what is left
+// (Cephes' expf).
+inline vec exponential(vec x) {
+    x = x < -87.0f ? x * 0 - 87.0f : x;  // NaN stays NaN
+    vec n = x * 1.44269504f + 12582912.0f;  // the sum's low bits hold the whole number
+    bits power = ((bits)n + 127) << 23;
+    n -= 12582912.0f;
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    return (p * r * r + r + 1.0f) * (vec)power;
+}

@@ -1,0 +1,471 @@
+"""Training images a second of the whole machine: hw2's ViT beside four libraries' ViTs.
+
+    python tests/benchmarks/vit_speed.py [--seconds 3] [--rounds 5]
+
+All at one size (6 layers, 4 heads, width 64, MLP 128, 49 or 50 tokens, parameters within 3 %) and
+batch 128, on the same shuffled and flipped Fashion-MNIST images: forward, backward and optimiser
+step, data included. Peers train with fused AdamW, hw2 with its recipe's Muon. Two comparisons:
+
+- as people run them: float32, one process with all threads; eager, and torch.compile;
+- as an expert tunes them: hw2's precision, one single-threaded process a core, hw2's settings of
+  the allocator; eager, and torch.compile.
+
+hw2 runs as its sweep does, one process a core. Every group is interleaved: each contestant in
+turn for a few seconds, over and over; a ratio is the median over the rounds. Before anything is
+timed, hw2's fast path must follow a plain float32 run of the same model over 50 steps. The last
+line is one JSON object.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from hwcli import runtime, sources
+from hwcli.results import terminal
+from hwcli.results.tables import Column, Table
+
+LAYERS, HEADS, WIDTH, MLP_WIDTH, BATCH = 6, 4, 64, 128, 128
+PEERS = ("vit-pytorch", "timm", "torchvision", "transformers")
+OURS = "hw2"
+PEAK_SIDE = 2048
+GATE_STEPS = 50
+# Of a loss, at any of the gate's steps: what bfloat16 moves it by while both learn the same.
+GATE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to train, in one process or several side by side."""
+
+    name: str
+    precision: str = "float32"
+    processes: int = 1
+    threads: int = 1
+    compiled: bool = False
+    tuned: bool = False
+    layers: int = LAYERS
+    heads: int = HEADS
+    kernels: bool = True
+
+    def __str__(self) -> str:
+        way = "compiled" if self.compiled else "eager"
+        layout = f"{self.processes} x {self.threads} threads"
+        return f"{self.name}, {self.precision}, {layout}" + (
+            "" if self.name in (OURS, "peak") else f", {way}"
+        )
+
+
+# --------------------------------------------------------------------------------------
+# Inside a contestant's process
+
+
+def peer_model(name: str) -> Any:
+    """Build a library's ViT of the common size; called as its users call it, it gives logits."""
+    import torch
+
+    if name == "vit-pytorch":
+        from vit_pytorch import ViT
+
+        return ViT(
+            image_size=28, patch_size=4, num_classes=10, dim=WIDTH, depth=LAYERS, heads=HEADS,
+            dim_head=WIDTH // HEADS, mlp_dim=MLP_WIDTH, channels=1,
+        )  # fmt: skip
+    if name == "timm":
+        from timm.models.vision_transformer import VisionTransformer
+
+        return VisionTransformer(
+            img_size=28, patch_size=4, in_chans=1, num_classes=10, embed_dim=WIDTH, depth=LAYERS,
+            num_heads=HEADS, mlp_ratio=MLP_WIDTH / WIDTH,
+        )  # fmt: skip
+    if name == "torchvision":
+        from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
+
+        model = TorchvisionViT(
+            image_size=28, patch_size=4, num_layers=LAYERS, num_heads=HEADS, hidden_dim=WIDTH,
+            mlp_dim=MLP_WIDTH, num_classes=10,
+        )  # fmt: skip
+        model.conv_proj = torch.nn.Conv2d(1, WIDTH, kernel_size=4, stride=4)
+        return model
+    from transformers import ViTConfig, ViTForImageClassification
+
+    return ViTForImageClassification(
+        ViTConfig(
+            hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+            intermediate_size=MLP_WIDTH, image_size=28, patch_size=4, num_channels=1, num_labels=10,
+        )
+    )  # fmt: skip
+
+
+def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], float], int]:
+    """Return a function that trains on the next batch and gives its loss; and the parameters."""
+    import torch
+    import torch.nn.functional as F
+
+    from hwcli.experiments.vit_sweep import DataConfig, _load
+    from hwcli.native import build
+    from hwcli.training.loop import autocast
+    from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+    from hwcli.vision.augmentation import AugmentationConfig, batches
+    from hwcli.vision.vit import ViT, ViTConfig
+
+    torch.manual_seed(seed)
+    device, precision = torch.device("cpu"), getattr(torch, entry.precision)
+    data = _load(sources.resolve("fashion-mnist").folder, DataConfig())
+    ours = entry.name == OURS
+    if ours:
+        model: Any = ViT(
+            layers=entry.layers,
+            heads=entry.heads,
+            config=ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
+        )
+        optimizers = make_optimizers(model, OptimizerConfig(kind="muon", muon_learning_rate=7e-3))
+    else:
+        model = peer_model(entry.name)
+        optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)]
+    num_params = sum(p.numel() for p in model.parameters())
+    called = torch.compile(model) if entry.compiled else model
+
+    def stream() -> Iterator[tuple[Any, Any]]:
+        for epoch in count():
+            for images, labels in batches(
+                data.train, AugmentationConfig(), batch_size=BATCH, seed=seed, epoch=epoch
+            ):
+                if len(labels) == BATCH:
+                    yield images, labels
+
+    source = stream()
+
+    def step() -> float:
+        images, labels = next(source)
+        with build.kernels(ours and entry.kernels), autocast(device, precision):
+            out = called(data.normalize(images))
+            logits = (out.logits if hasattr(out, "logits") else out).float()
+            loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss.item()
+
+    return step, num_params
+
+
+def make_product(entry: Entry) -> tuple[Callable[[], float], int]:
+    """Return a function that multiplies two large matrices: what the processor can do at most."""
+    import torch
+
+    a = torch.randn(PEAK_SIDE, PEAK_SIDE).to(getattr(torch, entry.precision))
+
+    def step() -> float:
+        torch.mm(a, a)
+        return 0.0
+
+    return step, 0
+
+
+def contestant(pipe: Connection, entry: Entry) -> None:
+    """Warm up, then run for as long as is asked, as often as is asked: answers steps, seconds."""
+    warnings.simplefilter("ignore")
+    import torch
+
+    torch.set_num_threads(entry.threads)
+    step, num_params = (make_product if entry.name == "peak" else make_step)(entry)
+    for _ in range(5):
+        step()
+    pipe.send(num_params)
+    while True:
+        try:
+            seconds = pipe.recv()
+        except EOFError:
+            return
+        started = time.perf_counter()
+        steps = 0
+        while time.perf_counter() - started < seconds:
+            step()
+            steps += 1
+        pipe.send((steps, time.perf_counter() - started))
+
+
+# --------------------------------------------------------------------------------------
+# The races
+
+
+@dataclass
+class Running:
+    """A contestant's processes, warm."""
+
+    entry: Entry
+    num_params: int = 0
+    pipes: list[Connection] = field(default_factory=list)
+    processes: list[BaseProcess] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start and warm up, one process after the other (the second finds what was compiled)."""
+        context = multiprocessing.get_context("spawn")
+        variables = runtime.worker_variables(self.entry.threads)
+        if not (self.entry.tuned or self.entry.name in (OURS, "peak")):
+            variables = {k: v for k, v in variables.items() if k.endswith("THREADS")}
+        for _ in range(self.entry.processes):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=contestant, args=(theirs, self.entry), daemon=True)
+            before = dict(os.environ)
+            os.environ.update(variables)
+            process.start()
+            os.environ.clear()
+            os.environ.update(before)
+            theirs.close()
+            self.num_params = ours.recv()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def rate(self, seconds: float, processes: int | None = None) -> float:
+        """Return the steps a second of all processes together."""
+        pipes = self.pipes[:processes]
+        for pipe in pipes:
+            pipe.send(seconds)
+        return sum(steps / taken for steps, taken in (pipe.recv() for pipe in pipes))
+
+    def stop(self) -> None:
+        for pipe, process in zip(self.pipes, self.processes, strict=True):
+            pipe.close()
+            process.join()
+
+
+def race(entries: list[Entry], *, seconds: float, rounds: int) -> dict[Entry, list[float]]:
+    """Return the steps a second of every entry in every round, in turns."""
+    running = [Running(entry) for entry in entries]
+    try:
+        for each in running:
+            terminal.say(f"warming up: {each.entry}")
+            each.start()
+        sizes = [r.num_params for r in running if r.num_params]
+        assert max(sizes) < 1.03 * min(sizes), f"not of one size: {sizes}"
+        rates: dict[Entry, list[float]] = {entry: [] for entry in entries}
+        for turn in range(rounds):
+            shift = turn % len(running)
+            for each in running[shift:] + running[:shift]:
+                rates[each.entry].append(each.rate(seconds))
+    finally:
+        for each in running:
+            each.stop()
+    return rates
+
+
+def check_ours(precision: str) -> float:
+    """Return how far the fast path's loss strays from a plain float32 run; both learn the same.
+
+    Raises:
+        AssertionError: too far.
+    """
+    fast, _ = make_step(Entry(OURS, precision))
+    plain, _ = make_step(Entry(OURS, "float32", kernels=False))
+    gaps, losses = [], []
+    for _ in range(GATE_STEPS):
+        losses.append(plain())
+        gaps.append(abs(fast() - losses[-1]))
+    assert statistics.fmean(losses[-10:]) < 0.6 * losses[0], "nothing was learned"
+    assert max(gaps) < GATE_TOLERANCE, f"the loss strays by {max(gaps):.3f}"
+    terminal.say(
+        f"gate: over {GATE_STEPS} steps the loss falls from {losses[0]:.3f} to {losses[-1]:.3f}, "
+        f"and {precision} strays from plain float32 by {max(gaps):.4f} at most"
+    )
+    return max(gaps)
+
+
+def show(title: str, rates: dict[Entry, list[float]], ours: Entry) -> dict[str, float]:
+    """Print images a second, and return each peer's ratio: ours over it, median over rounds."""
+    ratios = {}
+    rows = []
+    for entry, steps in rates.items():
+        if entry.name == "peak":
+            continue
+        paired = [a / b for a, b in zip(rates[ours], steps, strict=True)]
+        if entry != ours:
+            ratios[str(entry)] = statistics.median(paired)
+        rows.append(
+            {
+                "entry": str(entry),
+                "images_per_s": BATCH * statistics.median(steps),
+                "least": BATCH * min(steps),
+                "most": BATCH * max(steps),
+                "ratio": None if entry == ours else statistics.median(paired),
+            }
+        )
+    columns = [
+        Column("entry", "contestant"),
+        Column("images_per_s", "images/s", "{:,.0f}"),
+        Column("least", "least", "{:,.0f}"),
+        Column("most", "most", "{:,.0f}"),
+        Column("ratio", "hw2 is", "{:.2f} times as fast"),
+    ]
+    terminal.show(Table(title, columns, rows))
+    return ratios
+
+
+def grid(precision: str, cores: int, seconds: float, peak_flops: float) -> dict[str, float]:
+    """Print images a second and the share of the peak over the sweep's grid."""
+    from hwcli.vision.vit import ViTConfig, training_flops
+
+    shares = {}
+    rows = []
+    config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
+    for layers in range(4, 9):
+        row: dict[str, object] = {"layers": layers}
+        for heads in range(2, 5):
+            entry = Entry(OURS, precision, cores, layers=layers, heads=heads)
+            running = Running(entry)
+            running.start()
+            rate = BATCH * statistics.median(running.rate(seconds) for _ in range(3))
+            running.stop()
+            flops = training_flops(layers=layers, heads=heads, config=config)
+            shares[f"{layers} layers, {heads} heads"] = rate * flops / peak_flops
+            row[str(heads)] = f"{rate:,.0f} images/s, {rate * flops / peak_flops:.1%}"
+        rows.append(row)
+    columns = [Column("layers", "layers"), *(Column(str(h), f"{h} heads") for h in range(2, 5))]
+    terminal.show(Table("Over the grid: images a second, share of the peak", columns, rows))
+    return shares
+
+
+def overhead(precision: str, rounds: int) -> float:
+    """Return the sweep's own share of a trial: an epoch of run_trial against its bare steps."""
+    from hwcli.experiments import vit_sweep
+    from hwcli.sweep.store import TrialFolder
+
+    num_images, steps = 8 * 10 * BATCH, 8 * 10
+    shares = []
+    config = vit_sweep.TrialConfig(
+        layers=LAYERS, heads=HEADS, seed=0, device="cpu", precision=precision, kernels="compiled",
+        data_path=sources.resolve("fashion-mnist").folder, epochs=1, batch_size=BATCH,
+        data=vit_sweep.DataConfig(train_limit=num_images),
+        model=vit_sweep.ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
+        optimizer=vit_sweep.OptimizerConfig(kind="muon"),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(rounds):
+            bare = make_bare_step(precision)
+            for _ in range(3):
+                bare()
+            started = time.perf_counter()
+            for _ in range(steps):
+                bare()
+            bare_s = time.perf_counter() - started
+            place = Path(folder) / str(turn)
+            place.mkdir()
+            result = vit_sweep.run_trial(config, TrialFolder(place), lambda event: None)
+            shares.append(1 - bare_s / result["train_s"])
+    return statistics.median(shares)
+
+
+def make_bare_step(precision: str) -> Callable[[], None]:
+    """Return a step on one batch that is there already: nothing but the model and its optimiser."""
+    import torch
+    import torch.nn.functional as F
+
+    from hwcli.native import build
+    from hwcli.training.loop import autocast
+    from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+    from hwcli.vision.vit import ViT, ViTConfig
+
+    model = ViT(
+        layers=LAYERS,
+        heads=HEADS,
+        config=ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
+    )
+    optimizers = make_optimizers(model, OptimizerConfig(kind="muon"))
+    images, labels = torch.randn(BATCH, 1, 28, 28), torch.arange(BATCH) % 10
+
+    def step() -> None:
+        with build.kernels(True), autocast(torch.device("cpu"), getattr(torch, precision)):
+            loss = F.cross_entropy(model(images).float(), labels, label_smoothing=0.1)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    seconds, rounds = arguments.seconds, arguments.rounds
+    warnings.simplefilter("ignore")
+    import torch
+
+    from hwcli.vision.vit import ViTConfig, training_flops
+
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    cores = runtime.num_cores()
+    fast = runtime.has_fast_bf16(torch.device("cpu"))
+    precision = "bfloat16" if fast else "float32"
+    strayed = check_ours(precision)
+    ours = Entry(OURS, precision, cores)
+    peak = Entry("peak", precision, cores)
+
+    plain_ratios: dict[str, float] = {}
+    tuned_ratios: dict[str, float] = {}
+    images_per_s: dict[str, float] = {}
+    peak_flops = 0.0
+    for title, ratios, more in (
+        ("as people run them, eager", plain_ratios, {"threads": cores}),
+        ("as people run them, compiled", plain_ratios, {"threads": cores, "compiled": True}),
+        ("tuned, eager", tuned_ratios, {"precision": precision, "processes": cores, "tuned": True}),
+        (
+            "tuned, compiled",
+            tuned_ratios,
+            {"precision": precision, "processes": cores, "tuned": True, "compiled": True},
+        ),
+    ):
+        entries = [ours, *(Entry(name, **more) for name in PEERS), peak]
+        rates = race(entries, seconds=seconds, rounds=rounds)
+        ratios |= show(title, rates, ours)
+        images_per_s |= {
+            str(e): BATCH * statistics.median(r) for e, r in rates.items() if e.name != "peak"
+        }
+        peak_flops = max(peak_flops, 2 * PEAK_SIDE**3 * statistics.median(rates[peak]))
+
+    config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
+    flops = training_flops(layers=LAYERS, heads=HEADS, config=config)
+    both = Running(ours)
+    both.start()
+    pairs = [(both.rate(seconds, 1), both.rate(seconds)) for _ in range(rounds)]
+    both.stop()
+    shares = grid(precision, cores, 1.5, peak_flops)
+    figures = {
+        "ratio_to_best_peer": min(plain_ratios.values()),
+        "ratio_to_tuned_peer": min(tuned_ratios.values()),
+        "share_of_peak": images_per_s[str(ours)] * flops / peak_flops,
+        "images_per_s": images_per_s,
+        "ratios": plain_ratios | tuned_ratios,
+        "peak_gflops": peak_flops / 1e9,
+        "flops_per_image": flops,
+        "shares_over_grid": shares,
+        "all_workers_over_one": statistics.median(b / a for a, b in pairs),
+        "overhead_share": overhead(precision, rounds),
+        "gate_largest_gap": strayed,
+        "precision": precision,
+        "processes": cores,
+        "cpu": runtime.fingerprint()["cpu"],
+        "torch": torch.__version__,
+        "minutes": (time.perf_counter() - started) / 60,
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hwcli.errors import KernelError
+from hwcli.native import build
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of the test's own; what this process has loaded is forgotten, and loaded again."""
+    monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
+    for remembered in (build.library, build._compiler):
+        remembered.cache_clear()
+    yield
+    for remembered in (build.library, build._compiler):
+        remembered.cache_clear()
+
+
+def test_what_was_compiled_once_is_found_again(tmp_path: Path) -> None:
+    if (reason := build.reason_against()) is not None:
+        pytest.skip(reason)
+    made = list((tmp_path / "cache" / "kernels").iterdir())
+    assert len(made) == 1
+    written = made[0].stat().st_mtime_ns
+    build.library.cache_clear()
+    build.library("norm.cpp", D="16")
+    assert [p.stat().st_mtime_ns for p in (tmp_path / "cache" / "kernels").iterdir()] == [written]
+    build.library("norm.cpp", D="32")
+    assert len(list((tmp_path / "cache" / "kernels").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("no-such-compiler", "no C++ compiler no-such-compiler"), ("false", "false refuses")],
+)
+def test_a_compiler_that_is_not_there_or_refuses_is_said_in_a_line(
+    compiler: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    said = build.reason_against()
+    assert said is not None
+    assert reason in said
+    assert "\n" not in said
+
+
+def test_an_error_in_the_source_names_itself() -> None:
+    if (reason := build.reason_against()) is not None:
+        pytest.skip(reason)
+    with pytest.raises(KernelError, match="error"):
+        build.library("norm.cpp", D="not_a_number")
+
+
+def test_no_compiler_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build.reason_against() == "no C++ compiler"
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HW2_CACHE", str(tmp_path / "file"))
+    assert "Not a directory" in str(build.reason_against())
+
+
+def test_use_is_what_the_innermost_says() -> None:
+    assert not build.in_use()
+    with build.kernels(True):
+        assert build.in_use()
+        with build.kernels(False):
+            assert not build.in_use()
+        assert build.in_use()
+    assert not build.in_use()
