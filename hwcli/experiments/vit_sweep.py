@@ -3,7 +3,8 @@
 One plain ViT on 4x4 patches of Fashion-MNIST is trained for every point of a grid of layers,
 heads and seeds, all by the same recipe. A part of the training images is set aside for
 validation and decides which cell is best; the official test images are read once per trial,
-after its training. From top to bottom: the config, one trial, the sweep, what it shows.
+after its training. From top to bottom: the config, one trial, the sweep, what it
+shows, and what it shows beside another run.
 """
 
 import functools
@@ -43,19 +44,17 @@ from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import BatchOutcome, Work, autocast, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
-from hwcli.training.significance import Estimate
 from hwcli.vision import pictures
 from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
+from hwcli.vision.beside import Beside, compare_runs, find_differences
 from hwcli.vision.comparison import (
     Place,
     compare_pairs,
-    compare_runs,
     conclude,
-    find_differences,
     fit_effects,
     mean_difference,
-    points,
+    p_text,
 )
 from hwcli.vision.fashion_mnist import NUM_TRAINING_IMAGES, FashionMNIST, Part, load
 from hwcli.vision.vit import ViT, ViTConfig, training_flops
@@ -583,7 +582,7 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def read_hits(
-    trials: Iterable[tuple[str, Mapping[str, int]]], store: TrialStore, labels: Tensor
+    trials: Iterable[tuple[str, Mapping[str, Any]]], store: TrialStore, labels: Tensor
 ) -> dict[Place, dict[int, Any]]:
     """Read which test images each trial got right: for each cell and seed booleans (N,).
 
@@ -598,7 +597,7 @@ def read_hits(
     for trial_id, label in trials:
         predictions = read_predictions(store.folder(trial_id), len(labels))
         if predictions is None:
-            shown = ", ".join(f"{name} {value}" for name, value in label.items())
+            shown = ", ".join(f"{name} {label[name]}" for name in ("layers", "heads", "seed"))
             terminal.say(f"{shown}: no predictions to compare; delete {trial_id} to train it anew")
             continue
         correct = predictions["label"].long() == labels
@@ -649,8 +648,8 @@ def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
             Column("test_accuracy_std", "std over seeds", percent),
             Column("test_accuracy_se", "standard error", percent),
             Column("num_params", "parameters", "{:,}"),
-            Column("train_s", "training", _seconds),
-            Column("p_value_holm", "p against best", _p_value),
+            Column("train_s", "training", "{:.0f} s"),
+            Column("p_value_holm", "p against best", p_text),
             Column("status", "status"),
         ],
         rows=cells,
@@ -722,15 +721,6 @@ def _note_on_tests(config: Config, cells: Sequence[dict[str, Any]]) -> list[str]
         f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
         f"{test}, Holm-corrected. {scope}"
     ]
-
-
-def _p_value(p_value: float) -> str:
-    """Show a p-value; what is below a thousandth is no more than that."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s"
 
 
 def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any]) -> Figure:
@@ -904,102 +894,35 @@ def show_beside(
     Returns what the summary says of it, or None where no cell is done in both.
     """
     store = TrialStore(folder.trials_path)
-    shared = [
-        t
-        for t in other.trials
-        if (t["layers"], t["heads"]) in hits and store.folder(t["id"]).result() is not None
-    ]
+    done = [t for t in other.trials if store.folder(t["id"]).result() is not None]
     other_hits = read_hits(
-        [(t["id"], {key: t[key] for key in ("layers", "heads", "seed")}) for t in shared],
-        store,
-        data.test.labels,
+        [(t["id"], t) for t in done if (t["layers"], t["heads"]) in hits], store, data.test.labels
     )
     pairs = {place: (hits[place], other_hits[place]) for place in other_hits}
     rows = compare_runs(cells, other.cells, pairs)
     if not rows:
         terminal.say(f"compare_with = {other.name!r}: no cell is done in both runs")
         return None
-    try:
-        identity = read_json(store.folder(other.trials[0]["id"]).path / "identity.json")
-    except (OSError, ValueError):
-        identity = {}
-    differences = {
+    identity = read_json(store.folder(done[0]["id"]).path / "identity.json") if done else {}
+    place = ("config.layers", "config.heads", "config.seed")
+    settings = {
         key: values
         for key, values in find_differences(identity, trials[0].identity).items()
-        if identity and key not in ("config.layers", "config.heads", "config.seed")
+        if done and key not in place
     }
-    mean = mean_difference(pairs)
-    time_ratio = sum(r["train_s"] for r in rows) / sum(r["other_train_s"] for r in rows)
-    conclusion = _conclude_comparison(config, other.name, rows, mean, time_ratio)
-    table = Table(
-        title=f"{config.name} beside {other.name}: the cells of both",
-        columns=[
-            Column("layers", "layers"),
-            Column("heads", "heads"),
-            Column("other_test_accuracy", f"test, {other.name}", "{:.2%}"),
-            Column("test_accuracy", f"test, {config.name}", "{:.2%}"),
-            Column("difference", "difference, points", points),
-            Column("p_value_holm", "p", _p_value),
-            Column("other_train_s", f"training, {other.name}", _seconds),
-            Column("train_s", f"training, {config.name}", _seconds),
-            Column("train_s_ratio", "ratio", "{:.2f}"),
-        ],
+    beside = Beside(
+        name=config.name,
+        other=other.name,
+        epochs=config.epochs,
         rows=rows,
-        notes=[
-            *_note_on_differences(differences, other.name, config.name),
-            conclusion,
-            "p: as in the table of the run, Holm-corrected over these cells. The interval draws "
-            "networks and test images anew. Times were taken in two runs, not side by side.",
-        ],
+        settings=settings,
+        mean=mean_difference(pairs),
     )
+    table = beside.table()
     folder.write_table(table, "compare")
     folder.save_figure("compare", pictures.draw_comparison(rows, config.name, other.name))
     terminal.show(table)
-    return {
-        "with": other.name,
-        "settings": {key: list(values) for key, values in differences.items()},
-        "mean_difference": mean and asdict(mean),
-        "train_s_ratio": time_ratio,
-        "epochs_at_equal_time": _epochs_at_equal_time(config, time_ratio),
-        "conclusion": conclusion,
-        "cells": rows,
-    }
-
-
-def _epochs_at_equal_time(config: Config, time_ratio: float) -> int:
-    return max(1, round(config.epochs / time_ratio))
-
-
-def _conclude_comparison(
-    config: Config,
-    other: str,
-    rows: Sequence[dict[str, Any]],
-    mean: Estimate | None,
-    time_ratio: float,
-) -> str:
-    num_apart = sum(bool(row["told_apart"]) for row in rows)
-    interval = ""
-    if mean is not None and mean.low is not None and mean.high is not None:
-        interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
-    value = statistics.fmean(row["difference"] for row in rows) if mean is None else mean.value
-    text = (
-        f"{config.name} minus {other}: {points(value)} points of test accuracy on average over "
-        f"{len(rows)} cells{interval}, {num_apart} of them told apart at the 5 % level; "
-        f"{time_ratio:.2f} times the training time"
-    )
-    epochs = _epochs_at_equal_time(config, time_ratio)
-    return text + (f", as long at {epochs} epochs." if epochs != config.epochs else ".")
-
-
-def _note_on_differences(
-    differences: Mapping[str, tuple[Any, Any]], other: str, name: str
-) -> list[str]:
-    if not differences:
-        return []
-    texts = [
-        f"{key.removeprefix('config.')} {one} and {two}" for key, (one, two) in differences.items()
-    ]
-    return [f"Settings in which {other} and {name} differ: {'; '.join(texts)}."]
+    return beside.summary()
 
 
 def _list_trials(trials: Sequence[Trial]) -> str:

@@ -130,59 +130,6 @@ def conclude(cells: Sequence[Mapping[str, Any]], effects: Mapping[str, Estimate 
     )
 
 
-def compare_runs(
-    cells: Sequence[Mapping[str, Any]],
-    others: Sequence[Mapping[str, Any]],
-    pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]],
-) -> list[dict[str, Any]]:
-    """Return a row for each cell that two runs share: accuracies, paired test, training times.
-
-    Args:
-        cells: of this run.
-        others: of the other.
-        pairs: the hits of this and the other's cell, where there are any.
-    """
-    by_place = {(other["layers"], other["heads"]): other for other in others}
-    tests = compare_pairs(pairs)
-    rows = []
-    for cell in cells:
-        place = (cell["layers"], cell["heads"])
-        other = by_place.get(place)
-        if other is None or None in (cell["test_accuracy_mean"], other["test_accuracy_mean"]):
-            continue
-        test = tests.get(place)
-        rows.append(
-            {
-                "layers": cell["layers"],
-                "heads": cell["heads"],
-                "test_accuracy": cell["test_accuracy_mean"],
-                "other_test_accuracy": other["test_accuracy_mean"],
-                "difference": cell["test_accuracy_mean"] - other["test_accuracy_mean"],
-                "p_value": test and test.p_value,
-                "p_value_holm": test and test.p_value_holm,
-                "told_apart": test and test.tells_apart,
-                "train_s": cell["train_s"],
-                "other_train_s": other["train_s"],
-                "train_s_ratio": cell["train_s"] / other["train_s"],
-            }
-        )
-    return rows
-
-
-def find_differences(
-    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys in which two nested mappings differ, with both values."""
-    differences: dict[str, tuple[Any, Any]] = {}
-    for key in [*first, *(key for key in second if key not in first)]:
-        one, two = first.get(key), second.get(key)
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            differences |= find_differences(one, two, f"{prefix}{key}.")
-        elif one != two:
-            differences[f"{prefix}{key}"] = (one, two)
-    return differences
-
-
 def points(fraction: float) -> str:
     """Return a difference of accuracies in percentage points, signed."""
     text = f"{100 * fraction:+.2f}"
@@ -191,3 +138,8 @@ def points(fraction: float) -> str:
         digits = 1 - math.floor(math.log10(abs(100 * fraction)))
         return f"{100 * fraction:+.{min(digits, 6)}f}"
     return text
+
+
+def p_text(p_value: float) -> str:
+    """Show a p-value; what is below a thousandth is no more than that."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

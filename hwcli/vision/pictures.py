@@ -235,7 +235,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], name: str, other: str) ->
     """Draw two runs over the same cells: differences of accuracy, and accuracy over time.
 
     Args:
-        rows: of :func:`~hwcli.vision.comparison.compare_runs`.
+        rows: of :func:`~hwcli.vision.beside.compare_runs`.
         name: of this run.
         other: of the run it is compared with.
     """

@@ -195,6 +195,19 @@ def test_a_run_is_shown_beside_another(out: Path) -> None:
 
 
 @pytest.mark.usefixtures("not_rendered")
+def test_a_run_whose_trials_are_gone_is_shown_beside_without_tests(out: Path) -> None:
+    show(out, make_config())
+    store = TrialStore(out / "vit-sweep" / "trials")
+    for trial in vit_sweep.make_trials(make_config(), FILES):
+        shutil.rmtree(store.folder(trial).path)
+    comparison = show(out, make_config(**LINEAR, name="linear", compare_with="default"))[
+        "comparison"
+    ]
+    assert (comparison["settings"], comparison["mean_difference"]) == ({}, None)
+    assert [row["p_value"] for row in comparison["cells"]] == [None] * 4
+
+
+@pytest.mark.usefixtures("not_rendered")
 def test_a_run_is_not_shown_beside_what_is_not_there(out: Path) -> None:
     linear = make_config(**LINEAR, name="linear", compare_with="default")
     with pytest.raises(ConfigError, match=r"compare_with = 'default': .* choices: none in"):

@@ -4,11 +4,10 @@ import pytest
 from hwcli.training.significance import Estimate, mcnemar
 from hwcli.vision.comparison import (
     compare_pairs,
-    compare_runs,
     conclude,
-    find_differences,
     fit_effects,
     mean_difference,
+    p_text,
     points,
 )
 
@@ -107,29 +106,13 @@ def test_a_grid_of_failures_has_no_effects() -> None:
     assert fit_effects([cell(4, 2, None)]) == {"layers": None, "heads": None}
 
 
-def test_two_runs_are_compared_where_both_are_done() -> None:
-    cells = [cell(4, 2, 0.90, 30.0), cell(4, 3, 0.91, 40.0), cell(5, 2, None)]
-    others = [cell(4, 2, 0.92, 20.0), cell(5, 2, 0.9), cell(6, 2, 0.9)]
-    (row,) = compare_runs(cells, others, {(4, 2): ({0: hits(90)}, {0: hits(92)})})
-    assert row["difference"] == pytest.approx(-0.02)
-    assert row["train_s_ratio"] == 1.5
-    assert (row["p_value"], row["told_apart"]) == (0.5, False)
-    (row,) = compare_runs(cells, others, {})
-    assert (row["p_value"], row["told_apart"]) == (None, None)
-
-
-def test_settings_differ_by_their_dotted_keys() -> None:
-    first = {"epochs": 3, "model": {"attention": "softmax", "width": 48}}
-    second = {"epochs": 3, "model": {"attention": "linear", "width": 48}, "new": 1}
-    assert find_differences(first, second) == {
-        "model.attention": ("softmax", "linear"),
-        "new": (None, 1),
-    }
-
-
 @pytest.mark.parametrize(
     ("fraction", "text"),
     [(0.00137, "+0.14"), (-0.02, "-2.00"), (-0.000037, "-0.0037"), (0.0, "+0.00")],
 )
 def test_points_are_signed_and_never_seem_zero(fraction: float, text: str) -> None:
     assert points(fraction) == text
+
+
+def test_a_small_p_value_is_no_more_than_small() -> None:
+    assert (p_text(0.0493), p_text(0.001), p_text(1e-9)) == ("0.049", "0.001", "< 0.001")
