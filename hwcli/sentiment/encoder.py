@@ -184,7 +184,16 @@ def pool(states: Tensor, lengths: Tensor, how: Pooling) -> Tensor:
 
 
 def _mask(ids: Tensor, lengths: Tensor) -> Tensor | None:
-    """Return the attention mask, or None where nothing is padded and none is needed."""
+    """Return the attention mask, or None where nothing is padded and none is needed.
+
+    Under autocasting it is what is added to the scores, (B, 1, 1, T), in the scores' own type:
+    added in float32, as transformers would, it would drag them and the softmax there.
+    """
     if bool((lengths == ids.shape[1]).all()):
         return None
-    return valid_tokens(lengths, ids.shape[1]).long()
+    valid = valid_tokens(lengths, ids.shape[1])
+    if not torch.is_autocast_enabled(ids.device.type):
+        return valid.long()
+    kind = torch.get_autocast_dtype(ids.device.type)
+    added = torch.zeros(valid.shape, dtype=kind, device=ids.device)
+    return added.masked_fill_(~valid, torch.finfo(kind).min)[:, None, None, :]
