@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hwcli import sources
 from hwcli.config import build
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
-from hwcli.experiments.vit_sweep import Config
+from hwcli.experiments.vit_sweep import Config, TrialConfig
 from hwcli.results import plots
 from hwcli.results.run_folder import RunFolder
 from hwcli.sources import Resolved
@@ -96,6 +97,21 @@ def test_every_cell_is_tested_against_the_best_and_the_best_one_is_drawn(out: Pa
     table = (run_folder / "table.md").read_text()
     assert summary["conclusion"] in table
     assert "exact McNemar" in table
+
+
+def test_the_network_drawn_is_the_one_that_was_tested(trained: Path) -> None:
+    trial = vit_sweep.make_trials(make_config(), FILES)[0]
+    folder = TrialStore(trained / "vit-sweep" / "trials").folder(trial)
+    config = trial.config
+    assert isinstance(config, TrialConfig)
+    model = vit_sweep.trained_model(config, folder)
+    assert model is not None
+    data = vit_sweep._load(Path("unused"), config.data)
+    device = torch.device("cpu")
+    _, probabilities = vit_sweep.classify(model, data.test, data, device, torch.float32)
+    stored = vit_sweep.read_predictions(folder, len(data.test))
+    assert stored is not None
+    assert torch.equal(probabilities.argmax(dim=1), stored["label"].long())
 
 
 @pytest.mark.usefixtures("not_rendered")
