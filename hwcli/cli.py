@@ -214,6 +214,9 @@ def vit_sweep(
         Text, Option(metavar="N", help="Train on the first N images after the seeded shuffle.")
     ] = None,
     attention: Annotated[Text, Option(metavar="KIND", help="softmax or linear.")] = None,
+    compare_with: Annotated[
+        Text, Option(metavar="NAME", help="A finished run, to be shown beside this one.")
+    ] = None,
     jobs: Annotated[
         Text, Option(metavar="auto|N", help="Trials at a time; auto: one a core.")
     ] = None,
@@ -241,6 +244,7 @@ def vit_sweep(
         "epochs": epochs,
         "data.train_limit": train_limit,
         "model.attention": attention,
+        "compare_with": compare_with,
         "jobs": jobs,
         "data_path": data,
         "launcher.kind": launcher,

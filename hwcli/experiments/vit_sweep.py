@@ -3,7 +3,8 @@
 One plain ViT on 4x4 patches of Fashion-MNIST is trained for every point of a grid of layers,
 heads and seeds, all by the same recipe. A part of the training images is set aside for
 validation and decides which cell is best; the official test images are read once per trial,
-after its training. From top to bottom: the config, one trial, the sweep, what it shows.
+after its training. From top to bottom: the config, one trial, the sweep, what it
+shows, and what it shows beside another run.
 """
 
 import functools
@@ -11,7 +12,8 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +22,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from hwcli import runtime, sources
@@ -29,7 +32,7 @@ from hwcli.config import IntRange, RunConfig
 from hwcli.errors import ConfigError, KernelError
 from hwcli.native import build
 from hwcli.results import plots, terminal
-from hwcli.results.files import write_atomic
+from hwcli.results.files import read_json, write_atomic
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
 from hwcli.sweep.launcher import LauncherConfig
@@ -37,10 +40,22 @@ from hwcli.sweep.live import duration
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
+from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import BatchOutcome, Work, autocast, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.vision import pictures
+from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
+from hwcli.vision.beside import Beside, compare_runs, find_differences
+from hwcli.vision.comparison import (
+    Place,
+    compare_pairs,
+    conclude,
+    fit_effects,
+    mean_difference,
+    p_text,
+)
 from hwcli.vision.fashion_mnist import NUM_TRAINING_IMAGES, FashionMNIST, Part, load
 from hwcli.vision.vit import ViT, ViTConfig, training_flops
 
@@ -108,6 +123,7 @@ class Config(RunConfig, Recipe):
     retry_failed: bool = False
     fail_fast: bool = False
     data_path: Path | None = None
+    compare_with: str | None = None
     launcher: LauncherConfig = LauncherConfig()
 
     @model_validator(mode="after")
@@ -357,6 +373,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
 
     Returns None, and shows nothing, where trials were left to a cluster's queue.
     """
+    other = None if config.compare_with is None else read_other_run(config, folder)
     files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
     trials = make_trials(config, files)
     first = trials[0].config
@@ -406,15 +423,26 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         key=lambda cell: cell["valid_accuracy_mean"],
         default=None,
     )
-    grid, details = grid_table(config, cells, best), cells_table(config, cells)
+    data = _load(files.folder, config.data)
+    done = [(o.trial.id, o.trial.label) for o in outcomes if o.status == "done"]
+    hits = read_hits(done, store, data.test.labels)
+    effects = fit_effects(cells)
+    conclusion = conclude(cells, effects) if best is not None else None
+    mark_against_best(cells, best, hits)
+    grid, details = grid_table(config, cells, best, conclusion), cells_table(config, cells)
     folder.write("table.csv", details.to_csv())
     folder.write("table.md", grid.to_markdown() + "\n" + details.to_markdown())
     folder.write("table.tex", grid.to_latex() + "\n" + details.to_latex())
     if best is not None:
         folder.save_figure("heatmap", draw_heatmap(config, cells, best))
         folder.save_figure("curves", draw_curves(config, outcomes, store))
+        done_cells = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
+        folder.save_figure("costs", pictures.draw_costs(done_cells, best))
+        for name, figure in draw_best(best, outcomes, store, data):
+            folder.save_figure(name, figure)
     terminal.show(details)
     terminal.show(grid)
+    comparison = other and show_beside(other, config, cells, hits, folder, trials, data)
     _tell_failures(outcomes, folder)
     num_failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {
@@ -425,6 +453,9 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
             key: best[key]
             for key in ("layers", "heads", "valid_accuracy_mean", "test_accuracy_mean")
         },
+        "effects": {key: effect and asdict(effect) for key, effect in effects.items()},
+        "conclusion": conclusion,
+        "comparison": comparison,
         "num_trials": len(outcomes),
         "num_run": sum(not o.reused and o.status != "missing" for o in outcomes),
         "num_reused": sum(o.reused for o in outcomes),
@@ -535,6 +566,9 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 first.label["layers"], first.label["heads"], first.config.model
             ),
             "train_s": None,
+            "p_value": None,
+            "p_value_holm": None,
+            "indistinguishable_from_best": None,
             "status": "done" if len(results) == len(members) else "failed",
         }
         if results:
@@ -545,6 +579,59 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             cell["train_s"] = statistics.fmean(result["train_s"] for result in results)
         cells.append(cell)
     return cells
+
+
+def read_hits(
+    trials: Iterable[tuple[str, Mapping[str, Any]]], store: TrialStore, labels: Tensor
+) -> dict[Place, dict[int, Any]]:
+    """Read which test images each trial got right: for each cell and seed booleans (N,).
+
+    Trials whose predictions are not there, or are damaged, are told and left out.
+
+    Args:
+        trials: ids and labels (layers, heads, seed).
+        store: where their predictions lie.
+        labels: (N,) of the test images.
+    """
+    hits: dict[Place, dict[int, Any]] = {}
+    for trial_id, label in trials:
+        predictions = read_predictions(store.folder(trial_id), len(labels))
+        if predictions is None:
+            shown = ", ".join(f"{name} {label[name]}" for name in ("layers", "heads", "seed"))
+            terminal.say(f"{shown}: no predictions to compare; delete {trial_id} to train it anew")
+            continue
+        correct = predictions["label"].long() == labels
+        hits.setdefault((label["layers"], label["heads"]), {})[label["seed"]] = correct.numpy()
+    return hits
+
+
+def read_predictions(folder: TrialFolder, num_images: int) -> dict[str, Tensor] | None:
+    """Read the classes a trial predicted and their probabilities, both (N,), if they are there."""
+    try:
+        predictions = load_file(folder.predictions)
+    except (OSError, SafetensorError):
+        return None
+    whole = predictions.keys() >= {"label", "probability"}
+    return predictions if whole and len(predictions["label"]) == num_images else None
+
+
+def mark_against_best(
+    cells: Sequence[dict[str, Any]],
+    best: dict[str, Any] | None,
+    hits: Mapping[Place, Mapping[int, Any]],
+) -> None:
+    """Note in every cell but the best whether its test accuracy can be told from the best's."""
+    if best is None:
+        return
+    best_hits = hits.get((best["layers"], best["heads"]), {})
+    others = {(cell["layers"], cell["heads"]): cell for cell in cells if cell is not best}
+    pairs = {place: (best_hits, hits[place]) for place in others if place in hits}
+    for place, test in compare_pairs(pairs).items():
+        others[place] |= {
+            "p_value": test.p_value,
+            "p_value_holm": test.p_value_holm,
+            "indistinguishable_from_best": not test.tells_apart,
+        }
 
 
 def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
@@ -561,7 +648,8 @@ def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
             Column("test_accuracy_std", "std over seeds", percent),
             Column("test_accuracy_se", "standard error", percent),
             Column("num_params", "parameters", "{:,}"),
-            Column("train_s", "training", lambda s: f"{s:.0f} s"),
+            Column("train_s", "training", "{:.0f} s"),
+            Column("p_value_holm", "p against best", p_text),
             Column("status", "status"),
         ],
         rows=cells,
@@ -569,7 +657,10 @@ def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
 
 
 def grid_table(
-    config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any] | None
+    config: Config,
+    cells: Sequence[dict[str, Any]],
+    best: dict[str, Any] | None,
+    conclusion: str | None = None,
 ) -> Table:
     """Return the table the question asks for: test accuracy, layers down and heads across."""
     by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
@@ -579,7 +670,7 @@ def grid_table(
             return str(cell["status"])
         several = cell["test_accuracy_std"] is not None
         error = cell["test_accuracy_std"] if several else cell["test_accuracy_se"]
-        mark = " *" if cell is best else ""
+        mark = " *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else ""
         failed = " (a seed failed)" if cell["status"] == "failed" else ""
         return (
             f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %{mark}{failed}\n"
@@ -601,9 +692,35 @@ def grid_table(
         ],
         notes=[
             "* best by validation accuracy, on which the choice was made; "
-            "the test images were read once per trial, after training."
+            "the test images were read once per trial, after training.",
+            *_note_on_tests(config, cells),
+            *([conclusion, NOTE_ON_INTERVALS] if conclusion else []),
         ],
     )
+
+
+NOTE_ON_INTERVALS = (
+    "Its intervals come from the scatter of the cells about the fit: it holds the luck of each "
+    "training run and of the test images, as far as they favour single cells."
+)
+
+
+def _note_on_tests(config: Config, cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what the mark of cells that cannot be told from the best rests on."""
+    num_tests = sum(cell["p_value"] is not None for cell in cells)
+    if not num_tests:
+        return []
+    num_alike = sum(bool(cell["indistinguishable_from_best"]) for cell in cells)
+    if len(config.seeds) == 1:
+        test = "exact McNemar test on the same test images"
+        scope = "It holds for these trained networks; another seed may order them otherwise."
+    else:
+        test = f"paired bootstrap over the test images and {len(config.seeds)} seeds"
+        scope = "It holds as far as so few seeds show how much seeds differ."
+    return [
+        f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
+        f"{test}, Holm-corrected. {scope}"
+    ]
 
 
 def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any]) -> Figure:
@@ -616,13 +733,20 @@ def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str
     values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
     texts = [
         [
-            "failed" if value is None else f"{100 * value:.2f}" + (" *" if cell is best else "")
+            "failed"
+            if value is None
+            else f"{100 * value:.2f}"
+            + (" *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else "")
             for cell, value in zip(row, line, strict=True)
         ]
         for row, line in zip(grid, values, strict=True)
     ]
     plots.heatmap(axes, values, texts, rows=config.layers, columns=config.heads)
-    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, % (* best by validation)")
+    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, %")
+    if any(cell["indistinguishable_from_best"] is not None for cell in cells):
+        figure.supxlabel("* best by validation   ≈ not told apart from it", fontsize=8)
+    else:
+        figure.supxlabel("* best by validation", fontsize=8)
     return figure
 
 
@@ -653,6 +777,152 @@ def draw_curves(config: Config, outcomes: Sequence[Outcome], store: TrialStore) 
     panels[0].set_ylabel("validation accuracy, %")
     panels[-1].legend()
     return figure
+
+
+def draw_best(
+    best: dict[str, Any], outcomes: Sequence[Outcome], store: TrialStore, data: FashionMNIST
+) -> Iterator[tuple[str, Figure]]:
+    """Draw what the best cell gets right and wrong and, from its weights, what it looks at.
+
+    Of several seeds the first is shown.
+    """
+    outcome = next(
+        o
+        for o in outcomes
+        if o.status == "done"
+        and all(o.trial.label[key] == best[key] for key in ("layers", "heads"))
+    )
+    config = outcome.trial.config
+    assert isinstance(config, TrialConfig)
+    folder, test = store.folder(outcome.trial), data.test
+    who = f"{config.layers} layers, {config.heads} heads, seed {config.seed}"
+    predictions = read_predictions(folder, len(test))
+    if predictions is None:
+        return
+    predicted = predictions["label"].long()
+    yield "confusion", pictures.draw_confusion(test.labels, predicted, f"Test images: {who}")
+    mistakes = pictures.draw_mistakes(
+        test.images, test.labels, predicted, predictions["probability"], f"Surest mistakes: {who}"
+    )
+    if mistakes is not None:
+        yield "mistakes", mistakes
+    model = trained_model(config, folder)
+    if model is None:
+        terminal.say(
+            f"{who}: {folder.checkpoint.name} of {folder.path.name} is not here; "
+            "rollout.png and positions.png are left as they are"
+        )
+        return
+    one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
+    shares = looked_at(
+        rollout(
+            attention_maps(model, data.normalize(test.images[one_of_each]), config.model.attention)
+        ),
+        config.model.pooling,
+    )
+    yield (
+        "rollout",
+        pictures.draw_rollout(
+            test.images[one_of_each],
+            shares,
+            test.labels[one_of_each],
+            predicted[one_of_each],
+            f"Attention rollout: {who}",
+        ),
+    )
+    yield (
+        "positions",
+        pictures.draw_positions(position_similarity(model), f"Position embeddings: {who}"),
+    )
+
+
+def trained_model(config: TrialConfig, folder: TrialFolder) -> ViT | None:
+    """Return a trial's network as it was tested, or None where its checkpoint is not kept."""
+    # A checkpoint also puts the random numbers back to where they stood, which none here needs.
+    with torch.random.fork_rng(devices=[]):
+        model = ViT(layers=config.layers, heads=config.heads, config=config.model)
+        restored = restore_checkpoint(folder.checkpoint, model, ())
+    return None if restored is None else model.eval()
+
+
+# --------------------------------------------------------------------------------------
+# Beside another run
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """A finished run of this command in the same folder of results."""
+
+    name: str
+    cells: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
+
+
+def read_other_run(config: Config, folder: RunFolder) -> OtherRun:
+    """Read the run that ``compare_with`` names.
+
+    Raises:
+        ConfigError: there is no such finished run, or it has no cell of this grid.
+    """
+    name, runs = config.compare_with, folder.path.parent
+    assert name is not None
+    finished = sorted(p.parent.name for p in runs.glob("*/summary.json") if p.parent != folder.path)
+    if name not in finished:
+        choices = ", ".join(finished) or f"none in {runs}"
+        raise ConfigError(f"compare_with = {name!r}: no finished run; choices: {choices}")
+    try:
+        cells = read_json(runs / name / "summary.json")["cells"]
+        trials = read_json(runs / name / "trials.json")
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"compare_with = {name!r}: damaged run ({error})") from None
+    if not any(cell["layers"] in config.layers and cell["heads"] in config.heads for cell in cells):
+        raise ConfigError(f"compare_with = {name!r}: it has no cell of this grid")
+    return OtherRun(name, cells, trials)
+
+
+def show_beside(
+    other: OtherRun,
+    config: Config,
+    cells: Sequence[dict[str, Any]],
+    hits: Mapping[Place, Mapping[int, Any]],
+    folder: RunFolder,
+    trials: Sequence[Trial],
+    data: FashionMNIST,
+) -> dict[str, Any] | None:
+    """Show this run beside another: ``compare.md``, ``compare.csv``, ``compare.png``.
+
+    Returns what the summary says of it, or None where no cell is done in both.
+    """
+    store = TrialStore(folder.trials_path)
+    done = [t for t in other.trials if store.folder(t["id"]).result() is not None]
+    other_hits = read_hits(
+        [(t["id"], t) for t in done if (t["layers"], t["heads"]) in hits], store, data.test.labels
+    )
+    pairs = {place: (hits[place], other_hits[place]) for place in other_hits}
+    rows = compare_runs(cells, other.cells, pairs)
+    if not rows:
+        terminal.say(f"compare_with = {other.name!r}: no cell is done in both runs")
+        return None
+    identity = read_json(store.folder(done[0]["id"]).path / "identity.json") if done else {}
+    place = ("config.layers", "config.heads", "config.seed")
+    settings = {
+        key: values
+        for key, values in find_differences(identity, trials[0].identity).items()
+        if done and key not in place
+    }
+    beside = Beside(
+        name=config.name,
+        other=other.name,
+        epochs=config.epochs,
+        rows=rows,
+        settings=settings,
+        mean=mean_difference(pairs),
+    )
+    table = beside.table()
+    folder.write_table(table, "compare")
+    folder.save_figure("compare", pictures.draw_comparison(rows, config.name, other.name))
+    terminal.show(table)
+    return beside.summary()
 
 
 def _list_trials(trials: Sequence[Trial]) -> str:

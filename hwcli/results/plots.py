@@ -30,13 +30,18 @@ STYLE: Any = {
 
 
 def figure(
-    *, rows: int = 1, columns: int = 1, width: float = 6.4, height: float = 4.0
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    width: float = 6.4,
+    height: float = 4.0,
+    width_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure and its axes, row by row; sizes in inches."""
+    """Make a figure and its axes, row by row; sizes in inches, columns alike unless told."""
     with rc_context(STYLE):
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
-        axes = made.subplots(rows, columns, squeeze=False)
+        axes = made.subplots(rows, columns, squeeze=False, width_ratios=width_ratios)
     return made, list(axes.flat)
 
 

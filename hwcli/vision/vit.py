@@ -157,12 +157,16 @@ class ViT(nn.Module):
         self.norm = LayerNorm(D)
         self.head = nn.Linear(D, num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify images: (B, C, 28, 28) -> logits (B, num_classes)."""
-        x = self.embed(to_patches(images, self.patch_size))  # (B, T, D)
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return what enters the first block: (B, C, 28, 28) -> (B, T, D)."""
+        x = self.embed(to_patches(images, self.patch_size))
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
-        x = self.blocks(self.dropout(x + self.positions))
+        return self.dropout(x + self.positions)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images: (B, C, 28, 28) -> logits (B, num_classes)."""
+        x = self.blocks(self.tokens(images))  # (B, T, D)
         x = x[:, 0] if self.pooling == "class" else x.mean(dim=1)  # (B, D)
         return self.head(self.norm(x))
 
