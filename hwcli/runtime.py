@@ -6,7 +6,6 @@ answer without it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -99,24 +98,6 @@ def worker_variables(num_threads: int) -> dict[str, str]:
         "MALLOC_TOP_PAD_": str(64 * 2**20),
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep what this process frees, as :func:`worker_variables` does for workers.
-
-    Fine-tuning an encoder on a CPU is 1.7 times as fast (tests/benchmarks/LOG.md). Nothing
-    happens where the allocator is another one.
-    """
-    if sys.platform != "linux":
-        return
-    allocator = ctypes.CDLL(None)
-    if hasattr(allocator, "mallopt"):
-        for option, value in (
-            (-4, 0),  # M_MMAP_MAX: no block is a mapping of its own
-            (-1, 2**31 - 1),  # M_TRIM_THRESHOLD
-            (-2, 64 * 2**20),  # M_TOP_PAD
-        ):
-            allocator.mallopt(option, value)
 
 
 def fingerprint(

@@ -548,7 +548,6 @@ class Reporter:
 def run(config: Config, folder: RunFolder) -> Summary:
     """Train one classifier and show what it came to."""
     started = time.perf_counter()
-    runtime.keep_freed_memory()
     folder.check_writable()
     prepared = prepare(config)
     split = prepared.split
