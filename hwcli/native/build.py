@@ -33,6 +33,7 @@ FLAGS = [
     "-Wno-psabi",
     "-shared",
     "-fPIC",
+    "-pthread",
 ]
 COMPILER_S = 120.0
 
