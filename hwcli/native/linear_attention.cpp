@@ -2,7 +2,8 @@
 // sum, feature maps applied on the way, mapped tokens never leaving the cache.
 //
 // With phi the map, S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and
-// y_i = phi(q_i) S / n_i. For an incoming gradient g, with u_i = g_i / n_i and c_i = -(u_i . y_i),
+// y_i = phi(q_i) S / n_i. For an incoming gradient g, with u_i = g_i / n_i and
+// c_i = -(u_i . y_i) = -(phi(q_i) . S u_i) / n_i, which spares reading y,
 //
 //     dphi(q_i) = S u_i + c_i z        dS = sum_i phi(q_i) u_i^T
 //     dphi(k_j) = dS v_j + dz          dz = sum_i c_i phi(q_i)         dv_j = phi(k_j) dS
@@ -16,11 +17,12 @@
 // is float32. Threads share out heads or, where these are few, parts of each head's tokens: the
 // sums of each part are taken first.
 //
-// Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n (B, H, T); sums and
-// slopes, S and z or dS and dz of each part, (B, H, parts).
+// Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
+// (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
 #include "vectors.h"
 
 #include <algorithm>
+#include <atomic>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -131,6 +133,13 @@ static inline float divide(Element *y, const float *numerator, const Token &z, c
     for (int c = 0; c < DV; c++) row[c] *= share;
     write(y, row);
     return normalizer[0];
+}
+// c, from S u and the query.
+static inline float slope(const float *product, const float *query, float normalizer) {
+    Token x, y;
+    get(x, product);
+    get(y, query);
+    return -dot(x, y)[0] / normalizer;
 }
 // Write what is before the map of (gradient + factor x), a gradient at its value.
 static inline void write_back(Element *to, Map map, const float *gradient, float factor,
@@ -282,60 +291,56 @@ static void read_out(const Sums &sums, Map map, const Head &q, const Head &y, fl
     }
 }
 
-// u and c of some tokens
-static void read_upstream(Tokens &u, float *c, const Head &g, const Head &y,
-                          const float *normalizers, long t, int n) {
+// u of some tokens
+static void read_upstream(Tokens &u, const Head &g, const float *normalizers, long t, int n) {
     for (int i = 0; i < n; i++) {
-        Token slope, value;
-        read(slope, g[t + i]);
-        read(value, y[t + i]);
-        float share = 1.0f / normalizers[t + i];
-        for (int d = 0; d < DV; d++) slope[d] *= share;
-        put(u[i], slope);
-        c[i] = -dot(slope, value)[0];
+        Token token;
+        read(token, g[t + i]);
+        for (int c = 0; c < DV; c++) token[c] *= 1.0f / normalizers[t + i];
+        put(u[i], token);
     }
     if (n < C) memset(u[n], 0, (C - n) * sizeof u[0]);
 }
 
-// dS and dz over the tokens from <= t < to and, unless it is null, dq
-static void sum_queries(Sums &slopes, const Matrix *S_columns, const Sums &sums, Map map,
-                        const Head &q, const Head &y, const Head &g, const Head &dq,
-                        const float *normalizers, long from, long to) {
+// dq and c, and dS and dz over the tokens from <= t < to
+static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head &q, const Head &g,
+                         const Head &dq, const float *normalizers, float *slopes, long from,
+                         long to) {
+    alignas(64) Matrix S_columns;
     alignas(64) Tokens queries, u;
     alignas(64) Rows out;
-    alignas(64) float c[C];
     Token z, dz = {};
     get(z, sums.z);
-    memset(slopes.S, 0, sizeof slopes.S);
+    transpose(S_columns, sums.S);
+    memset(gradients.S, 0, sizeof gradients.S);
     for (long t = from; t < to; t += C) {
         int n = std::min<long>(C, to - t);
         read(queries, map, q, t, n);
-        read_upstream(u, c, g, y, normalizers, t, n);
-        for (int i = 0; i < n; i++) add(dz, c[i], queries[i]);
-        if (S_columns)
-            for (int i = 0; i < n; i += R) {
-                times(out, false, u + i, *S_columns);
-                for (int r = 0; r < std::min(R, n - i); r++)
-                    write_back(dq[t + i + r], map, out[r], c[i + r], z, queries[i + r]);
+        read_upstream(u, g, normalizers, t, n);
+        for (int i = 0; i < n; i += R) {
+            fetch(q, t + C + i, t + C + i + R, to);
+            times(out, false, u + i, S_columns);
+            for (int r = 0; r < std::min(R, n - i); r++) {
+                slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
+                add(dz, slopes[t + i + r], queries[i + r]);
+                write_back(dq[t + i + r], map, out[r], slopes[t + i + r], z, queries[i + r]);
             }
-        add_outer(slopes.S, queries, u, n, [&](int a, int b) INLINE {
-            fetch(q, t + C + a, t + C + b, to);
-            fetch(y, t + C + a, t + C + b, to);
-            fetch(g, t + C + a, t + C + b, to);
-        });
+        }
+        add_outer(gradients.S, queries, u, n,
+                  [&](int a, int b) INLINE { fetch(g, t + C + a, t + C + b, to); });
     }
-    put(slopes.z, dz);
+    put(gradients.z, dz);
 }
 
 // dk and dv
-static void spread_to_keys(const Sums &slopes, Map map, const Head &k, const Head &v,
-                           const Head &dk, const Head &dv, long from, long to) {
+static void use_keys(const Sums &gradients, Map map, const Head &k, const Head &v, const Head &dk,
+                     const Head &dv, long from, long to) {
     alignas(64) Matrix columns;
     alignas(64) Tokens keys, values;
     alignas(64) Rows out;
     Token dz;
-    get(dz, slopes.z);
-    transpose(columns, slopes.S);
+    get(dz, gradients.z);
+    transpose(columns, gradients.S);
     for (long t = from; t < to; t += C) {
         int n = std::min<long>(C, to - t);
         read(keys, map, k, t, n);
@@ -348,7 +353,7 @@ static void spread_to_keys(const Sums &slopes, Map map, const Head &k, const Hea
         }
         for (int i = 0; i < n; i += R) {
             fetch(v, t + C + i, t + C + i + R, to);
-            times(out, false, keys + i, slopes.S);
+            times(out, false, keys + i, gradients.S);
             for (int r = 0; r < std::min(R, n - i); r++) write(dv[t + i + r], out[r]);
         }
     }
@@ -400,23 +405,25 @@ static void causal_read_out(Sums &sums, Map map, const Head &q, const Head &k, c
     }
 }
 
-// dq; sums are those before the first token, S_columns S transposed
-static void causal_to_queries(Sums &sums, Matrix &S_columns, Map map, const Head &q, const Head &k,
-                              const Head &v, const Head &y, const Head &g, const Head &dq,
-                              const float *normalizers, long from, long to) {
+// dq and c, and dS and dz over the tokens from <= t < to; sums are those before the first
+static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, const Head &q,
+                                const Head &k, const Head &v, const Head &g, const Head &dq,
+                                const float *normalizers, float *slopes, long from, long to) {
+    alignas(64) Matrix S_columns;
     alignas(64) Tokens queries, keys, values, u;
     alignas(64) Columns columns;
     alignas(64) Weights weights;
     alignas(64) Rows out;
-    alignas(64) float c[C];
-    Token z;
+    Token z, dz = {};
     get(z, sums.z);
+    transpose(S_columns, sums.S);
+    memset(gradients.S, 0, sizeof gradients.S);
     for (long t = from; t < to; t += C) {
         int n = std::min<long>(C, to - t);
         read(queries, map, q, t, n);
         read(keys, map, k, t, n);
         read(values, IDENTITY, v, t, n);
-        read_upstream(u, c, g, y, normalizers, t, n);
+        read_upstream(u, g, normalizers, t, n);
         transpose(columns, values);
         for (int i = 0; i < n; i += R) {
             fetch(q, t + C + i, t + C + i + R, to);
@@ -426,41 +433,43 @@ static void causal_to_queries(Sums &sums, Matrix &S_columns, Map map, const Head
             mix(out, weights, keys, 0, i + R);
             times(out, true, u + i, S_columns);
             for (int r = 0; r < std::min(R, n - i); r++) {
+                slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
                 add(z, 1, keys[i + r]);
-                write_back(dq[t + i + r], map, out[r], c[i + r], z, queries[i + r]);
+                add(dz, slopes[t + i + r], queries[i + r]);
+                write_back(dq[t + i + r], map, out[r], slopes[t + i + r], z, queries[i + r]);
             }
         }
         add_outer(S_columns, values, keys, n, [&](int a, int b) INLINE {
             fetch(v, t + C + a, t + C + b, to);
-            fetch(y, t + C + a, t + C + b, to);
             fetch(g, t + C + a, t + C + b, to);
         });
+        if (from > 0) add_outer(gradients.S, queries, u, n, [](int, int) {});
     }
+    put(gradients.z, dz);
 }
 
-// dk and dv, from the last token to the first; slopes are those behind the last
-static void causal_to_keys(Sums &slopes, Map map, const Head &q, const Head &k, const Head &v,
-                           const Head &y, const Head &g, const Head &dk, const Head &dv,
-                           const float *normalizers, long from, long to) {
+// dk and dv, from the last token to the first; gradients are those behind the last
+static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head &k, const Head &v,
+                            const Head &g, const Head &dk, const Head &dv,
+                            const float *normalizers, const float *slopes, long from, long to) {
     alignas(64) Matrix S_columns;
     alignas(64) Tokens queries, keys, values, u;
     alignas(64) Columns columns, u_columns;
     alignas(64) Weights weights;
     alignas(64) Rows out;
-    alignas(64) float c[C];
     Token dz;
-    get(dz, slopes.z);
+    get(dz, gradients.z);
     for (long t = from + (to - from - 1) / C * C; t >= from; t -= C) {
         int n = std::min<long>(C, to - t);
+        long before = std::max(t - C, from);
         read(queries, map, q, t, n);
         read(keys, map, k, t, n);
         read(values, IDENTITY, v, t, n);
-        read_upstream(u, c, g, y, normalizers, t, n);
-        transpose(S_columns, slopes.S);
+        read_upstream(u, g, normalizers, t, n);
+        transpose(S_columns, gradients.S);
         transpose(columns, queries);
         transpose(u_columns, u);
         for (int i = (n - 1) / R * R; i >= 0; i -= R) {
-            long before = std::max(t - C, from);
             fetch(q, before + i, before + i + R, t);
             fetch(k, before + i, before + i + R, t);
             weigh(weights, values + i, u_columns);
@@ -468,19 +477,18 @@ static void causal_to_keys(Sums &slopes, Map map, const Head &q, const Head &k, 
             mix(out, weights, queries, i, C);
             times(out, true, values + i, S_columns);
             for (int r = std::min(R, n - i) - 1; r >= 0; r--) {
-                add(dz, c[i + r], queries[i + r]);
+                add(dz, slopes[t + i + r], queries[i + r]);
                 write_back(dk[t + i + r], map, out[r], 1, dz, keys[i + r]);
             }
             weigh(weights, keys + i, columns);
             keep_from(weights, i);
             mix(out, weights, u, i, C);
-            times(out, true, keys + i, slopes.S);
+            times(out, true, keys + i, gradients.S);
             for (int r = 0; r < std::min(R, n - i); r++) write(dv[t + i + r], out[r]);
         }
-        add_outer(slopes.S, queries, u, n, [&](int a, int b) INLINE {
-            fetch(v, std::max(t - C, from) + a, std::max(t - C, from) + b, t);
-            fetch(y, std::max(t - C, from) + a, std::max(t - C, from) + b, t);
-            fetch(g, std::max(t - C, from) + a, std::max(t - C, from) + b, t);
+        add_outer(gradients.S, queries, u, n, [&](int a, int b) INLINE {
+            fetch(v, before + a, before + b, t);
+            fetch(g, before + a, before + b, t);
         });
     }
 }
@@ -488,27 +496,35 @@ static void causal_to_keys(Sums &slopes, Map map, const Head &q, const Head &k, 
 // --------------------------------------------------------------------------------------
 // All heads
 
+// What runs a function on several threads at once: OpenMP's entry point, so that torch's threads
+// do it, which are there and awake; null where torch has none.
+typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
+
 // Parts of heads, shared out over threads: work(b, h, part) for all of them.
 struct Shares {
     long B, H, T, parts, threads;
+    Parallel parallel;
 
     long start(long part) const { return std::min((T + C - 1) / C * part / parts * C, T); }
 
     template <class Work> void run(Work work) const {
-        long all = B * H * parts;
-        auto share = [&](long thread) {
-            for (long i = all * thread / threads; i < all * (thread + 1) / threads; i++)
-                work(i / parts / H, i / parts % H, i % parts);
+        std::atomic<long> next{0};
+        auto take = [&] {
+            for (long i; (i = next++) < B * H * parts;) work(i / parts / H, i / parts % H, i % parts);
         };
-        std::vector<std::thread> others;
-        long begun = 1;
-        try {
-            for (; begun < threads; begun++) others.emplace_back(share, begun);
-        } catch (const std::system_error &) {
-        }  // no more threads to be had: this one does it
-        share(0);
-        for (; begun < threads; begun++) share(begun);
-        for (auto &other : others) other.join();
+        if (threads == 1) {
+            take();
+        } else if (parallel) {
+            parallel([](void *x) { (*(decltype(take) *)x)(); }, &take, threads, 0);
+        } else {
+            std::vector<std::thread> others;
+            try {
+                for (long i = 1; i < threads; i++) others.emplace_back(take);
+            } catch (const std::system_error &) {
+            }  // no more threads to be had: these do it
+            take();
+            for (auto &other : others) other.join();
+        }
     }
 
     // The second needs the first of all parts of its head.
@@ -535,8 +551,8 @@ static void gather(Sums &total, const Sums *of_head, long from, long to) {
 
 extern "C" void linear_forward(View q, View k, View v, View y, float *normalizers, Sums *sums,
                                int map_number, int causal, long B, long H, long T, long parts,
-                               long threads) {
-    Shares shares = {B, H, T, parts, threads};
+                               long threads, Parallel parallel) {
+    Shares shares = {B, H, T, parts, threads, parallel};
     Map map = (Map)map_number;
     auto sum = [&](long b, long h, long part) {
         if (causal && part + 1 == parts) return;  // nobody comes after it
@@ -556,40 +572,35 @@ extern "C" void linear_forward(View q, View k, View v, View y, float *normalizer
     shares.run(sum, use);
 }
 
-extern "C" void linear_backward(View q, View k, View v, View y, View g, View dq, View dk, View dv,
-                                const float *normalizers, const Sums *sums, Sums *slopes,
-                                int map_number, int causal, long B, long H, long T, long parts,
-                                long threads) {
-    Shares shares = {B, H, T, parts, threads};
+extern "C" void linear_backward(View q, View k, View v, View g, View dq, View dk, View dv,
+                                const float *normalizers, float *slopes, const Sums *sums,
+                                Sums *gradients, int map_number, int causal, long B, long H, long T,
+                                long parts, long threads, Parallel parallel) {
+    Shares shares = {B, H, T, parts, threads, parallel};
     Map map = (Map)map_number;
     auto sum = [&](long b, long h, long part) {
-        if (causal && part == 0) return;  // nobody comes before it
         alignas(64) Sums total;
-        alignas(64) Matrix columns;
-        gather(total, sums + (b * H + h) * parts, 0, causal ? 0 : parts);
-        transpose(columns, total.S);
-        sum_queries(slopes[(b * H + h) * parts + part], causal ? nullptr : &columns, total, map,
-                    {q, b, h}, {y, b, h}, {g, b, h}, {dq, b, h}, normalizers + (b * H + h) * T,
-                    shares.start(part), shares.start(part + 1));
+        gather(total, sums + (b * H + h) * parts, 0, causal ? part : parts);
+        Sums &own = gradients[(b * H + h) * parts + part];
+        const float *n = normalizers + (b * H + h) * T;
+        float *c = slopes + (b * H + h) * T;
+        long from = shares.start(part), to = shares.start(part + 1);
+        if (causal)
+            causal_use_upstream(own, total, map, {q, b, h}, {k, b, h}, {v, b, h}, {g, b, h},
+                                {dq, b, h}, n, c, from, to);
+        else
+            use_upstream(own, total, map, {q, b, h}, {g, b, h}, {dq, b, h}, n, c, from, to);
     };
     auto use = [&](long b, long h, long part) {
         alignas(64) Sums total;
-        alignas(64) Matrix columns;
-        Head query(q, b, h), key(k, b, h), value(v, b, h), result(y, b, h), upstream(g, b, h);
-        const float *n = normalizers + (b * H + h) * T;
+        gather(total, gradients + (b * H + h) * parts, causal ? part + 1 : 0, parts);
+        const float *n = normalizers + (b * H + h) * T, *c = slopes + (b * H + h) * T;
         long from = shares.start(part), to = shares.start(part + 1);
-        if (causal) {
-            gather(total, sums + (b * H + h) * parts, 0, part);
-            transpose(columns, total.S);
-            causal_to_queries(total, columns, map, query, key, value, result, upstream, {dq, b, h},
-                              n, from, to);
-            gather(total, slopes + (b * H + h) * parts, part + 1, parts);
-            causal_to_keys(total, map, query, key, value, result, upstream, {dk, b, h}, {dv, b, h},
-                           n, from, to);
-        } else {
-            gather(total, slopes + (b * H + h) * parts, 0, parts);
-            spread_to_keys(total, map, key, value, {dk, b, h}, {dv, b, h}, from, to);
-        }
+        if (causal)
+            causal_use_keys(total, map, {q, b, h}, {k, b, h}, {v, b, h}, {g, b, h}, {dk, b, h},
+                            {dv, b, h}, n, c, from, to);
+        else
+            use_keys(total, map, {k, b, h}, {v, b, h}, {dk, b, h}, {dv, b, h}, from, to);
     };
     shares.run(sum, use);
 }

@@ -40,21 +40,21 @@ class NativeLinearAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, name: str, causal: bool) -> Tensor:
-        """Compute y, and keep besides it what is O(T) or O(D^2)."""
+        """Compute y, and keep besides the inputs what is O(T) or O(D^2)."""
         q, k, v = (_dense(x) for x in (q, k, v))
         y = torch.empty_like(v, memory_format=torch.contiguous_format)
         normalizers, sums = _forward(q, k, v, y, name, causal)
         ctx.name, ctx.causal = name, causal
-        ctx.save_for_backward(q, k, v, y, normalizers, sums)
+        ctx.save_for_backward(q, k, v, normalizers, sums)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Compute the gradients of q, k and v."""
-        q, k, v, y, normalizers, sums = ctx.saved_tensors
+        q, k, v, normalizers, sums = ctx.saved_tensors
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        _backward(q, k, v, y, _dense(g), dq, dk, dv, normalizers, sums, ctx.name, ctx.causal)
+        _backward(q, k, v, _dense(g), dq, dk, dv, normalizers, sums, ctx.name, ctx.causal)
         return dq, dk, dv, None, None
 
 
@@ -72,19 +72,17 @@ class NativePackedLinearAttention(torch.autograd.Function):
         y = qkv.new_empty(B, T, H, D)
         normalizers, sums = _forward(*unpack(qkv), y.transpose(1, 2), name, causal=False)
         ctx.name = name
-        ctx.save_for_backward(qkv, y, normalizers, sums)
+        ctx.save_for_backward(qkv, normalizers, sums)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         """Compute the gradient of q, k and v side by side."""
-        qkv, y, normalizers, sums = ctx.saved_tensors
+        qkv, normalizers, sums = ctx.saved_tensors
         gradient = torch.empty_like(qkv, memory_format=torch.contiguous_format)
-        y, g = y.transpose(1, 2), _dense(g).transpose(1, 2)
-        _backward(
-            *unpack(qkv), y, g, *unpack(gradient), normalizers, sums, ctx.name, causal=False
-        )
+        g = _dense(g).transpose(1, 2)
+        _backward(*unpack(qkv), g, *unpack(gradient), normalizers, sums, ctx.name, causal=False)
         return gradient, None
 
 
@@ -106,6 +104,7 @@ def _forward(
         *map(_pointer, (normalizers, sums)),
         *map(ctypes.c_int, (MAPS[name], causal)),
         *map(ctypes.c_long, (B, H, T, parts, threads)),
+        build.parallel(),
     )
     return normalizers, sums
 
@@ -114,7 +113,6 @@ def _backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    y: Tensor,
     g: Tensor,
     dq: Tensor,
     dk: Tensor,
@@ -127,12 +125,13 @@ def _backward(
     B, H, T, D = q.shape
     parts = len(sums) // (B * H)
     _, threads = _shares(B * H, T, D)
-    slopes = torch.empty_like(sums)
+    slopes, gradients = torch.empty_like(normalizers), torch.empty_like(sums)
     _made(q).linear_backward(
-        *map(_view, (q, k, v, y, g, dq, dk, dv)),
-        *map(_pointer, (normalizers, sums, slopes)),
+        *map(_view, (q, k, v, g, dq, dk, dv)),
+        *map(_pointer, (normalizers, slopes, sums, gradients)),
         *map(ctypes.c_int, (MAPS[name], causal)),
         *map(ctypes.c_long, (B, H, T, parts, threads)),
+        build.parallel(),
     )
 
 
