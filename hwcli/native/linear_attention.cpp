@@ -13,8 +13,8 @@
 // u_i . v_j, zero for j > i (Yang et al. 2024, "Gated Linear Attention Transformers", section 2.3,
 // without the gates). z and dz simply run along.
 //
-// Compiled for one D (width of a head) and Element (float, or uint16_t: bfloat16); all arithmetic
-// is float32. Threads share out heads or, where these are few, parts of each head's tokens: the
+// Compiled for one D (width of a head), C (tokens of a chunk) and Element (float, or uint16_t:
+// bfloat16); all arithmetic is float32. Threads share out heads or, where these are few, parts of each head's tokens: the
 // sums of each part are taken first.
 //
 // Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
@@ -30,7 +30,6 @@
 #define INLINE __attribute__((always_inline))
 
 constexpr int DV = vectors(D), DP = DV * LANES;  // a token of one head: vectors, and numbers
-constexpr int C = 32;                            // tokens of a chunk: a few of these fit the cache
 
 // A tile of a product, R rows of V vectors, is summed in registers: sixteen sums hide what an
 // addition takes, and share what is loaded.

@@ -10,16 +10,33 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hwcli.errors import KernelError
 from hwcli.native import build
+
+# Tokens that are worked on at a time: with the state they fit the first-level cache.
+CHUNK = 32
 
 ELEMENTS = {torch.float32: "float", torch.bfloat16: "uint16_t"}
 MAPS = {"identity": 0, "elu1": 1, "relu": 2, "softmax": 3}
-# A D x D state beyond this fits no first-level cache, and torch's products are the better.
+# A D x D state beyond this is far larger than a first-level cache: torch's products are better.
 MOST_WIDTH = 128
 LANES = 16
 
 # Below so many multiplications a thread costs more than it takes over.
 LEAST_WORK = 2**22
+
+
+def reason_against(D: int, dtype: torch.dtype) -> str | None:
+    """Return why there is no kernel for heads of such a width and type; None if there is one."""
+    if dtype not in ELEMENTS:
+        return f"none for {str(dtype).removeprefix('torch.')}"
+    if D > MOST_WIDTH:
+        return f"none for heads wider than {MOST_WIDTH}"
+    try:
+        _made(D, dtype)
+    except KernelError as error:
+        return str(error)
+    return None
 
 
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -59,7 +76,7 @@ class NativeLinearAttention(torch.autograd.Function):
 
 
 class NativePackedLinearAttention(torch.autograd.Function):
-    """The same of all heads as a ViT has them: ``apply(qkv, map)``, (B, T, 3, H, D) -> (B, T, H, D).
+    """``apply(qkv, map)``: of all heads as a ViT has them, (B, T, 3, H, D) -> (B, T, H, D).
 
     Only strides differ: nothing is copied.
     """
@@ -99,7 +116,7 @@ def _forward(
     parts, threads = _shares(B * H, T, D)
     normalizers = torch.empty(B, H, T)
     sums = _sums(B * H * parts, D)
-    _made(q).linear_forward(
+    _made(D, q.dtype).linear_forward(
         *map(_view, (q, k, v, y)),
         *map(_pointer, (normalizers, sums)),
         *map(ctypes.c_int, (MAPS[name], causal)),
@@ -126,7 +143,7 @@ def _backward(
     parts = len(sums) // (B * H)
     _, threads = _shares(B * H, T, D)
     slopes, gradients = torch.empty_like(normalizers), torch.empty_like(sums)
-    _made(q).linear_backward(
+    _made(D, q.dtype).linear_backward(
         *map(_view, (q, k, v, g, dq, dk, dv)),
         *map(_pointer, (normalizers, slopes, sums, gradients)),
         *map(ctypes.c_int, (MAPS[name], causal)),
@@ -170,5 +187,5 @@ def _sums(number: int, D: int) -> Tensor:
     return torch.empty(number, (width + 1) * width)
 
 
-def _made(x: Tensor) -> ctypes.CDLL:
-    return build.library("linear_attention.cpp", D=str(x.shape[-1]), Element=ELEMENTS[x.dtype])
+def _made(D: int, dtype: torch.dtype) -> ctypes.CDLL:
+    return build.library("linear_attention.cpp", C=str(CHUNK), D=str(D), Element=ELEMENTS[dtype])
