@@ -14,8 +14,8 @@
 // without the gates). z and dz simply run along.
 //
 // Compiled for one D (width of a head), C (tokens of a chunk) and Element (float, or uint16_t:
-// bfloat16); all arithmetic is float32. Threads share out heads or, where these are few, parts of each head's tokens: the
-// sums of each part are taken first.
+// bfloat16); all arithmetic is float32. Threads share out heads or, where these are few, parts of
+// each head's tokens: the sums of each part are taken first.
 //
 // Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
 // (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
@@ -27,6 +27,7 @@
 #include <thread>
 #include <vector>
 
+// Elsewhere what does nothing but prefetch is taken for doing nothing, and left out.
 #define INLINE __attribute__((always_inline))
 
 constexpr int DV = vectors(D), DP = DV * LANES;  // a token of one head: vectors, and numbers
@@ -52,7 +53,8 @@ struct View {
 struct Head {
     Element *data;
     long stride;
-    Head(const View &x, long b, long h) : data(x.data + b * x.batch + h * x.head), stride(x.token) {}
+    Head(const View &x, long b, long h)
+        : data(x.data + b * x.batch + h * x.head), stride(x.token) {}
     Element *operator[](long t) const { return data + t * stride; }
 };
 enum Map { IDENTITY, ELU1, RELU, SOFTMAX };
@@ -170,11 +172,11 @@ static void read(Tokens &x, Map map, const Head &from, long t, int n) {
 }
 // Sixteen rows become columns: each trades halves with the row eight below, then quarters with the
 // row four below, and so on.
-#define TRADE(x, s)                                        \
-    for (int i = 0; i < LANES; i++)                        \
-        if (!(i & s)) {                                    \
-            vec upper = x[i], lower = x[i + s];            \
-            x[i] = (lane & s) != 0 ? SWAP_##s(lower) : upper; \
+#define TRADE(x, s)                                               \
+    for (int i = 0; i < LANES; i++)                               \
+        if (!(i & s)) {                                           \
+            vec upper = x[i], lower = x[i + s];                   \
+            x[i] = (lane & s) != 0 ? SWAP_##s(lower) : upper;     \
             x[i + s] = (lane & s) != 0 ? lower : SWAP_##s(upper); \
         }
 template <int ROWS, int COLUMNS>
@@ -497,7 +499,8 @@ static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head 
 
 // What runs a function on several threads at once: OpenMP's entry point, so that torch's threads
 // do it, which are there and awake; null where torch has none.
-typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
+typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads,
+                         unsigned flags);
 
 // Parts of heads, shared out over threads: work(b, h, part) for all of them.
 struct Shares {
@@ -509,7 +512,8 @@ struct Shares {
     template <class Work> void run(Work work) const {
         std::atomic<long> next{0};
         auto take = [&] {
-            for (long i; (i = next++) < B * H * parts;) work(i / parts / H, i / parts % H, i % parts);
+            for (long i; (i = next++) < B * H * parts;)
+                work(i / parts / H, i / parts % H, i % parts);
         };
         if (threads == 1) {
             take();
