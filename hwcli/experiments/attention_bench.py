@@ -170,7 +170,7 @@ def resolve_kernels(config: Config, device: str) -> Literal["compiled", "torch"]
         return "compiled"
     if config.kernels == "compiled":
         raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.say(f"kernels: torch's own, which take about twice as long ({reason})")
+    terminal.say(f"kernels: torch's own, which take up to twice as long ({reason})")
     return "torch"
 
 
