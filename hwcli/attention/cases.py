@@ -19,6 +19,7 @@ from hwcli.attention.functional import (
     sdpa_attention,
     softmax_attention,
 )
+from hwcli.native import build
 
 MethodName = Literal[
     "softmax-sdpa", "softmax-naive", "linear-quadratic", "linear", "linear-chunked"
@@ -36,6 +37,8 @@ class Case:
     """What decides how long a call takes and what it needs.
 
     ``dtype`` and ``device`` are torch's names, so that a case travels to another process.
+    ``compiled``: by this package's kernels where there is one, that is for ``linear`` over all
+    tokens and ``linear-chunked``.
     """
 
     method: MethodName
@@ -48,6 +51,7 @@ class Case:
     D: int = 64
     dtype: str = "float32"
     device: str = "cpu"
+    compiled: bool = False
     seed: int = 0
 
 
@@ -62,6 +66,11 @@ def attend(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     ``linear`` is the sum over all tokens, and causal the running sum as the paper writes it;
     ``linear-chunked`` is the causal sum by chunks.
     """
+    with build.kernels(case.compiled):
+        return _attend(case, q, k, v)
+
+
+def _attend(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     name, causal = case.feature_map, case.causal
     if case.method == "softmax-sdpa":
         return sdpa_attention(q, k, v, causal=causal)

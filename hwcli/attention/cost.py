@@ -17,6 +17,7 @@ import torch
 from hwcli.attention.cases import SOFTMAX, Case
 from hwcli.attention.causal import BLOCK_TOKENS, CHUNK
 from hwcli.attention.streaming import BLOCK_ELEMENTS, FEWEST_TOKENS
+from hwcli.native import linear_attention as native_linear
 
 
 def flops(case: Case) -> int:
@@ -30,6 +31,8 @@ def _forward_flops(case: Case) -> int:
         return 2 * T * (T + 1) * D  # torch's kernel leaves out what is masked
     if case.method in (*SOFTMAX, "linear-quadratic"):
         return 4 * T * T * D
+    if case.method == "linear-chunked" and case.compiled:
+        return _compiled_flops(T, D, products=1, states=2)
     if case.method == "linear-chunked" and T > CHUNK:
         return _chunked_flops(T, D, D, D + 1)
     if case.method == "linear-chunked":
@@ -43,6 +46,8 @@ def _backward_flops(case: Case) -> int:
     T, D = case.T, case.D
     if case.method == "softmax-sdpa":
         return _forward_flops(case) * 5 // 2  # the weights are formed a second time
+    if case.method == "linear-chunked" and case.compiled:
+        return _compiled_flops(T, D, products=3, states=5)
     if case.method == "linear-chunked" and T > CHUNK:
         return 2 * _chunked_flops(T, D + 1, D + 1, D) + _chunked_flops(T, D, D, D)
     return 2 * _forward_flops(case)
@@ -54,10 +59,15 @@ def _chunked_flops(T: int, inner: int, E: int, F: int) -> int:
     return 2 * T * CHUNK * inner + 2 * T * CHUNK * F + 4 * T * E * F
 
 
+def _compiled_flops(T: int, D: int, *, products: int, states: int) -> int:
+    """Count causal products: inside chunks, where half of what is mixed is left out, and states."""
+    return products * 3 * T * native_linear.CHUNK * D + states * 2 * T * D * D
+
+
 def traffic_bytes(case: Case) -> int:
     """Count the bytes that have to move at least: each tensor once for each time it is needed.
 
-    That is q, k and v read and y written; backwards also y and its gradient read and three
+    That is q, k and v read and y written; backwards these and y's gradient read and three
     gradients written; and what is formed in full (T x T weights, running sums) written and read
     at every step. From a cache they may come faster than the memory can deliver.
     """
@@ -97,6 +107,8 @@ def peak_bytes(case: Case) -> int:
         held = results + T  # one logarithm of a sum a query
     elif case.method == "linear" and case.causal:
         held = results + (4 if backward else 2) * T * D * D
+    elif case.compiled and case.method in ("linear", "linear-chunked"):
+        held = results + (2 if backward else 1) * T * 4 // _item_bytes(case)  # a float a token
     elif case.method == "linear-chunked":
         chunks = BLOCK_TOKENS // CHUNK
         block = BLOCK_TOKENS * (4 * D + CHUNK) + 2 * chunks * D * D

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hwcli.attention.cases import Case, draw
+from hwcli.attention.cases import Case, attend, draw
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.attention.functional import linear_attention
 
@@ -41,7 +41,7 @@ def study(case: Case) -> dict[str, Any]:
     alive = sizes > 0
     condition = sizes[alive] / sums[alive].abs().clamp(min=torch.finfo(sums.dtype).tiny)
     exact = linear_attention(q, k, v, feature_map=case.feature_map)
-    rounded = linear_attention(*low, feature_map=case.feature_map).double()
+    rounded = attend(case, *low).double()
     error = (rounded - exact).abs().amax(dim=-1)
     return {
         "feature_map": case.feature_map,

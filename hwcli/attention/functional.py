@@ -22,7 +22,8 @@ from hwcli.attention.causal import CHUNK, CausalLinearAttention
 from hwcli.attention.feature_maps import FeatureMapName, map_features
 from hwcli.attention.short import ShortSoftmaxAttention
 from hwcli.attention.streaming import FEWEST_TOKENS, LinearAttention
-from hwcli.native.attention import NativeSoftmaxAttention, fits
+from hwcli.native import attention as native_softmax
+from hwcli.native import linear_attention as native_linear
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
@@ -40,15 +41,17 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
 
 def packed_softmax_attention(qkv: Tensor) -> Tensor:
     """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
-    if fits(qkv):
-        return NativeSoftmaxAttention.apply(qkv)  # type: ignore[no-any-return]
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, T, D)
+    if native_softmax.fits(qkv):
+        return native_softmax.NativeSoftmaxAttention.apply(qkv)  # type: ignore[no-any-return]
+    q, k, v = native_linear.unpack(qkv)  # (B, H, T, D)
     return softmax_attention(q, k, v).transpose(1, 2)
 
 
 def packed_linear_attention(qkv: Tensor) -> Tensor:
     """Compute linear attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, T, D)
+    q, k, v = native_linear.unpack(qkv)  # (B, H, T, D)
+    if native_linear.fits(q, k, v):
+        return native_linear.NativePackedLinearAttention.apply(qkv, "elu1")  # type: ignore[no-any-return]
     return linear_attention(q, k, v).transpose(1, 2)
 
 
@@ -64,6 +67,8 @@ def linear_attention(
 
     Long sequences are worked off in blocks that stay in the cache; causal ones in chunks.
     """
+    if native_linear.fits(q, k, v):
+        return native_linear.NativeLinearAttention.apply(q, k, v, feature_map, causal)  # type: ignore[no-any-return]
     T = q.shape[-2]
     if causal:
         if T <= CHUNK:

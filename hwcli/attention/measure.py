@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ SECONDS_A_ROUND = 0.05
 PEAK_SIDE = 2048
 STREAM_BYTES = 2**28
 
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -46,6 +49,19 @@ class Times:
     median_s: float
     p20_s: float
     p80_s: float
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks of up to 32 MiB, the most it lets one ask for.
+
+    Else it gives them back to the kernel or not by what was freed before, and takes them anew
+    page by page, which may take longer than a call of linear attention. Larger blocks are taken
+    anew every time, by every method alike. Other allocators know nothing of this.
+    """
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def time_in_turns(
@@ -105,12 +121,14 @@ def summarize(seconds: list[float]) -> Times:
 class Machine:
     """Where it is measured, what may be taken, and what it could do at best.
 
-    ``matmul_peak`` is in operations and ``bandwidth`` in bytes a second.
+    ``matmul_peak`` is in operations and ``bandwidth`` in bytes a second; ``kernels`` are what
+    linear attention is computed by.
     """
 
     device: str
     threads: int
     memory_limit_bytes: int
+    kernels: Literal["compiled", "torch"] = "torch"
     processor: str = ""
     matmul_peak: float = math.nan
     bandwidth: float = math.nan

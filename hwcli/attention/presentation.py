@@ -143,7 +143,8 @@ def points_table(c: Comparison) -> Table:
         columns=columns,
         rows=c.rows,
         notes=[
-            f"{machine.processor}, {machine.threads} threads; at best "
+            f"{machine.processor}, {machine.threads} threads; linear attention by "
+            f"{machine.kernels} kernels; at best "
             f"{machine.matmul_peak / 1e9:,.0f} GFLOP/s of matrix products and "
             f"{machine.bandwidth / 1e9:,.1f} GB/s of memory, measured in the same run. Times are "
             "medians of interleaved rounds of torch.utils.benchmark.",

@@ -35,6 +35,7 @@ from hwcli.attention.presentation import Comparison, Row, bytes_text, time_text
 from hwcli.attention.scaling import crossing, fit_power_law
 from hwcli.config import IntRange, RunConfig, parse_range
 from hwcli.errors import ConfigError
+from hwcli.native import linear_attention as native_linear
 from hwcli.results import terminal
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
@@ -108,6 +109,7 @@ class Config(RunConfig):
     methods: Annotated[Literal["auto"] | tuple[MethodName, ...], BeforeValidator(_methods)] = "auto"
     feature_map: FeatureMapName = "identity"
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
+    kernels: Literal["auto", "compiled", "torch"] = "auto"
     threads: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)] = "auto"
     memory_limit: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_bytes)] = "auto"
     time_limit_s: float = Field(30, gt=0)
@@ -132,10 +134,11 @@ class Config(RunConfig):
 
 
 def resolve(config: Config) -> Machine:
-    """Resolve device, threads and memory limit.
+    """Resolve device, kernels, threads and memory limit.
 
     Raises:
-        ConfigError: the device is not there, or does not know the dtype.
+        ConfigError: the device is not there, or does not know the dtype; kernels were asked for
+            and cannot be had.
     """
     device = runtime.resolve_device(config.device).type
     known = ["float64", "float32", "bfloat16"]
@@ -149,7 +152,26 @@ def resolve(config: Config) -> Machine:
     if limit == "auto":  # and leave some to the system
         limit = int(0.7 * measure.available_memory_bytes(device))
     threads = runtime.num_cores() if config.threads == "auto" else config.threads
-    return Machine(device, threads, limit)
+    return Machine(device, threads, limit, resolve_kernels(config, device))
+
+
+def resolve_kernels(config: Config, device: str) -> Literal["compiled", "torch"]:
+    """Return what computes linear attention: compiled kernels where there are any, or torch's.
+
+    Raises:
+        ConfigError: compiled ones were asked for, and cannot be had.
+    """
+    if config.kernels == "torch" or (config.kernels == "auto" and device != "cpu"):
+        return "torch"
+    reason: str | None = "they are for a CPU"
+    if device == "cpu":
+        reason = native_linear.reason_against(config.dim, getattr(torch, config.dtype))
+    if reason is None:
+        return "compiled"
+    if config.kernels == "compiled":
+        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
+    terminal.say(f"kernels: torch's own, which take up to twice as long ({reason})")
+    return "torch"
 
 
 def case_of(
@@ -167,6 +189,7 @@ def case_of(
         D=config.dim,
         dtype=config.dtype,
         device=machine.device,
+        compiled=machine.kernels == "compiled",
         seed=config.seed,
     )
 
@@ -369,12 +392,20 @@ def find_crossover(config: Config, machine: Machine, passed: set[MethodName]) ->
 # What the dropped exponential costs
 
 
-def study_denominators(config: Config) -> list[Row]:
+def study_denominators(config: Config, machine: Machine) -> list[Row]:
     """Return what becomes of the sums of weights, for each feature map and length."""
     lengths = [T for T in config.T if T <= LONGEST_STUDIED_T] or [LONGEST_STUDIED_T]
     return [
         denominators.study(
-            Case("linear", T, feature_map=name, D=config.dim, dtype=config.dtype, seed=config.seed)
+            Case(
+                "linear",
+                T,
+                feature_map=name,
+                D=config.dim,
+                dtype=config.dtype,
+                compiled=machine.kernels == "compiled",
+                seed=config.seed,
+            )
         )
         for name, T in itertools.product(FEATURE_MAPS, lengths)
     ]
@@ -401,9 +432,11 @@ def run(config: Config, folder: RunFolder) -> Summary:
     """Check, measure, fit and show."""
     machine = resolve(config)
     torch.set_num_threads(machine.threads)
+    measure.keep_freed_memory()
     environment = runtime.fingerprint(
         device=machine.device, dtype=config.dtype, num_threads=machine.threads
     )
+    environment["kernels"] = machine.kernels
     folder.claim(config, environment)
 
     gate = run_gate(config, machine)
@@ -424,7 +457,7 @@ def run(config: Config, folder: RunFolder) -> Summary:
         f"{machine.bandwidth / 1e9:,.1f} GB/s"
     )
     crossover_length = find_crossover(config, machine, passed)
-    sums = study_denominators(config)
+    sums = study_denominators(config, machine)
     comparison = Comparison(
         example=case_of(config, machine, METHODS[0], max(config.T), config.directions[0]),
         methods=config.chosen_methods,
@@ -466,6 +499,7 @@ def run(config: Config, folder: RunFolder) -> Summary:
         "denominators": sum_up_denominators(sums),
         "machine": {
             **{key: environment[key] for key in ("cpu", "cores", "threads", "device", "dtype")},
+            "kernels": machine.kernels,
             "torch": environment["versions"]["torch"],
             "matmul_peak_gflops": machine.matmul_peak / 1e9,
             "bandwidth_gb_s": machine.bandwidth / 1e9,

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from hwcli import runtime, sources
 from hwcli.errors import KernelError
 
@@ -33,6 +35,7 @@ FLAGS = [
     "-Wno-psabi",
     "-shared",
     "-fPIC",
+    "-pthread",
 ]
 COMPILER_S = 120.0
 
@@ -88,6 +91,20 @@ def library(source: str, **constants: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelError(f"{folder}: {error.strerror or error}") from None
+
+
+@functools.cache
+def parallel() -> ctypes.c_void_p:
+    """Return what runs a function on torch's own threads, GOMP_parallel; null where it is not.
+
+    It is looked up in torch and what torch is linked with: another library's threads would fight
+    torch's, which wait for work with their processors busy.
+    """
+    try:
+        function = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+    except (OSError, AttributeError):
+        return ctypes.c_void_p()
+    return ctypes.cast(function, ctypes.c_void_p)
 
 
 @functools.cache

@@ -47,6 +47,14 @@ def test_operations_worked_by_hand() -> None:
     )
 
 
+def test_compiled_operations_worked_by_hand() -> None:
+    """At T = 1000, D = 10 the states take 4 T D^2, scores 2 T 32 D, and half of them is mixed."""
+    case = Case("linear-chunked", 1000, causal=True, D=10, compiled=True)
+    assert cost.flops(case) == 400_000 + 640_000 + 320_000
+    both = replace(case, direction="forward+backward")
+    assert cost.flops(both) - cost.flops(case) == 1_000_000 + 3 * 960_000
+
+
 def test_memory_worked_by_hand() -> None:
     """1000 x 1000 float32 weights are 4 MB: scores and weights 8 MB, beside y of 40 kB."""
     case = Case("softmax-naive", 1000, D=10)

@@ -1,9 +1,11 @@
 import time
 
 import pytest
+import torch
 
 from hwcli.attention import cost, measure
 from hwcli.attention.cases import Case
+from hwcli.native import linear_attention as native
 
 
 def test_percentiles_worked_by_hand() -> None:
@@ -31,12 +33,15 @@ def test_calls_are_timed_in_turns() -> None:
 
 @pytest.mark.skipif("VmHWM" not in measure.memory_gauge("cpu"), reason="needs Linux's /proc")
 def test_peak_memory_is_what_the_cost_model_says() -> None:
+    has_kernels = native.reason_against(64, torch.float32) is None
     for case in (
         Case("softmax-naive", 2048),
         Case("softmax-naive", 4096, "forward+backward", D=8),
         Case("linear-quadratic", 2048, feature_map="elu1"),
         Case("linear", 32768, feature_map="elu1"),
         Case("linear", 65536, "forward+backward", feature_map="softmax"),
+        Case("linear", 65536, "forward+backward", compiled=has_kernels),
+        Case("linear-chunked", 65536, "forward+backward", causal=True, compiled=has_kernels),
     ):
         got = measure.peak_memory_bytes(case, threads=1)
         assert got == pytest.approx(cost.peak_bytes(case), rel=0.15, abs=6 * 2**20)

@@ -2,11 +2,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from hwcli.attention import reference
 from hwcli.attention.cases import METHODS, Case, MethodName, methods_for
 from hwcli.attention.reference import check, tolerance
+from hwcli.native import linear_attention as native
 from tests.attention.reference import MAPS
 
 
@@ -19,6 +21,22 @@ def test_every_method_passes(dtype: str, name: Any, causal: bool, T: int, D: int
     checks = check(case, methods_for(causal))
     assert set(checks) == set(methods_for(causal))
     assert {method for method, found in checks.items() if not found.passed} == set()
+
+
+@pytest.mark.skipif(
+    native.reason_against(5, torch.float32) is not None,
+    reason=str(native.reason_against(5, torch.float32)),
+)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_compiled_kernels_pass(dtype: str, name: Any, causal: bool) -> None:
+    for T in (1, 7, 67, 2051):
+        case = Case(
+            METHODS[0], T, causal=causal, feature_map=name, H=2, D=5, dtype=dtype, compiled=True
+        )
+        method: MethodName = "linear-chunked" if causal else "linear"
+        assert check(case, [method])[method].passed
 
 
 @pytest.mark.parametrize("method", METHODS[:4])

@@ -7,7 +7,8 @@ Same process, same inputs, same dtype (float32), same threads; every call in tur
 performer-pytorch gets the same feature maps, as its users write them, of torch's functions;
 linear-attention-transformer brings its own two softmaxes, and stands beside the softmax map.
 Before it is timed, performer-pytorch must give the same output. The last line is one JSON object;
-its ``ratio_to_best_peer`` is the smallest over maps, lengths and directions.
+its ``ratio_to_best_peer`` is the smallest over maps, lengths and directions. Linear attention is
+computed by the compiled kernels where there is a compiler (``--torch``: by torch's own).
 """
 
 import argparse
@@ -30,6 +31,7 @@ from hwcli.attention.cases import DIRECTIONS, Case, attend, draw, make_call  # n
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
 from hwcli.attention.presentation import bytes_text, time_text  # noqa: E402
 from hwcli.attention.scaling import fit_power_law  # noqa: E402
+from hwcli.native import linear_attention as native  # noqa: E402
 
 MAPS: dict[FeatureMapName, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -48,8 +50,8 @@ def peers(name: FeatureMapName) -> dict[str, Attention]:
     return found
 
 
-def check_peers() -> None:
-    case = Case("linear", 2053, D=64)
+def check_peers(compiled: bool) -> None:
+    case = Case("linear", 2053, D=64, compiled=compiled)
     q, k, v, _ = draw(case)
     for name in MAPS:
         ours = attend(replace(case, feature_map=name), q, k, v)
@@ -69,13 +71,13 @@ def call_of(case: Case, attention: Attention) -> Callable[[], object]:
     return lambda: torch.autograd.grad(attention(*inputs), inputs, upstream)
 
 
-def compare(threads: int) -> tuple[dict[str, float], dict[str, float]]:
+def compare(threads: int, compiled: bool) -> tuple[dict[str, float], dict[str, float]]:
     """Return the ratios to the fastest peer, and the seconds of every call."""
     ratios, seconds = {}, {}
     for T in (16384, 65536):
         for direction in DIRECTIONS:
             for name in MAPS:
-                case = Case("linear", T, direction, feature_map=name)
+                case = Case("linear", T, direction, feature_map=name, compiled=compiled)
                 calls = {"hw2": make_call(case)}
                 calls |= {peer: call_of(case, f) for peer, f in peers(name).items()}
                 times = measure.time_in_turns(calls, threads=threads)
@@ -93,13 +95,13 @@ def compare(threads: int) -> tuple[dict[str, float], dict[str, float]]:
     return ratios, seconds
 
 
-def share_of_peak(threads: int) -> dict[str, object]:
+def share_of_peak(threads: int, compiled: bool) -> dict[str, object]:
     """Return the share of what binds: matrix products or memory, of the O(T) form at 65,536."""
     peak = measure.matmul_peak(dtype="float32", device="cpu", threads=threads)
     speed = measure.bandwidth(device="cpu", threads=threads)
     found: dict[str, object] = {"matmul_peak_gflops": peak / 1e9, "bandwidth_gb_s": speed / 1e9}
     for direction in DIRECTIONS:
-        case = Case("linear", 65536, direction)
+        case = Case("linear", 65536, direction, compiled=compiled)
         taken = measure.time_in_turns({"linear": make_call(case)}, threads=threads)["linear"]
         shares = {
             "matmul": cost.flops(case) / taken.median_s / peak,
@@ -115,19 +117,19 @@ def share_of_peak(threads: int) -> dict[str, object]:
     return found
 
 
-def causal(threads: int) -> dict[str, float]:
+def causal(threads: int, compiled: bool) -> dict[str, float]:
     """Return how many times as long the chunked causal form takes, and its memory at a million."""
     found = {}
     for direction in DIRECTIONS:
         for T in (16384, 65536):
-            case = Case("linear", T, direction, feature_map="elu1")
+            case = Case("linear", T, direction, feature_map="elu1", compiled=compiled)
             chunked = replace(case, method="linear-chunked", causal=True)
             calls = {c.method: make_call(c) for c in (case, chunked)}
             times = measure.time_in_turns(calls, threads=threads)
             ratio = times["linear-chunked"].median_s / times["linear"].median_s
             found[f"causal_ratio {direction} {T}"] = ratio
             print(f"causal, {direction} at {T:,}: {ratio:.2f} times the non-causal", flush=True)
-    case = Case("linear-chunked", 2**20, causal=True, feature_map="elu1")
+    case = Case("linear-chunked", 2**20, causal=True, feature_map="elu1", compiled=compiled)
     peak = measure.peak_memory_bytes(case, threads=threads)
     if peak is not None:
         found["causal_memory_bytes_at_1048576"] = float(peak)
@@ -135,17 +137,24 @@ def causal(threads: int) -> dict[str, float]:
     return found
 
 
-def exponents(threads: int, *, quick: bool) -> dict[str, float | None]:
+def exponents(threads: int, compiled: bool, *, quick: bool) -> dict[str, float | None]:
     """Return fitted exponents of time and of memory, over lengths at which each is large."""
     top = 19 if quick else 20
     heads = 1 if quick else 8
+    # From 2^17 on every result is taken anew from the kernel, page by page (keep_freed_memory).
     curves: dict[str, tuple[str, list[Case]]] = {
         "time softmax-sdpa": (
             "time",
             [Case("softmax-sdpa", 2**n) for n in range(12, 15 if quick else 16)],
         ),
-        "time linear": ("time", [Case("linear", 2**n) for n in range(16, top + 1)]),
-        "memory linear": ("memory", [Case("linear", 2**n) for n in range(16, top + 1)]),
+        "time linear": (
+            "time",
+            [Case("linear", 2**n, compiled=compiled) for n in range(17, top + 1)],
+        ),
+        "memory linear": (
+            "memory",
+            [Case("linear", 2**n, compiled=compiled) for n in range(16, top + 1)],
+        ),
         "memory softmax-naive": (
             "memory",
             [Case("softmax-naive", 2**n) for n in range(11, 14)],
@@ -178,19 +187,26 @@ def exponents(threads: int, *, quick: bool) -> dict[str, float | None]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
-    quick = parser.parse_args().quick
+    parser.add_argument("--torch", action="store_true", help="leave the compiled kernels out")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    reason = "left out" if arguments.torch else native.reason_against(64, torch.float32)
+    compiled = reason is None
+    print(f"linear attention by {'compiled kernels' if compiled else f'torch ({reason})'}")
     threads = runtime.num_cores()
     torch.set_num_threads(threads)
-    check_peers()
-    ratios, seconds = compare(threads)
+    measure.keep_freed_memory()
+    check_peers(compiled)
+    ratios, seconds = compare(threads, compiled)
     figures = {
         "ratio_to_best_peer": min(ratios.values()),
         "ratios": ratios,
         "linear_forward_backward_65536_s": seconds["hw2 identity forward+backward 65536"],
         "softmax_forward_backward_65536_s": seconds["sdpa softmax forward+backward 65536"],
-        "share_of_peak": share_of_peak(threads),
-        **causal(threads),
-        "exponents": exponents(threads, quick=quick),
+        "share_of_peak": share_of_peak(threads, compiled),
+        **causal(threads, compiled),
+        "exponents": exponents(threads, compiled, quick=quick),
+        "kernels": "compiled" if compiled else "torch",
         "seconds": seconds,
         "threads": threads,
         "cpu": runtime.fingerprint()["cpu"],

@@ -14,8 +14,10 @@ from hwcli import cli
 from hwcli.attention import reference
 from hwcli.attention.cases import METHODS, Case
 from hwcli.config import build
+from hwcli.errors import ConfigError
 from hwcli.experiments import attention_bench
 from hwcli.experiments.attention_bench import Config
+from hwcli.native import linear_attention as native
 from hwcli.results.run_folder import RunFolder
 
 ROW = {
@@ -134,6 +136,39 @@ def test_other_number_formats(tmp_path: Path, dtype: str) -> None:
     assert {row["status"] for row in summary["rows"]} == {"measured"}
 
 
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_what_computes_linear_attention_is_said_and_is_what_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: str
+) -> None:
+    if (reason := native.reason_against(8, torch.float32)) is not None:
+        pytest.skip(reason)
+    used: set[str] = set()
+    make_call = attention_bench.make_call
+
+    def watched(case: Case) -> Any:
+        used.add("compiled" if case.compiled else "torch")
+        return make_call(case)
+
+    monkeypatch.setattr(attention_bench, "make_call", watched)
+    summary, folder = run(tmp_path, T=7, methods="linear", kernels=kernels)
+    expected = "compiled" if kernels == "auto" else "torch"
+    assert summary["machine"]["kernels"] == expected
+    assert json.loads((folder / "env.json").read_text())["kernels"] == expected
+    assert f"linear attention by {expected} kernels" in (folder / "table.md").read_text()
+    assert used == {expected}
+
+
+def test_without_a_compiler_it_is_torchs_and_a_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native, "reason_against", lambda D, dtype: "no C++ compiler")
+    summary, _ = run(tmp_path, T=7, methods="linear")
+    assert summary["machine"]["kernels"] == "torch"
+    assert "kernels: torch's own" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"kernels = 'compiled': no C\+\+ compiler"):
+        run(tmp_path, T=7, kernels="compiled")
+
+
 def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = build(Config, {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive"})
     with RunFolder(tmp_path, "attention-bench", "default") as folder:
@@ -157,6 +192,10 @@ def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--direction", "back"], "direction = 'back': Input should be 'forward'"),
         (["--memory-limit", "much"], "memory_limit = 'much': expected auto, or bytes such as 8GiB"),
         (["--threads", "0"], "threads = '0': expected auto, or a number from 1"),
+        (
+            ["--set", "kernels=compiled", "--dtype", "float64"],
+            "kernels = 'compiled': none for float64; choices here: auto, torch",
+        ),
         (["--dim", "0"], "dim = '0': Input should be greater than or equal to 1"),
     ],
 )

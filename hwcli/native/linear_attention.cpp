@@ -1,0 +1,609 @@
+// Linear attention, forward and backward, of all tokens or causal: one pass over memory for each
+// sum, feature maps applied on the way, mapped tokens never leaving the cache.
+//
+// With phi the map, S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and
+// y_i = phi(q_i) S / n_i. For an incoming gradient g, with u_i = g_i / n_i and
+// c_i = -(u_i . y_i) = -(phi(q_i) . S u_i) / n_i, which spares reading y,
+//
+//     dphi(q_i) = S u_i + c_i z        dS = sum_i phi(q_i) u_i^T
+//     dphi(k_j) = dS v_j + dz          dz = sum_i c_i phi(q_i)         dv_j = phi(k_j) dS
+//
+// Causal, the sums run over j <= i, and backwards over i >= j. S and dS are carried from chunk to
+// chunk; what is inside one chunk goes by the weights phi(q_i) . phi(k_j) and their gradients
+// u_i . v_j, zero for j > i (Yang et al. 2024, "Gated Linear Attention Transformers", section 2.3,
+// without the gates). z and dz simply run along.
+//
+// Compiled for one D (width of a head), C (tokens of a chunk) and Element (float, or uint16_t:
+// bfloat16); all arithmetic is float32. Threads share out heads or, where these are few, parts of
+// each head's tokens: the sums of each part are taken first.
+//
+// Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
+// (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
+#include "vectors.h"
+
+#include <algorithm>
+#include <atomic>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+// Elsewhere what does nothing but prefetch is taken for doing nothing, and left out.
+#define INLINE __attribute__((always_inline))
+
+constexpr int DV = vectors(D), DP = DV * LANES;  // a token of one head: vectors, and numbers
+
+// A tile of a product, R rows of V vectors, is summed in registers: sixteen sums hide what an
+// addition takes, and share what is loaded.
+constexpr int V = DV % 4 == 0 ? 4 : DV % 3 == 0 ? 3 : DV % 2 == 0 ? 2 : 1;
+constexpr int R = V == 1 ? 16 : V == 2 ? 8 : 4;
+
+typedef float Tokens[C][DP];  // behind the last token and behind width D: zeros
+typedef float Columns[DP][C];
+typedef float Rows[R][DP];
+typedef float Weights[R][C];
+typedef float Matrix[DP][DP];
+struct Sums {
+    Matrix S;
+    float z[DP];
+};
+struct View {
+    Element *data;
+    long batch, head, token;  // strides
+};
+struct Head {
+    Element *data;
+    long stride;
+    Head(const View &x, long b, long h)
+        : data(x.data + b * x.batch + h * x.head), stride(x.token) {}
+    Element *operator[](long t) const { return data + t * stride; }
+};
+enum Map { IDENTITY, ELU1, RELU, SOFTMAX };
+
+// --------------------------------------------------------------------------------------
+// One token
+
+typedef vec Token[DV];
+
+static inline void get(Token &x, const float *from) {
+    for (int c = 0; c < DV; c++) x[c] = at(from + c * LANES);
+}
+static inline void put(float *to, const Token &x) {
+    for (int c = 0; c < DV; c++) at(to + c * LANES) = x[c];
+}
+// From and to memory, where nothing is behind width D.
+static inline void read(Token &x, const Element *from) {
+    for (int c = 0; c < D / LANES; c++) x[c] = load(from + c * LANES);
+    if (D % LANES) {
+        x[DV - 1] = vec{};
+        for (int d = D / LANES * LANES; d < D; d++) x[DV - 1][d % LANES] = load_one(from[d]);
+    }
+}
+static inline void write(Element *to, const Token &x) {
+    for (int c = 0; c < D / LANES; c++) store(to + c * LANES, x[c]);
+    if (D % LANES)
+        for (int d = D / LANES * LANES; d < D; d++) store_one(to + d, x[DV - 1][d % LANES]);
+}
+static inline vec dot(const Token &x, const Token &y) {
+    vec total = x[0] * y[0];
+    for (int c = 1; c < DV; c++) total += x[c] * y[c];
+    return sum(total);
+}
+
+static inline vec outside() {  // ones behind width D
+    vec x = {};
+    for (int d = D; d < DP; d++) x[d % LANES] = 1;
+    return x;
+}
+static inline void map_features(Map map, Token &x) {
+    if (map == ELU1)
+        for (int c = 0; c < DV; c++) x[c] = x[c] > 0 ? x[c] + 1 : exponential(x[c] > 0 ? 0 : x[c]);
+    if (map == RELU)
+        for (int c = 0; c < DV; c++) x[c] = x[c] < 0 ? 0 : x[c];  // NaN stays NaN
+    if (map == SOFTMAX) {
+        x[DV - 1] -= 1e30f * outside();
+        vec top = x[0], total = {};
+        for (int c = 1; c < DV; c++) top = greater(top, x[c]);
+        top = largest(top);
+        for (int c = 0; c < DV; c++) total += x[c] = exponential(x[c] - top);
+        vec share = 1.0f / sum(total);
+        for (int c = 0; c < DV; c++) x[c] *= share;
+    }
+    if (D % LANES && map != IDENTITY) x[DV - 1] *= 1 - outside();
+}
+// From a gradient at the map's value to one at what was mapped.
+static inline void pull_back(Map map, Token &gradient, const Token &value) {
+    if (map == ELU1)
+        for (int c = 0; c < DV; c++) gradient[c] *= value[c] < 1 ? value[c] : value[c] * 0 + 1;
+    if (map == RELU)
+        for (int c = 0; c < DV; c++) gradient[c] = value[c] > 0 ? gradient[c] : value[c] * 0;
+    if (map == SOFTMAX) {
+        vec mean = dot(gradient, value);
+        for (int c = 0; c < DV; c++) gradient[c] = (gradient[c] - mean) * value[c];
+    }
+}
+
+static inline void add(Token &total, float factor, const float *x) {
+    for (int c = 0; c < DV; c++) total[c] += factor * at(x + c * LANES);
+}
+// Write y, and return the normalizer.
+static inline float divide(Element *y, const float *numerator, const Token &z, const float *query) {
+    Token row, x;
+    get(row, numerator);
+    get(x, query);
+    vec normalizer = dot(x, z), share = 1.0f / normalizer;
+    for (int c = 0; c < DV; c++) row[c] *= share;
+    write(y, row);
+    return normalizer[0];
+}
+// c, from S u and the query.
+static inline float slope(const float *product, const float *query, float normalizer) {
+    Token x, y;
+    get(x, product);
+    get(y, query);
+    return -dot(x, y)[0] / normalizer;
+}
+// Write what is before the map of (gradient + factor x), a gradient at its value.
+static inline void write_back(Element *to, Map map, const float *gradient, float factor,
+                              const Token &x, const float *value) {
+    Token row, mapped;
+    get(row, gradient);
+    get(mapped, value);
+    for (int c = 0; c < DV; c++) row[c] += factor * x[c];
+    pull_back(map, row, mapped);
+    write(to, row);
+}
+static inline void write(Element *to, const float *row) {
+    Token x;
+    get(x, row);
+    write(to, x);
+}
+
+// --------------------------------------------------------------------------------------
+// Some tokens
+
+static void read(Tokens &x, Map map, const Head &from, long t, int n) {
+    for (int i = 0; i < n; i++) {
+        Token token;
+        read(token, from[t + i]);
+        map_features(map, token);
+        put(x[i], token);
+    }
+    if (n < C) memset(x[n], 0, (C - n) * sizeof x[0]);
+}
+// Sixteen rows become columns: each trades halves with the row eight below, then quarters with the
+// row four below, and so on.
+#define TRADE(x, s)                                               \
+    for (int i = 0; i < LANES; i++)                               \
+        if (!(i & s)) {                                           \
+            vec upper = x[i], lower = x[i + s];                   \
+            x[i] = (lane & s) != 0 ? SWAP_##s(lower) : upper;     \
+            x[i + s] = (lane & s) != 0 ? lower : SWAP_##s(upper); \
+        }
+template <int ROWS, int COLUMNS>
+static void transpose(float (&out)[COLUMNS][ROWS], const float (&x)[ROWS][COLUMNS]) {
+    const bits lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (int r = 0; r < ROWS; r += LANES)
+        for (int c = 0; c < COLUMNS; c += LANES) {
+            vec block[LANES];
+            for (int i = 0; i < LANES; i++) block[i] = at(&x[r + i][c]);
+            TRADE(block, 8)
+            TRADE(block, 4)
+            TRADE(block, 2)
+            TRADE(block, 1)
+            for (int i = 0; i < LANES; i++) at(&out[c + i][r]) = block[i];
+        }
+}
+
+// Ask for tokens from <= t < to, as far as there are any, while the processor is busy with others.
+static inline INLINE void fetch(const Head &x, long from, long to, long end) {
+    constexpr int LINE = 64 / sizeof(Element);
+    for (long t = from; t < std::min(to, end); t++)
+        for (int d = 0; d < D; d += LINE) __builtin_prefetch(x[t] + d);
+}
+
+// --------------------------------------------------------------------------------------
+// Products
+
+// out = or += a b over the inner index from <= i < to: a is (ROWS, inner), b (inner, N vectors).
+template <int ROWS, int N, int A_ROW, int A_INNER, int B_ROW, int OUT_ROW>
+static inline INLINE void tile(float *out, bool add, const float *a, const float *b, int from,
+                               int to) {
+    vec total[ROWS][N];
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < N; c++)
+            total[r][c] = add ? at(out + r * OUT_ROW + c * LANES) : vec{};
+    for (int i = from; i < to; i++) {
+        vec right[N];
+        for (int c = 0; c < N; c++) right[c] = at(b + i * B_ROW + c * LANES);
+        for (int r = 0; r < ROWS; r++)
+            for (int c = 0; c < N; c++) total[r][c] += a[r * A_ROW + i * A_INNER] * right[c];
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < N; c++) at(out + r * OUT_ROW + c * LANES) = total[r][c];
+}
+
+// out = or += x matrix, for R tokens
+static inline void times(Rows &out, bool add, const float (*x)[DP], const Matrix &matrix) {
+    for (int c = 0; c < DP; c += V * LANES)
+        tile<R, V, DP, 1, DP, DP>(&out[0][c], add, x[0], &matrix[0][c], 0, DP);
+}
+
+// out_r = sum over from <= s < to of weights_rs x_s
+static inline void mix(Rows &out, const Weights &weights, const Tokens &x, int from, int to) {
+    for (int c = 0; c < DP; c += V * LANES)
+        tile<R, V, C, 1, DP, DP>(&out[0][c], false, weights[0], &x[0][c], from, to);
+}
+
+// weights_rs = x_r . columns_s
+static inline void weigh(Weights &weights, const float (*x)[DP], const Columns &columns) {
+    constexpr int N = V == 1 ? 1 : 2;
+    for (int s = 0; s < C; s += N * LANES)
+        tile<R, N, DP, 1, C, C>(&weights[0][s], false, x[0], &columns[0][s], 0, DP);
+}
+
+// total += sum over t < n of x_t y_t^T; between the tiles other tokens are fetched, so many each.
+template <class Fetch>
+static inline INLINE void add_outer(Matrix &total, const Tokens &x, const Tokens &y, int n,
+                                    Fetch fetch_tokens) {
+    for (int d = 0; d < DP; d += R) {
+        fetch_tokens(C * d / DP, C * (d + R) / DP);
+        for (int c = 0; c < DP; c += V * LANES)
+            tile<R, V, 1, DP, DP, DP>(&total[d][c], true, &x[0][d], &y[0][c], 0, n);
+    }
+}
+
+// --------------------------------------------------------------------------------------
+// Over all tokens
+
+// S and z over the tokens from <= t < to
+static void sum_keys(Sums &sums, Map map, const Head &k, const Head &v, long from, long to) {
+    alignas(64) Tokens keys, values;
+    Token z = {};
+    memset(sums.S, 0, sizeof sums.S);
+    for (long t = from; t < to; t += C) {
+        int n = std::min<long>(C, to - t);
+        read(keys, map, k, t, n);
+        read(values, IDENTITY, v, t, n);
+        for (int i = 0; i < n; i++) add(z, 1, keys[i]);
+        add_outer(sums.S, keys, values, n, [&](int a, int b) INLINE {
+            fetch(k, t + C + a, t + C + b, to);
+            fetch(v, t + C + a, t + C + b, to);
+        });
+    }
+    put(sums.z, z);
+}
+
+// y and the normalizers
+static void read_out(const Sums &sums, Map map, const Head &q, const Head &y, float *normalizers,
+                     long from, long to) {
+    alignas(64) Tokens queries;
+    alignas(64) Rows out;
+    Token z;
+    get(z, sums.z);
+    for (long t = from; t < to; t += C) {
+        int n = std::min<long>(C, to - t);
+        read(queries, map, q, t, n);
+        for (int i = 0; i < n; i += R) {
+            fetch(q, t + C + i, t + C + i + R, to);
+            times(out, false, queries + i, sums.S);
+            for (int r = 0; r < std::min(R, n - i); r++)
+                normalizers[t + i + r] = divide(y[t + i + r], out[r], z, queries[i + r]);
+        }
+    }
+}
+
+// u of some tokens
+static void read_upstream(Tokens &u, const Head &g, const float *normalizers, long t, int n) {
+    for (int i = 0; i < n; i++) {
+        Token token;
+        read(token, g[t + i]);
+        for (int c = 0; c < DV; c++) token[c] *= 1.0f / normalizers[t + i];
+        put(u[i], token);
+    }
+    if (n < C) memset(u[n], 0, (C - n) * sizeof u[0]);
+}
+
+// dq and c, and dS and dz over the tokens from <= t < to
+static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head &q, const Head &g,
+                         const Head &dq, const float *normalizers, float *slopes, long from,
+                         long to) {
+    alignas(64) Matrix S_columns;
+    alignas(64) Tokens queries, u;
+    alignas(64) Rows out;
+    Token z, dz = {};
+    get(z, sums.z);
+    transpose(S_columns, sums.S);
+    memset(gradients.S, 0, sizeof gradients.S);
+    for (long t = from; t < to; t += C) {
+        int n = std::min<long>(C, to - t);
+        read(queries, map, q, t, n);
+        read_upstream(u, g, normalizers, t, n);
+        for (int i = 0; i < n; i += R) {
+            fetch(q, t + C + i, t + C + i + R, to);
+            times(out, false, u + i, S_columns);
+            for (int r = 0; r < std::min(R, n - i); r++) {
+                slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
+                add(dz, slopes[t + i + r], queries[i + r]);
+                write_back(dq[t + i + r], map, out[r], slopes[t + i + r], z, queries[i + r]);
+            }
+        }
+        add_outer(gradients.S, queries, u, n,
+                  [&](int a, int b) INLINE { fetch(g, t + C + a, t + C + b, to); });
+    }
+    put(gradients.z, dz);
+}
+
+// dk and dv
+static void use_keys(const Sums &gradients, Map map, const Head &k, const Head &v, const Head &dk,
+                     const Head &dv, long from, long to) {
+    alignas(64) Matrix columns;
+    alignas(64) Tokens keys, values;
+    alignas(64) Rows out;
+    Token dz;
+    get(dz, gradients.z);
+    transpose(columns, gradients.S);
+    for (long t = from; t < to; t += C) {
+        int n = std::min<long>(C, to - t);
+        read(keys, map, k, t, n);
+        read(values, IDENTITY, v, t, n);
+        for (int i = 0; i < n; i += R) {
+            fetch(k, t + C + i, t + C + i + R, to);
+            times(out, false, values + i, columns);
+            for (int r = 0; r < std::min(R, n - i); r++)
+                write_back(dk[t + i + r], map, out[r], 1, dz, keys[i + r]);
+        }
+        for (int i = 0; i < n; i += R) {
+            fetch(v, t + C + i, t + C + i + R, to);
+            times(out, false, keys + i, gradients.S);
+            for (int r = 0; r < std::min(R, n - i); r++) write(dv[t + i + r], out[r]);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------
+// Causal
+
+// Keep, of R rows that begin with token t, the weights of the tokens up to each row's, or from it.
+static inline void keep_up_to(Weights &weights, int t) {
+    for (int r = 0; r < R; r++)
+        for (int s = r + 1; s < R; s++) weights[r][t + s] = 0;
+}
+static inline void keep_from(Weights &weights, int t) {
+    for (int r = 0; r < R; r++)
+        for (int s = 0; s < r; s++) weights[r][t + s] = 0;
+}
+
+// y and the normalizers; sums are those before the first token
+static void causal_read_out(Sums &sums, Map map, const Head &q, const Head &k, const Head &v,
+                            const Head &y, float *normalizers, long from, long to) {
+    alignas(64) Tokens queries, keys, values;
+    alignas(64) Columns columns;
+    alignas(64) Weights weights;
+    alignas(64) Rows out;
+    Token z;
+    get(z, sums.z);
+    for (long t = from; t < to; t += C) {
+        int n = std::min<long>(C, to - t);
+        read(queries, map, q, t, n);
+        read(keys, map, k, t, n);
+        read(values, IDENTITY, v, t, n);
+        transpose(columns, keys);
+        for (int i = 0; i < n; i += R) {
+            fetch(q, t + C + i, t + C + i + R, to);
+            weigh(weights, queries + i, columns);
+            keep_up_to(weights, i);
+            mix(out, weights, values, 0, i + R);
+            times(out, true, queries + i, sums.S);
+            for (int r = 0; r < std::min(R, n - i); r++) {
+                add(z, 1, keys[i + r]);
+                normalizers[t + i + r] = divide(y[t + i + r], out[r], z, queries[i + r]);
+            }
+        }
+        add_outer(sums.S, keys, values, n, [&](int a, int b) INLINE {
+            fetch(k, t + C + a, t + C + b, to);
+            fetch(v, t + C + a, t + C + b, to);
+        });
+    }
+}
+
+// dq and c, and dS and dz over the tokens from <= t < to; sums are those before the first
+static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, const Head &q,
+                                const Head &k, const Head &v, const Head &g, const Head &dq,
+                                const float *normalizers, float *slopes, long from, long to) {
+    alignas(64) Matrix S_columns;
+    alignas(64) Tokens queries, keys, values, u;
+    alignas(64) Columns columns;
+    alignas(64) Weights weights;
+    alignas(64) Rows out;
+    Token z, dz = {};
+    get(z, sums.z);
+    transpose(S_columns, sums.S);
+    memset(gradients.S, 0, sizeof gradients.S);
+    for (long t = from; t < to; t += C) {
+        int n = std::min<long>(C, to - t);
+        read(queries, map, q, t, n);
+        read(keys, map, k, t, n);
+        read(values, IDENTITY, v, t, n);
+        read_upstream(u, g, normalizers, t, n);
+        transpose(columns, values);
+        for (int i = 0; i < n; i += R) {
+            fetch(q, t + C + i, t + C + i + R, to);
+            fetch(k, t + C + i, t + C + i + R, to);
+            weigh(weights, u + i, columns);
+            keep_up_to(weights, i);
+            mix(out, weights, keys, 0, i + R);
+            times(out, true, u + i, S_columns);
+            for (int r = 0; r < std::min(R, n - i); r++) {
+                slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
+                add(z, 1, keys[i + r]);
+                add(dz, slopes[t + i + r], queries[i + r]);
+                write_back(dq[t + i + r], map, out[r], slopes[t + i + r], z, queries[i + r]);
+            }
+        }
+        add_outer(S_columns, values, keys, n, [&](int a, int b) INLINE {
+            fetch(v, t + C + a, t + C + b, to);
+            fetch(g, t + C + a, t + C + b, to);
+        });
+        if (from > 0) add_outer(gradients.S, queries, u, n, [](int, int) {});
+    }
+    put(gradients.z, dz);
+}
+
+// dk and dv, from the last token to the first; gradients are those behind the last
+static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head &k, const Head &v,
+                            const Head &g, const Head &dk, const Head &dv,
+                            const float *normalizers, const float *slopes, long from, long to) {
+    alignas(64) Matrix S_columns;
+    alignas(64) Tokens queries, keys, values, u;
+    alignas(64) Columns columns, u_columns;
+    alignas(64) Weights weights;
+    alignas(64) Rows out;
+    Token dz;
+    get(dz, gradients.z);
+    for (long t = from + (to - from - 1) / C * C; t >= from; t -= C) {
+        int n = std::min<long>(C, to - t);
+        long before = std::max(t - C, from);
+        read(queries, map, q, t, n);
+        read(keys, map, k, t, n);
+        read(values, IDENTITY, v, t, n);
+        read_upstream(u, g, normalizers, t, n);
+        transpose(S_columns, gradients.S);
+        transpose(columns, queries);
+        transpose(u_columns, u);
+        for (int i = (n - 1) / R * R; i >= 0; i -= R) {
+            fetch(q, before + i, before + i + R, t);
+            fetch(k, before + i, before + i + R, t);
+            weigh(weights, values + i, u_columns);
+            keep_from(weights, i);
+            mix(out, weights, queries, i, C);
+            times(out, true, values + i, S_columns);
+            for (int r = std::min(R, n - i) - 1; r >= 0; r--) {
+                add(dz, slopes[t + i + r], queries[i + r]);
+                write_back(dk[t + i + r], map, out[r], 1, dz, keys[i + r]);
+            }
+            weigh(weights, keys + i, columns);
+            keep_from(weights, i);
+            mix(out, weights, u, i, C);
+            times(out, true, keys + i, gradients.S);
+            for (int r = 0; r < std::min(R, n - i); r++) write(dv[t + i + r], out[r]);
+        }
+        add_outer(gradients.S, queries, u, n, [&](int a, int b) INLINE {
+            fetch(v, before + a, before + b, t);
+            fetch(g, before + a, before + b, t);
+        });
+    }
+}
+
+// --------------------------------------------------------------------------------------
+// All heads
+
+// What runs a function on several threads at once: OpenMP's entry point, so that torch's threads
+// do it, which are there and awake; null where torch has none.
+typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads,
+                         unsigned flags);
+
+// Parts of heads, shared out over threads: work(b, h, part) for all of them.
+struct Shares {
+    long B, H, T, parts, threads;
+    Parallel parallel;
+
+    long start(long part) const { return std::min((T + C - 1) / C * part / parts * C, T); }
+
+    template <class Work> void run(Work work) const {
+        std::atomic<long> next{0};
+        auto take = [&] {
+            for (long i; (i = next++) < B * H * parts;)
+                work(i / parts / H, i / parts % H, i % parts);
+        };
+        if (threads == 1) {
+            take();
+        } else if (parallel) {
+            parallel([](void *x) { (*(decltype(take) *)x)(); }, &take, threads, 0);
+        } else {
+            std::vector<std::thread> others;
+            try {
+                for (long i = 1; i < threads; i++) others.emplace_back(take);
+            } catch (const std::system_error &) {
+            }  // no more threads to be had: these do it
+            take();
+            for (auto &other : others) other.join();
+        }
+    }
+
+    // The second needs the first of all parts of its head.
+    template <class First, class Second> void run(First first, Second second) const {
+        if (parts > 1) {
+            run(first);
+            run(second);
+        } else {
+            run([&](long b, long h, long part) {
+                first(b, h, part);
+                second(b, h, part);
+            });
+        }
+    }
+};
+
+// Put together the sums of the parts from <= part < to of one head.
+static void gather(Sums &total, const Sums *of_head, long from, long to) {
+    total = Sums{};
+    for (long part = from; part < to; part++)
+        for (long i = 0; i < (long)(sizeof total / sizeof(float)); i += LANES)
+            at((float *)&total + i) += at((const float *)&of_head[part] + i);
+}
+
+extern "C" void linear_forward(View q, View k, View v, View y, float *normalizers, Sums *sums,
+                               int map_number, int causal, long B, long H, long T, long parts,
+                               long threads, Parallel parallel) {
+    Shares shares = {B, H, T, parts, threads, parallel};
+    Map map = (Map)map_number;
+    auto sum = [&](long b, long h, long part) {
+        if (causal && part + 1 == parts) return;  // nobody comes after it
+        sum_keys(sums[(b * H + h) * parts + part], map, {k, b, h}, {v, b, h}, shares.start(part),
+                 shares.start(part + 1));
+    };
+    auto use = [&](long b, long h, long part) {
+        alignas(64) Sums total;
+        gather(total, sums + (b * H + h) * parts, 0, causal ? part : parts);
+        float *n = normalizers + (b * H + h) * T;
+        long from = shares.start(part), to = shares.start(part + 1);
+        if (causal)
+            causal_read_out(total, map, {q, b, h}, {k, b, h}, {v, b, h}, {y, b, h}, n, from, to);
+        else
+            read_out(total, map, {q, b, h}, {y, b, h}, n, from, to);
+    };
+    shares.run(sum, use);
+}
+
+extern "C" void linear_backward(View q, View k, View v, View g, View dq, View dk, View dv,
+                                const float *normalizers, float *slopes, const Sums *sums,
+                                Sums *gradients, int map_number, int causal, long B, long H, long T,
+                                long parts, long threads, Parallel parallel) {
+    Shares shares = {B, H, T, parts, threads, parallel};
+    Map map = (Map)map_number;
+    auto sum = [&](long b, long h, long part) {
+        alignas(64) Sums total;
+        gather(total, sums + (b * H + h) * parts, 0, causal ? part : parts);
+        Sums &own = gradients[(b * H + h) * parts + part];
+        const float *n = normalizers + (b * H + h) * T;
+        float *c = slopes + (b * H + h) * T;
+        long from = shares.start(part), to = shares.start(part + 1);
+        if (causal)
+            causal_use_upstream(own, total, map, {q, b, h}, {k, b, h}, {v, b, h}, {g, b, h},
+                                {dq, b, h}, n, c, from, to);
+        else
+            use_upstream(own, total, map, {q, b, h}, {g, b, h}, {dq, b, h}, n, c, from, to);
+    };
+    auto use = [&](long b, long h, long part) {
+        alignas(64) Sums total;
+        gather(total, gradients + (b * H + h) * parts, causal ? part + 1 : 0, parts);
+        const float *n = normalizers + (b * H + h) * T, *c = slopes + (b * H + h) * T;
+        long from = shares.start(part), to = shares.start(part + 1);
+        if (causal)
+            causal_use_keys(total, map, {q, b, h}, {k, b, h}, {v, b, h}, {g, b, h}, {dk, b, h},
+                            {dv, b, h}, n, c, from, to);
+        else
+            use_keys(total, map, {k, b, h}, {v, b, h}, {dk, b, h}, {dv, b, h}, from, to);
+    };
+    shares.run(sum, use);
+}
