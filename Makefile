@@ -1,5 +1,6 @@
 # make sweep   the main job: install, get Fashion-MNIST, train the quick grid, show its table
 # make sweep OUT=elsewhere   the same, from nothing: a clone brings the trials in results/ along
+# make report  the homework's notebook, PDF and page, from the runs in results/
 # make test    lint, types, layers and the default tests
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,11 +8,12 @@ OUT ?= results
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help install dev sweep test test-slow lint clean
+.PHONY: help install dev sweep report test test-slow lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make sweep      install, get Fashion-MNIST, train the quick grid, show its table"
+	@echo "make report     results/report/: the notebook, the PDF and the page, from finished runs"
 	@echo "make test       lint, types, layers and the default tests"
 	@echo "make test-slow  the marked tests: real data, real training, minutes"
 	@echo "make dev        .venv with every extra, the benchmark peers and all data to be had"
@@ -29,6 +31,11 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) --editable '.[offline,dev]'
 	@touch $@
 
+# What the report is made with.
+$(VENV)/.reporting: $(VENV)/.installed
+	$(PIP) --editable '.[offline,report]'
+	@touch $@
+
 # What the slow tests need besides: the launchers' packages.
 $(VENV)/.clustered: $(VENV)/.tested
 	$(PIP) --editable '.[offline,dev,slurm,ray]'
@@ -43,6 +50,9 @@ dev: $(VENV)/.tested
 sweep: install
 	$(BIN)/hw2 data fetch fashion-mnist
 	$(BIN)/hw2 vit-sweep --layers 4..8 --heads 2..4 --preset quick --out '$(OUT)'
+
+report: $(VENV)/.reporting
+	$(BIN)/hw2 report --out '$(OUT)'
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

@@ -374,6 +374,43 @@ def sentiment_predict(
         terminal.show(predict.predictions_table(predictions))
 
 
+@app.command()
+def report(
+    runs: Annotated[Path, Option("--runs", metavar="DIR", help="Where finished runs are.")] = Path(
+        "results"
+    ),
+    out: Annotated[Path, Option("--out", metavar="DIR", help="Where report/ is written.")] = Path(
+        "results"
+    ),
+    kind: Annotated[str, Option("--format", metavar="KIND", help="ipynb, pdf, html or all.")] = (
+        "all"
+    ),
+    author: Annotated[Text, Option(metavar="NAME", help="Stands below the title.")] = None,
+    acknowledge: Annotated[
+        list[str] | None,
+        Option(metavar="TEXT", help="Collaborators and tools, in your words; repeatable."),
+    ] = None,
+    title: Annotated[Text, Option(metavar="TEXT", help="Of the report.")] = None,
+    quiet: Annotated[bool, Option("--quiet", help="Show only the result.")] = False,
+) -> None:
+    """Make the homework's notebook, PDF and page from finished runs."""
+    from hwcli.report import build
+    from hwcli.results import terminal
+
+    if quiet:
+        terminal.silence()
+    for path in build.build(
+        runs,
+        out,
+        formats=build.chosen_formats(kind),
+        title=title or build.TITLE,
+        author=author,
+        acknowledged=acknowledge or (),
+        say=terminal.say,
+    ):
+        terminal.show_path(path)
+
+
 data_app = typer.Typer(help="List the data sets the program can use, or get one.")
 app.add_typer(data_app, name="data")
 

@@ -1,0 +1,472 @@
+"""Question 3: the Vision Transformer, its recipe, the grid of accuracies, and what it supports."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hwcli.report.cells import Cell, code, not_run_yet, text, words
+from hwcli.report.runs import Run, Runs
+from hwcli.results import plots
+from hwcli.results.tables import Column, Table
+from hwcli.vision.comparison import p_text
+
+COMMAND = "vit-sweep"
+ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
+MAIN, OTHERS = "standard", ("strong", "linear")
+
+IMAGE_SIDE = 28
+
+OWN = words("q3", "would you spend more layers, more heads or more epochs, and why?")
+
+
+def choose(runs: Runs) -> Run | None:
+    """Return the run named ``standard``, else the newest that has every cell asked for."""
+    standard = runs.get(COMMAND, MAIN)
+    if standard is not None:
+        return standard
+    whole = [run for run in runs.of(COMMAND) if _has_every_cell(run)]
+    own = [run for run in whole if run.config["model"]["attention"] == "softmax"]
+    return runs.newest(own or whole)
+
+
+def _has_every_cell(run: Run) -> bool:
+    asked = set(itertools.product(ASKED_LAYERS, ASKED_HEADS))
+    done = {(c["layers"], c["heads"]) for c in run.summary["cells"] if c["status"] == "done"}
+    return asked <= done
+
+
+def section(runs: Runs) -> list[Cell]:
+    """Return the cells of question 3."""
+    cells = [text("# Question 3: Vision Transformers")]
+    run = choose(runs)
+    if run is None:
+        cells.append(not_run_yet("the grid of 5 x 3 Vision Transformers", _command(MAIN)))
+        return [*cells, *_tiny_training(), OWN]
+    cells += _model(run)
+    cells += _tiny_training()
+    cells += _grid(run)
+    cells += _pictures(run)
+    others = [other for other in runs.of(COMMAND) if other is not run]
+    if others:
+        cells += _other_grids(run, others)
+    for name in (MAIN, *OTHERS):
+        if runs.get(COMMAND, name) is None:
+            cells.append(not_run_yet(f"the grid named `{name}`", _command(name)))
+    cells.append(OWN)
+    return cells
+
+
+def _command(name: str) -> str:
+    grid = "hw2 vit-sweep --layers 4..8 --heads 2..4"
+    if name == "linear":
+        # One grid differs from the other by its attention alone.
+        return f"{grid} --preset standard --attention linear --name linear --compare-with standard"
+    if name == "strong":
+        return f"{grid.replace('4..8', '6').replace('2..4', '4')} --preset strong"
+    return f"{grid} --preset {name}"
+
+
+def _model(run: Run) -> list[Cell]:
+    model = run.config["model"]
+    tokens = (IMAGE_SIDE // model["patch_size"]) ** 2
+    P, D = model["patch_size"], model["width"]
+    pooled = (
+        r"\tfrac1N \sum_{i=1}^{N} \mathrm{LN}(X_L)_i"
+        if model["pooling"] == "mean"
+        else r"\mathrm{LN}(X_L)_0"
+    )
+    return [
+        text(
+            rf"""
+            **The model.** An image of {IMAGE_SIDE} x {IMAGE_SIDE} pixels is cut into
+            $N = {tokens}$ patches $p_i$ of {P} x {P} pixels, and $L$ blocks of attention with $H$
+            heads and a two-layer network follow, as in Dosovitskiy et al. (2021), equations 1-4:
+
+            $$\begin{{aligned}}
+            X_0 &= [E p_1; \dots; E p_N] + E_{{\mathrm{{pos}}}}, & E p_i &\in
+            \mathbb{{R}}^{{{D}}} \\
+            X'_l &= X_{{l-1}} + \mathrm{{MSA}}(\mathrm{{LN}}(X_{{l-1}})), & l &= 1, \dots, L \\
+            X_l &= X'_l + \mathrm{{MLP}}(\mathrm{{LN}}(X'_l)), & l &= 1, \dots, L \\
+            \mathrm{{logits}} &= W\, {pooled} + b.
+            \end{{aligned}}$$
+
+            {_head_width(run)} The code of a block:
+            """
+        ),
+        code(
+            """
+            from hwcli.vision.vit import MLP, Attention, Block
+
+            show_source(Attention, MLP, Block)
+            """
+        ),
+        text("**The recipe** is the same for every cell; the run's own config says all of it."),
+        code(
+            f"""
+            from hwcli.report.vision import recipe_table
+
+            sweep = read_run(RUNS / "{run.id}")
+            show(recipe_table(sweep))
+            """
+        ),
+    ]
+
+
+def _head_width(run: Run) -> str:
+    model = run.config["model"]
+    if model.get("head_width") is None:
+        return (
+            f"The width {model['width']} divides by every number of heads, so that no dimension "
+            "is lost."
+        )
+    return (
+        f"A head is {model['head_width']} wide whatever their number is: no number of heads loses "
+        "dimensions by a division with a rest, and more heads mean more parameters."
+    )
+
+
+def _tiny_training() -> list[Cell]:
+    return [
+        text(
+            "**The same code at work**, in a second and without a data set: a network of one block "
+            "learns to tell upright from lying bars in noise."
+        ),
+        code(
+            """
+            import torch
+            import torch.nn.functional as F
+            from hwcli.vision.vit import ViT, ViTConfig
+
+            torch.manual_seed(0)
+            labels = torch.randint(2, (256,))
+            images = 0.3 * torch.randn(256, 1, 8, 8)
+            for image, label, place in zip(images, labels, torch.randint(8, (256,))):
+                image[0, place, :] += 1.0 - label
+                image[0, :, place] += label
+            tiny = ViT(layers=1, heads=2, config=ViTConfig(width=16, mlp_width=32),
+                       image_size=8, num_classes=2)
+            optimizer = torch.optim.AdamW(tiny.parameters(), lr=1e-2)
+            for step in range(61):
+                loss = F.cross_entropy(tiny(images[:192]), labels[:192])
+                if step % 30 == 0:
+                    print(f"step {step:2d}: loss {loss.item():.2f}")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            right = (tiny(images[192:]).argmax(dim=1) == labels[192:]).sum().item()
+            print(f"{right} of {len(labels) - 192} held-out images are right")
+            """
+        ),
+    ]
+
+
+def _grid(run: Run) -> list[Cell]:
+    return [
+        text(f"**Test accuracy.** {_how_chosen(run)}"),
+        code(
+            f"""
+            from hwcli.config import load
+            from hwcli.experiments import vit_sweep
+            from hwcli.report.vision import accuracy_table, draw_curves, draw_grid
+
+            config = load(vit_sweep.Config, "{COMMAND}", path=sweep.path / "config.yaml")
+            for cell in sweep.summary["cells"]:  # the counts are those of the code above
+                counted = vit_sweep.num_params(cell["layers"], cell["heads"], config.model)
+                assert counted == cell["num_params"]
+            show(accuracy_table(sweep))
+            """
+        ),
+        code('show(draw_grid(sweep), "Test accuracy of every cell, in %")'),
+        code('show(draw_curves(sweep), "Validation accuracy over the epochs")'),
+        code(
+            """
+            from hwcli.report.vision import best_cell
+            from hwcli.vision.pictures import draw_costs
+
+            done = [c for c in sweep.summary["cells"] if c["test_accuracy_mean"] is not None]
+            show(draw_costs(done, best_cell(sweep)), "Accuracy (± standard error) against cost")
+            """
+        ),
+        text(f"**What the comparison supports.** {_supported(run)}"),
+    ]
+
+
+def _how_chosen(run: Run) -> str:
+    valid = run.config["data"]["valid_size"]
+    return (
+        f"{valid:,} of the training images are set aside for validation, by which the best cell is "
+        "chosen; the official test images are read once per trained network, at the end."
+    )
+
+
+def _supported(run: Run) -> str:
+    """Say what the numbers allow, from the summary: the best, the spread, and its noise."""
+    cells = [c for c in run.summary["cells"] if c["test_accuracy_mean"] is not None]
+    best = best_cell(run)
+    lowest, highest = (pick(cells, key=lambda c: c["test_accuracy_mean"]) for pick in (min, max))
+    spread = highest["test_accuracy_mean"] - lowest["test_accuracy_mean"]
+    error = math.sqrt(2) * best["test_accuracy_se"]
+    sentences = [
+        f"By validation {_name(best)} are best; their test accuracy is {_accuracy(best)}. Over the "
+        f"{len(cells)} cells it goes from {_percent(lowest['test_accuracy_mean'])} "
+        f"({_name(lowest)}) to {_percent(highest['test_accuracy_mean'])} ({_name(highest)}): "
+        f"{100 * spread:.2f} points in all. Two cells of one seed differ by "
+        f"{100 * error:.2f} points (one standard error) by the choice of test images alone, if "
+        "their mistakes were independent"
+        + (
+            ", so that the order of neighbouring cells is mostly chance."
+            if spread < 6 * error
+            else ", which the whole spread exceeds by far."
+        )
+    ]
+    alike = [c.get("indistinguishable_from_best") for c in cells]
+    if any(told is not None for told in alike):
+        num = sum(told is not None for told in alike)
+        sentences.append(
+            f"Tested on the same images and corrected for {num} comparisons, "
+            f"{sum(map(bool, alike))} cells cannot be told apart from the best (marked ≈)."
+        )
+    if run.summary.get("conclusion"):
+        sentences.append(run.summary["conclusion"])
+    return " ".join(sentences)
+
+
+def best_cell(run: Run) -> Mapping[str, Any]:
+    """Return the cell that validation chose."""
+    best = run.summary["best"]
+    return next(
+        c
+        for c in run.summary["cells"]
+        if (c["layers"], c["heads"]) == (best["layers"], best["heads"])
+    )
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    return f"{cell['layers']} layers with {cell['heads']} heads"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _accuracy(cell: Mapping[str, Any]) -> str:
+    error = cell["test_accuracy_std"]
+    error = cell["test_accuracy_se"] if error is None else error
+    return f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %"
+
+
+def _pictures(run: Run) -> list[Cell]:
+    """Show what the run has drawn of its best cell, as far as it has."""
+    captions = {
+        "confusion": "What the best cell calls the test images of each class",
+        "mistakes": "The surest mistakes of the best cell",
+        "rollout": "Attention rollout: where the best cell looks",
+        "positions": "Position embeddings: similarity of each to the others",
+    }
+    drawn = {name: caption for name, caption in captions.items() if run.has_picture(name)}
+    if not drawn:
+        return []
+    lines = "\n".join(
+        f'show(sweep.path / "{name}.png", "{caption}")' for name, caption in drawn.items()
+    )
+    return [text("**The best cell, looked at closely.**"), code(lines)]
+
+
+def _other_grids(run: Run, others: Sequence[Run]) -> list[Cell]:
+    names = ", ".join(f'"{other.name}"' for other in (run, *others))
+    cells = [
+        text("**Other runs**, by their best cell; it was chosen by validation in each."),
+        code(
+            f"""
+            from hwcli.report.vision import runs_table
+
+            sweeps = [read_run(RUNS / "{COMMAND}" / name) for name in [{names}]]
+            show(runs_table(sweeps))
+            """
+        ),
+    ]
+    for other in others:
+        comparison = other.summary.get("comparison")
+        if comparison:
+            cells.append(
+                text(f"**{other.name} beside {comparison['with']}.** {comparison['conclusion']}")
+            )
+            cells.append(
+                code(
+                    f"""
+                    from hwcli.report.vision import comparison_table
+
+                    show(comparison_table(read_run(RUNS / "{other.id}")))
+                    """
+                )
+            )
+    return cells
+
+
+# --------------------------------------------------------------------------------------
+# What the notebook shows
+
+
+def recipe_table(run: Run) -> Table:
+    """Return what every trial of a run shares."""
+    config = run.config
+    model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
+    rates = f"{optimizer['learning_rate']:g}"
+    if optimizer["kind"] == "muon":
+        rates = (
+            f"{optimizer['muon_learning_rate']:g} on the blocks' matrices, {rates} by AdamW "
+            "on the rest"
+        )
+    limit = config["data"].get("train_limit")
+    rows = {
+        "patches": f"{model['patch_size']} x {model['patch_size']}",
+        "width; hidden width of the MLP": f"{model['width']}; {model['mlp_width']}",
+        "width of a head": model.get("head_width") or "width / heads",
+        "attention; pooling": f"{model['attention']}; {model['pooling']}",
+        "epochs; batch size": f"{config['epochs']}; {config['batch_size']}",
+        "optimiser; learning rate": f"{optimizer['kind']}; {rates}",
+        "schedule": f"{optimizer['warmup_fraction']:.0%} warm-up, then linear to 0",
+        "weight decay; label smoothing": f"{optimizer['weight_decay']:g}; "
+        f"{config['label_smoothing']:g}",
+        "augmentation": ("flips" if augmentation["flip"] else "no flips")
+        + f", shifts of up to {augmentation['max_shift']} pixels",
+        "training images": "all but those for validation" if limit is None else f"{limit:,}",
+        "seeds": ", ".join(map(str, config["seeds"])),
+        "precision": run.summary["precision"],
+    }
+    return Table(
+        title=f"The recipe of {run.id}",
+        columns=[Column("what", "what"), Column("value", "value")],
+        rows=[{"what": what, "value": str(value)} for what, value in rows.items()],
+    )
+
+
+def accuracy_table(run: Run) -> Table:
+    """Return the table the question asks for: layers down, heads across."""
+    best = best_cell(run)
+    by_place = {(c["layers"], c["heads"]): c for c in run.summary["cells"]}
+
+    def content(cell: Mapping[str, Any] | None) -> str:
+        if cell is None or cell["test_accuracy_mean"] is None:
+            return "not trained" if cell is None else str(cell["status"])
+        mark = _mark(cell, best)
+        return (
+            f"{_accuracy(cell)}{mark}\n{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
+        )
+
+    several = any(c["test_accuracy_std"] is not None for c in run.summary["cells"])
+    error = "standard deviation over seeds" if several else "standard error"
+    alike = any(c.get("indistinguishable_from_best") for c in run.summary["cells"])
+    return Table(
+        title=f"Test accuracy on Fashion-MNIST after {run.config['epochs']} epochs (± {error})",
+        columns=[
+            Column("layers", "layers"),
+            *(Column(f"{h}", f"{h} heads", content) for h in run.config["heads"]),
+        ],
+        rows=[
+            {"layers": n, **{f"{h}": by_place.get((n, h)) for h in run.config["heads"]}}
+            for n in run.config["layers"]
+        ],
+        notes=[
+            "\\* best by validation accuracy"
+            + ("; ≈ not told apart from it on the test images" if alike else "")
+            + ". Below: parameters, and training time of one network."
+        ],
+    )
+
+
+def _mark(cell: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    return " *" if cell is best else " ≈" if cell.get("indistinguishable_from_best") else ""
+
+
+def draw_grid(run: Run) -> Figure:
+    """Draw the grid of test accuracies as a heatmap."""
+    layers, heads = run.config["layers"], run.config["heads"]
+    best = best_cell(run)
+    by_place = {(c["layers"], c["heads"]): c for c in run.summary["cells"]}
+    values = [[by_place[n, h]["test_accuracy_mean"] for h in heads] for n in layers]
+    texts = [
+        [
+            "failed" if value is None else f"{100 * value:.2f}{_mark(by_place[n, h], best)}"
+            for h, value in zip(heads, line, strict=True)
+        ]
+        for n, line in zip(layers, values, strict=True)
+    ]
+    figure, (axes,) = plots.figure(width=1.8 + 1.1 * len(heads), height=1.0 + 0.42 * len(layers))
+    plots.heatmap(axes, values, texts, rows=layers, columns=heads)
+    axes.set(xlabel="heads", ylabel="layers")
+    return figure
+
+
+def draw_curves(run: Run) -> Figure:
+    """Draw validation accuracy over epochs, one panel for each number of heads."""
+    heads = run.config["heads"]
+    figure, panels = plots.figure(columns=len(heads), width=7.0, height=2.7)
+    curves: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = {}
+    for record in run.records():
+        seeds = curves.setdefault((record["layers"], record["heads"]), {})
+        point = record["epoch"] + 1, 100 * record["valid_accuracy"]
+        seeds.setdefault(record["seed"], []).append(point)
+    for panel, h in zip(panels, heads, strict=True):
+        for colour, n in zip(itertools.cycle(plots.COLOURS), run.config["layers"]):
+            for i, points in enumerate(curves.get((n, h), {}).values()):
+                x, y = zip(*points, strict=True)
+                panel.plot(x, y, color=colour, marker=".", label=None if i else f"{n} layers")
+        panel.set(title=f"{h} heads", xlabel="epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.sharey(panels[0])
+    panels[0].set_ylabel("validation accuracy, %")
+    panels[-1].legend()
+    return figure
+
+
+def runs_table(runs: Sequence[Run]) -> Table:
+    """Return the best cell of each of several runs."""
+    return Table(
+        title="The best cell of each run",
+        columns=[
+            Column("run", "run"),
+            Column("attention", "attention"),
+            Column("epochs", "epochs"),
+            Column("cells", "cells"),
+            Column("seeds", "seeds"),
+            Column("best", "best cell"),
+            Column("accuracy", "test accuracy"),
+        ],
+        rows=[
+            {
+                "run": run.name,
+                "attention": run.config["model"]["attention"],
+                "epochs": run.config["epochs"],
+                "cells": len(run.summary["cells"]),
+                "seeds": len(run.config["seeds"]),
+                "best": _name(best_cell(run)),
+                "accuracy": _accuracy(best_cell(run)),
+            }
+            for run in runs
+        ],
+        notes=["± standard deviation over seeds where there are several, else standard error."],
+    )
+
+
+def comparison_table(run: Run) -> Table:
+    """Return the cells of a run beside those of the run it was compared with."""
+    comparison = run.summary["comparison"]
+    other = comparison["with"]
+    return Table(
+        title=f"{run.name} beside {other}",
+        columns=[
+            Column("layers", "layers"),
+            Column("heads", "heads"),
+            Column("other_test_accuracy", other, "{:.2%}"),
+            Column("test_accuracy", run.name, "{:.2%}"),
+            Column("difference", "points", lambda fraction: f"{100 * fraction:+.2f}"),
+            Column("p_value_holm", "p (Holm)", p_text),
+            Column("train_s_ratio", "time ratio", "{:.2f}"),
+        ],
+        rows=comparison["cells"],
+    )
