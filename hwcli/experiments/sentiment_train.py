@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -871,6 +872,8 @@ def draw_lengths(test: Reviews, hits: dict[str, NDArray[np.bool_]]) -> Figure:
         )
     axes.set(xlabel="words", ylabel="test accuracy, %", title="Accuracy by review length")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter())
     axes.legend()
     return figure
 
