@@ -37,3 +37,12 @@ def test_the_times_of_attention_are_those_of_its_run() -> None:
     quoted = " ".join(README.split())
     assert f"takes {softmax / 1e3:.1f} s, linear attention {linear:.0f} ms" in quoted
     assert f"{round(softmax / linear, -1):.0f} times less" in quoted
+
+
+def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:
+    for name in ("homework", "strong"):
+        path = ROOT / "results/sentiment-train" / name / "summary.json"
+        summary = json.loads(path.read_text())
+        assert summary["official_test"]
+        for accuracy in (summary["test_accuracy"], *summary["baselines"].values()):
+            assert f"{100 * accuracy:.2f} %" in README
