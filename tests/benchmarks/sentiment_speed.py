@@ -7,7 +7,7 @@ the same reviews, train the same number of weights with the same optimiser and b
 are judged on the same validation reviews after every epoch. The time of hw2's first epoch
 includes all encoding.
 
-    python tests/benchmarks/sentiment_speed.py [--train 640] [--valid 320] [--epochs 5]
+    python tests/benchmarks/sentiment_speed.py [--train 512] [--valid 256] [--epochs 5]
 """
 
 import argparse
@@ -200,8 +200,8 @@ def _scratch() -> Path:
 def main() -> None:
     """Compare both heads and print the table and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=640)
-    parser.add_argument("--valid", type=int, default=320)
+    parser.add_argument("--train", type=int, default=512)
+    parser.add_argument("--valid", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--data", default=None)
     arguments = parser.parse_args()
