@@ -61,7 +61,7 @@ def in_use() -> bool:
 def reason_against() -> str | None:
     """Return why kernels cannot be compiled here, in a few words; None if they can."""
     try:
-        library("norm.cpp", D="16")
+        library("attention.cpp", T="16", D="16", Element="float")
     except KernelError as error:
         return str(error)
     return None
@@ -75,7 +75,8 @@ def library(source: str, **constants: str) -> ctypes.CDLL:
         KernelError: no compiler, or it refuses; the text says which.
     """
     compiler, version = _compiler()
-    text = b"".join((FOLDER / name).read_bytes() for name in ("vectors.h", source))
+    read = [FOLDER / source, *sorted(FOLDER.glob("*.h"))]
+    text = b"".join(path.read_bytes() for path in read)
     defines = [f"-D{name}={value}" for name, value in sorted(constants.items())]
     decides = [*compiler, version, *FLAGS, *defines, *sorted(runtime.cpu_flags())]
     digest = hashlib.sha256(text + "\0".join(decides).encode()).hexdigest()[:16]

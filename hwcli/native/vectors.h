@@ -4,10 +4,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 constexpr int LANES = 16;
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
+typedef uint32_t loose_bits __attribute__((vector_size(4 * LANES), aligned(2)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
 constexpr int vectors(int n) { return (n + LANES - 1) / LANES; }
@@ -16,14 +20,25 @@ constexpr int vectors(int n) { return (n + LANES - 1) / LANES; }
 inline vec &at(float *p) { return *(vec *)p; }
 inline const vec &at(const float *p) { return *(const vec *)p; }
 
+inline bits widen(halves x) {
+#ifdef __AVX512F__
+    return (bits)_mm512_cvtepu16_epi32((__m256i)x);  // GCC 12 would go by two halves
+#else
+    return __builtin_convertvector(x, bits);
+#endif
+}
+
 // float32 and bfloat16, its upper half; to the nearest, ties to even, and NaN stays NaN.
 inline vec load(const float *p) { return at(p); }
 inline vec load(const uint16_t *p) {
-    bits wide = __builtin_convertvector(*(const halves *)p, bits) << 16;
-    return (vec)wide;
+    return (vec)(widen(*(const halves *)p) << 16);
 }
 inline void store(float *p, vec x) { at(p) = x; }
 inline void store(uint16_t *p, vec x) {
+#ifdef __AVX512BF16__
+    *(halves *)p = (halves)_mm512_cvtneps_pbh((__m512)x);
+    return;
+#endif
     bits b = (bits)x;
     bits rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
     rounded = x == x ? rounded : (rounded & 0) + 0x7fc0;
@@ -65,10 +80,11 @@ inline vec largest(vec x) {
     return greater(x, SWAP_1(x));
 }
 
-// e^x for x <= 88, relative error 2e-7; e^-87 below -87: 2^n times a polynomial in what is left
-// (Cephes' expf).
+// e^x for x <= 88, relative error 2e-7; e^-80 below -80, so that no product with it leaves the
+// normal numbers, which takes a processor a hundred times as long: 2^n times a polynomial in what
+// is left (Cephes' expf).
 inline vec exponential(vec x) {
-    x = x < -87.0f ? x * 0 - 87.0f : x;  // NaN stays NaN
+    x = x < -80.0f ? vec{} - 80.0f : x;  // NaN stays NaN
     vec n = x * 1.44269504f + 12582912.0f;  // the sum's low bits hold the whole number
     bits power = ((bits)n + 127) << 23;
     n -= 12582912.0f;
@@ -79,4 +95,36 @@ inline vec exponential(vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     return (p * r * r + r + 1.0f) * (vec)power;
+}
+
+// For what is rounded to bfloat16 afterwards, whose own relative error is 2e-3: 2^x for x <= 127,
+// 2^-100 below -100, relative error 8e-5; and 1 / x, relative error 6e-5.
+inline vec rough_power_of_two(vec x) {
+    x = x < -100.0f ? vec{} - 100.0f : x;  // NaN stays NaN
+    vec n = x + 12582912.0f;  // the sum's low bits hold the whole number
+    bits power = (bits)n << 23;
+    vec r = x - (n - 12582912.0f);
+    vec p = r * 0.05517167f + 0.24261115f;
+    p = p * r + 0.69326099f;
+    p = p * r + 0.99992807f;
+    return (vec)((bits)p + power);
+}
+inline vec rough_reciprocal(vec x) {
+#ifdef __AVX512F__
+    return (vec)_mm512_rcp14_ps((__m512)x);
+#else
+    return 1.0f / x;
+#endif
+}
+
+// Two vectors rounded to bfloat16, lane by lane side by side, the first in the lower halves.
+inline bits pair(vec x, vec y) {
+#ifdef __AVX512BF16__
+    halves a = (halves)_mm512_cvtneps_pbh((__m512)x), b = (halves)_mm512_cvtneps_pbh((__m512)y);
+#else
+    halves a, b;
+    store((uint16_t *)&a, x);
+    store((uint16_t *)&b, y);
+#endif
+    return widen(a) | widen(b) << 16;
 }

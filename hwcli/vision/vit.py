@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hwcli.attention.functional import packed_linear_attention, packed_softmax_attention
 from hwcli.config import Config
-from hwcli.native.norm import add_branch, layer_norm
+from hwcli.native import block as native_block
 
 
 class ViTConfig(Config):
@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
     def __init__(self, *, width: int, heads: int, head_width: int, kind: str):
         super().__init__()
-        self.heads = heads
+        self.heads, self.kind = heads, kind
         self.attend = packed_linear_attention if kind == "linear" else packed_softmax_attention
         self.to_qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
         self.to_out = nn.Linear(heads * head_width, width)
@@ -69,14 +69,6 @@ class Attention(nn.Module):
         qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1)
         y = self.attend(qkv)  # (B, T, H, d)
         return self.to_out(y.reshape(B, T, -1))
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation (Ba et al. 2016) of tokens, (..., D) -> (..., D)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each token alone."""
-        return layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class MLP(nn.Module):
@@ -98,14 +90,16 @@ class Block(nn.Module):
 
     def __init__(self, attention: Attention, mlp: MLP, *, width: int, dropout: float):
         super().__init__()
-        self.norm1, self.attention = LayerNorm(width), attention
-        self.norm2, self.mlp = LayerNorm(width), mlp
+        self.norm1, self.attention = nn.LayerNorm(width), attention
+        self.norm2, self.mlp = nn.LayerNorm(width), mlp
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the tokens learn from each other, then what each makes of it."""
-        x = add_branch(x, self.dropout(self.attention(self.norm1(x))))
-        return add_branch(x, self.dropout(self.mlp(self.norm2(x))))
+        if native_block.fits(x, self):
+            return native_block.encode(x, self)
+        x = x + self.dropout(self.attention(self.norm1(x)))
+        return x + self.dropout(self.mlp(self.norm2(x)))
 
 
 class ViT(nn.Module):
@@ -154,7 +148,7 @@ class ViT(nn.Module):
                 for _ in range(layers)
             )
         )
-        self.norm = LayerNorm(D)
+        self.norm = nn.LayerNorm(D)
         self.head = nn.Linear(D, num_classes)
 
     def tokens(self, images: Tensor) -> Tensor:
