@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hwcli.native import build
+from hwcli.native import build, tiles
 
 # Beyond this a head's scores no longer fit the first-level cache.
 MOST_TOKENS = 128
@@ -27,6 +27,7 @@ def fits(x: Tensor, layer: Any) -> bool:
     """
     return (
         build.in_use()
+        and tiles.usable()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.is_autocast_enabled("cpu")
@@ -111,11 +112,7 @@ def _made(
         "M": parameters[7].shape[0],
         "LINEAR": int(linear),
     }
-    constants = {name: str(number) for name, number in numbers.items()}
-    made = build.library("block.cpp", **constants)
-    if not made.tiles_are_given():
-        made = build.library("block.cpp", **constants, NO_TILES="1")
-    return made
+    return tiles.library("block.cpp", **numbers)
 
 
 def _rest(x: Tensor, epsilon: float) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
 // Products of bfloat16 matrices, summed in float32, 16 x 16 results at a time: by the processor's
-// matrix unit (AMX), by its products of bfloat16 pairs (AVX512-BF16), or in float32 anywhere.
+// matrix unit (AMX), or by its products of bfloat16 pairs (AVX512-BF16).
 //
-// All three want the right-hand matrix in pairs: (K, N) as (K / 2, N, 2), so that what two
-// neighbouring rows hold in a column lies side by side. "row" is how far apart rows lie, in numbers.
+// Both want the right-hand matrix in pairs: (K, N) as (K / 2, N, 2), so that what two neighbouring
+// rows hold in a column lies side by side. "row" is how far apart rows lie, in numbers.
 #pragma once
 #include "vectors.h"
 
@@ -12,8 +12,6 @@ constexpr int TILE = 16;
 constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 #if defined(__AMX_BF16__) && !defined(NO_TILES)
-#define TILES
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -84,27 +82,12 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
     if (MT == 2 && NT == 2) _tile_stored(3, c1 + TILE, c_row * 4);
 }
 
-#else
+#elif defined(__AVX512BF16__)
 
-extern "C" int tiles_are_given() { return true; }
+extern "C" int tiles_are_given() { return 1; }
 struct TileSetup {
     TileSetup() {}
 };
-
-// sums += the pair a times a vector of pairs.
-inline void add_products(vec &sums, uint32_t a, bits b) {
-#if defined(__AVX512BF16__) && !defined(NO_PAIRS)
-    bits all = b - b + a;
-    sums = (vec)_mm512_dpbf16_ps((__m512)sums, (__m512bh)all, (__m512bh)b);
-#else
-    uint32_t low = a << 16, high = a & 0xffff0000;
-    float x, y;
-    memcpy(&x, &low, 4);
-    memcpy(&y, &high, 4);
-    sums += x * (vec)(b << 16);
-    sums += y * (vec)(b & 0xffff0000);
-#endif
-}
 
 template <int MT, int NT>
 inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const bf16 *b, int b_row,
@@ -119,15 +102,20 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
             for (int n = 0; n < NT; n++) {
                 bits right = *(const loose_bits *)(b + k * b_row + 2 * n * TILE);
                 for (int r = 0; r < ROWS; r++) {
-                    uint32_t left;
+                    int left;
                     memcpy(&left, a + (m + r) * a_row + k, 4);
-                    add_products(sums[r][n], left, right);
+                    sums[r][n] = (vec)_mm512_dpbf16_ps((__m512)sums[r][n],
+                                                       (__m512bh)_mm512_set1_epi32(left),
+                                                       (__m512bh)right);
                 }
             }
         for (int r = 0; r < ROWS; r++)
             for (int n = 0; n < NT; n++) at(c + (m + r) * c_row + n * TILE) = sums[r][n];
     }
 }
+
+#else
+#error "no products of bfloat16 in this processor"
 #endif
 
 // c = a b, or c + a b: (rows, inner) x (inner, columns); multiples of 16, inner of 32.

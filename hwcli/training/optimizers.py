@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hwcli.config import Config
+from hwcli.native import orthogonalize as native
 
 
 class OptimizerConfig(Config):
@@ -142,6 +143,8 @@ def orthogonalize(matrices: Tensor, num_steps: int = 5) -> Tensor:
     X = matrices.to(torch.bfloat16)
     X = X.mT if tall else X
     X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    if native.fits(X):
+        X, num_steps = native.iterate(X, num_steps, (a, b, c)), 0
     for _ in range(num_steps):
         A = X @ X.mT
         X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)

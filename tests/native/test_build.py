@@ -25,9 +25,9 @@ def test_what_was_compiled_once_is_found_again(tmp_path: Path) -> None:
     assert len(made) == 1
     written = made[0].stat().st_mtime_ns
     build.library.cache_clear()
-    build.library("block.cpp", D="16")
+    build.library("attention.cpp", T="16", D="16", Element="float")
     assert [p.stat().st_mtime_ns for p in (tmp_path / "cache" / "kernels").iterdir()] == [written]
-    build.library("block.cpp", D="32")
+    build.library("attention.cpp", T="16", D="32", Element="float")
     assert len(list((tmp_path / "cache" / "kernels").iterdir())) == 2
 
 
@@ -49,7 +49,7 @@ def test_an_error_in_the_source_names_itself() -> None:
     if (reason := build.reason_against()) is not None:
         pytest.skip(reason)
     with pytest.raises(KernelError, match="error"):
-        build.library("block.cpp", D="not_a_number")
+        build.library("attention.cpp", T="16", D="not_a_number", Element="float")
 
 
 def test_no_compiler_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
