@@ -11,15 +11,13 @@
 // attention, 1 for linear attention with elu + 1 (Katharopoulos et al. 2020, equation 5).
 // D and M are multiples of 32, W of 16. x, y and their gradients are (B, T, D) float32; weights
 // are (outputs, inputs), as in torch.nn.Linear.
+#include <algorithm>
 #include <memory>
 
 #include "threads.h"
 #include "tiles.h"
 
-#ifndef IMAGES
-#define IMAGES 4
-#endif
-//                      // at a time
+constexpr int IMAGES = 4;                       // at a time
 constexpr int N = IMAGES * T;                   // their tokens
 constexpr int STRIP = 32;                       // tokens at a time, where each is worked on alone
 constexpr int NP = round_up(N, STRIP);
@@ -29,7 +27,7 @@ constexpr int I = H * W, IP = round_up(I, 32);  // all heads side by side
 constexpr int QKV = 3 * I, QP = round_up(QKV, 32);
 constexpr int WP = round_up(W, 32);
 
-// The layer's parameters, or their gradients, in the order of `parameters` in block.py.
+// The layer's parameters, or their gradients, in the order of `encode` in block.py.
 struct Parameters {
     float *norm1, *norm1_bias, *qkv, *out, *out_bias;
     float *norm2, *norm2_bias, *hidden, *hidden_bias, *mlp_out, *mlp_out_bias;
@@ -60,22 +58,24 @@ struct Weights {
     }
 };
 
-// What a few images need, token by token. Rows and columns of padding stay zero, or finite where
-// they meet zeros only.
+// What a few images need, token by token, in the order of its making. Padding is zero, or finite
+// where it meets zeros only.
 struct alignas(64) Workspace {
-    float x[NP][D], x2[NP][D];
-    float mean1[NP], scale1[NP], mean2[NP], scale2[NP];
-    bf16 h1[NP][D], qkv[ROWS][QP], mixed[ROWS][IP], h2[NP][D], hidden[NP][M], slope[NP][M];
-    // Of each head: one over the sum of each query's weights, and
-    float shares[IMAGES * H][TP];
-    bits weights[IMAGES * H][TP / 2][TV];           // softmax: pairs of keys down, queries across
-    bf16 state[IMAGES * H][W + 1][W];               // linear: sum of k v^T; a row more, for reading
-    float key_sums[IMAGES * H][W];
-    float strip[STRIP][QKV > M ? (QKV > D ? QKV : D) : (M > D ? M : D)];
-    // Backward: gradients under the names of what they are of.
+    float x[NP][D], mean1[NP], scale1[NP];
+    bf16 h1[NP][D], qkv[ROWS][QP];               // norm1(x); under linear attention, features
+    float shares[IMAGES * H][TP];                // of each query: one over the sum of its weights
+    bits weights[IMAGES * H][TP / 2][TV];        // softmax: pairs of keys down, queries across
+    bf16 state[IMAGES * H][W + 1][W];            // linear: sum of k v^T, and a row to read behind
+    float key_sums[IMAGES * H][W];               // linear
+    bf16 mixed[ROWS][IP];                        // what the heads give, side by side
+    float x2[NP][D], mean2[NP], scale2[NP];
+    bf16 h2[NP][D], hidden[NP][M], slope[NP][M];  // norm2(x2); GELU and its slope
+    // Gradients, under the names of what they are of; dx is of y, then of x2, then of x.
     float dx[NP][D];
-    bf16 dy[NP][D], dhidden[NP][M], dz[NP][D], dmixed[ROWS][IP], dqkv[ROWS][QP];
-    bf16 left[NP * (QKV > M ? QKV : M)], right[NP * (QKV > M ? QKV : M)];
+    bf16 dy[NP][D], dhidden[NP][M], dx2[NP][D], dmixed[ROWS][IP], dqkv[ROWS][QP];
+    // Results of a product before they are rounded, and operands made for one.
+    float strip[STRIP * std::max({QKV, M, D})];
+    bf16 left[NP * std::max({QP, M, D})], right[NP * std::max({QP, M, D})];
 };
 
 static void store_rows(bf16 *to, int row, const float *from, int columns, int rows) {
@@ -310,7 +310,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
     for (int n = 0; n < NP; n += STRIP) {
         for (int r = n; r < n + STRIP; r++)
             normalise(w.x[r], p.norm1, p.norm1_bias, epsilon, w.h1[r], w.mean1[r], w.scale1[r]);
-        float *strip = w.strip[0];
+        float *strip = w.strip;
         multiply(STRIP, QKV, D, strip, QKV, w.h1[n], D, weights.qkv.forward, QKV);
         if (LINEAR)
             for (int r = 0; r < STRIP; r++)
@@ -320,8 +320,9 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
     }
     for (int image = 0; image < images; image++)
         for (int head = 0; head < H; head++) attend(w, image, head);
+    memset(w.mixed[images * T], 0, sizeof(bf16) * IP * (ROWS - images * T));
     for (int n = 0; n < NP; n += STRIP) {
-        float *strip = w.strip[0];
+        float *strip = w.strip;
         multiply(STRIP, D, IP, strip, D, w.mixed[n], IP, weights.out.forward, D);
         for (int r = 0; r < STRIP; r++) {
             for (int c = 0; c < D; c += LANES)
@@ -342,7 +343,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
 
 static void finish(Workspace &w, const Weights &weights, const Parameters &p) {
     for (int n = 0; n < NP; n += STRIP) {
-        float *strip = w.strip[0];
+        float *strip = w.strip;
         multiply(STRIP, D, M, strip, D, w.hidden[n], M, weights.mlp_out.forward, D);
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < D; c += LANES)
@@ -362,7 +363,7 @@ static void add_outer(Workspace &w, float *dweight, const bf16 *g, int g_row, in
 // w.dx holds the gradient of y and becomes that of x.
 static void backward(Workspace &w, const Weights &weights, const Parameters &p,
                      const Parameters &d, int images) {
-    float *strip = w.strip[0];
+    float *strip = w.strip;
     for (int n = 0; n < NP; n += STRIP) {
         for (int r = n; r < n + STRIP; r++)
             for (int c = 0; c < D; c += LANES) {
@@ -382,15 +383,15 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
                                w.dx[n + r], d.norm2, d.norm2_bias);
             for (int c = 0; c < D; c += LANES) {
                 at(d.out_bias + c) += at(w.dx[n + r] + c);
-                store(w.dz[n + r] + c, at(w.dx[n + r] + c));
+                store(w.dx2[n + r] + c, at(w.dx[n + r] + c));
             }
         }
-        multiply(STRIP, I, D, strip, I, w.dz[n], D, weights.out.backward, I);
+        multiply(STRIP, I, D, strip, I, w.dx2[n], D, weights.out.backward, I);
         store_rows(w.dmixed[n], IP, strip, I, STRIP);
     }
     add_outer(w, d.mlp_out, w.dy[0], D, D, w.hidden[0], M, M);
     add_outer(w, d.hidden, w.dhidden[0], M, M, w.h2[0], D, D);
-    add_outer(w, d.out, w.dz[0], D, D, w.mixed[0], IP, I);
+    add_outer(w, d.out, w.dx2[0], D, D, w.mixed[0], IP, I);
     for (int image = 0; image < images; image++)
         for (int head = 0; head < H; head++) attend_backward(w, image, head);
     memset(w.dqkv[images * T], 0, sizeof(bf16) * QP * (ROWS - images * T));

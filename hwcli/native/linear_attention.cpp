@@ -19,13 +19,10 @@
 //
 // Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
 // (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
-#include "vectors.h"
-
 #include <algorithm>
-#include <atomic>
-#include <system_error>
-#include <thread>
-#include <vector>
+
+#include "threads.h"
+#include "vectors.h"
 
 // Elsewhere what does nothing but prefetch is taken for doing nothing, and left out.
 #define INLINE __attribute__((always_inline))
@@ -497,11 +494,6 @@ static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head 
 // --------------------------------------------------------------------------------------
 // All heads
 
-// What runs a function on several threads at once: OpenMP's entry point, so that torch's threads
-// do it, which are there and awake; null where torch has none.
-typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads,
-                         unsigned flags);
-
 // Parts of heads, shared out over threads: work(b, h, part) for all of them.
 struct Shares {
     long B, H, T, parts, threads;
@@ -510,24 +502,8 @@ struct Shares {
     long start(long part) const { return std::min((T + C - 1) / C * part / parts * C, T); }
 
     template <class Work> void run(Work work) const {
-        std::atomic<long> next{0};
-        auto take = [&] {
-            for (long i; (i = next++) < B * H * parts;)
-                work(i / parts / H, i / parts % H, i % parts);
-        };
-        if (threads == 1) {
-            take();
-        } else if (parallel) {
-            parallel([](void *x) { (*(decltype(take) *)x)(); }, &take, threads, 0);
-        } else {
-            std::vector<std::thread> others;
-            try {
-                for (long i = 1; i < threads; i++) others.emplace_back(take);
-            } catch (const std::system_error &) {
-            }  // no more threads to be had: these do it
-            take();
-            for (auto &other : others) other.join();
-        }
+        share_out(B * H * parts, threads, parallel,
+                  [&](long i) { work(i / parts / H, i / parts % H, i % parts); });
     }
 
     // The second needs the first of all parts of its head.

@@ -1,12 +1,14 @@
-// Work shared out over threads: torch's own where they can be had.
+// Work shared out over threads.
 #pragma once
 #include <atomic>
 #include <system_error>
 #include <thread>
 #include <vector>
 
-// GOMP_parallel of the library that torch runs its threads by, or null.
-typedef void (*Parallel)(void (*)(void *), void *, unsigned, unsigned);
+// What runs a function on several threads at once: OpenMP's entry point, so that torch's threads
+// do it, which are there and awake; null where torch has none.
+typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads,
+                         unsigned flags);
 
 // work(i) for every i below count, each once, on whichever thread is free.
 template <class Work> void share_out(long count, long threads, Parallel parallel, Work work) {
