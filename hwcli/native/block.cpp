@@ -17,7 +17,7 @@
 #include "threads.h"
 #include "tiles.h"
 
-constexpr int IMAGES = 4;                       // at a time
+constexpr int IMAGES = std::max(1, 256 / D);    // at a time: about a megabyte's worth
 constexpr int N = IMAGES * T;                   // their tokens
 constexpr int STRIP = 32;                       // tokens at a time, where each is worked on alone
 constexpr int NP = round_up(N, STRIP);

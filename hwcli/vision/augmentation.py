@@ -1,9 +1,10 @@
-"""Training images drawn anew each epoch: shuffled, flipped, shifted, all as tensors.
+"""Training images drawn anew each epoch: shuffled, flipped, shifted, erased, all as tensors.
 
 Every draw comes from a generator seeded by the run's seed and the epoch, so that an epoch is the
 same whenever and wherever it is trained.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -20,6 +21,8 @@ class AugmentationConfig(Config):
 
     flip: bool = True
     max_shift: int = Field(0, ge=0, le=27)
+    # Left out where nothing is erased: trials that know nothing of it are the same trials.
+    erase_probability: float = Field(0.0, ge=0, le=1, exclude_if=lambda share: share == 0)
 
 
 def batches(
@@ -41,6 +44,8 @@ def batches(
             images = torch.where(flipped[rows, None, None], images.flip(-1), images)
         if config.max_shift:
             images = shift(images, config.max_shift, generator)
+        if config.erase_probability:
+            images = erase(images, config.erase_probability, generator)
         yield images, part.labels[rows]
 
 
@@ -60,3 +65,30 @@ def shift(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
     columns = right + torch.arange(width, device=images.device)  # (B, w)
     image = torch.arange(B, device=images.device)
     return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Replace a rectangle of an image by noise (Zhong et al. 2020, "Random Erasing").
+
+    The rectangle takes 2 to 25 % of the image, its sides stand 1:3 to 3:1, and it lies anywhere
+    inside.
+
+    Args:
+        images: (B, h, w) uint8.
+        probability: that an image is erased at all.
+        generator: on the CPU, whatever the images' device.
+    """
+    B, height, width = images.shape
+    area, stretch, top, left, chance = torch.rand((5, B, 1), generator=generator)
+    area = (0.02 + 0.23 * area) * height * width
+    ratio = torch.exp(math.log(3.0) * (2 * stretch - 1))
+    tall = (area * ratio).sqrt().round().clamp(1, height)
+    wide = (area / ratio).sqrt().round().clamp(1, width)
+    top = (top * (height - tall + 1)).floor()
+    left = (left * (width - wide + 1)).floor()
+    row, column = torch.arange(height), torch.arange(width)
+    rows = (row >= top) & (row < top + tall) & (chance < probability)  # (B, h)
+    columns = (column >= left) & (column < left + wide)  # (B, w)
+    inside = rows[:, :, None] & columns[:, None, :]
+    noise = torch.randint(256, images.shape, generator=generator, dtype=torch.uint8)
+    return torch.where(inside.to(images.device), noise.to(images.device), images)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hwcli.vision.augmentation import AugmentationConfig, batches, shift
+from hwcli.vision.augmentation import AugmentationConfig, batches, erase, shift
 from hwcli.vision.fashion_mnist import FashionMNIST, Part, split
 
 PART = Part(
@@ -25,7 +25,7 @@ def test_validation_holds_as_many_of_each_class_and_nothing_of_training() -> Non
 
 def test_an_epoch_shows_every_image_once_and_is_the_same_again() -> None:
     def epoch(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        config = AugmentationConfig(flip=True, max_shift=2)
+        config = AugmentationConfig(flip=True, max_shift=2, erase_probability=0.5)
         return list(batches(PART, config, batch_size=5, seed=7, epoch=number))
 
     first = epoch(0)
@@ -64,6 +64,30 @@ def test_a_shift_moves_the_picture_and_fills_with_black() -> None:
         assert len(matches) == 1
         distances.add(matches[0])
     assert len(distances) > 3
+
+
+def test_erasing_puts_noise_into_a_rectangle_of_some_images() -> None:
+    images = torch.zeros(400, 28, 28, dtype=torch.uint8)
+    erased = erase(images, 0.5, torch.Generator().manual_seed(0)) > 0
+    touched = erased.flatten(1).any(dim=1)
+    assert 150 < touched.sum() < 250
+    shares, ratios = [], []
+    for inside in erased[touched]:
+        rows, columns = inside.any(dim=1).nonzero(), inside.any(dim=0).nonzero()
+        height, width = (int(x.max() - x.min()) + 1 for x in (rows, columns))
+        # A random pixel is black once in 256 times, and a thin rectangle may look smaller for it.
+        assert inside.sum() > 0.8 * height * width
+        shares.append(height * width / 28**2)
+        ratios.append(height / width)
+    assert 0.01 < min(shares) < 0.04
+    assert 0.2 < max(shares) < 0.27
+    assert min(ratios) < 0.5 < 2 < max(ratios)
+    assert erased.any(dim=0).float().mean() > 0.95  # a corner is seldom hit
+
+
+def test_what_erases_nothing_is_the_trial_it_was_before_there_was_erasing() -> None:
+    assert "erase_probability" not in AugmentationConfig().model_dump()
+    assert AugmentationConfig(erase_probability=0.5).model_dump()["erase_probability"] == 0.5
 
 
 def test_pixels_are_scaled_by_the_training_images_statistics() -> None:
