@@ -339,7 +339,7 @@ def resolve_kernels(config: Config, device: torch.device) -> Literal["compiled",
         return "compiled"
     if config.kernels == "compiled":
         raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.say(f"kernels: torch's own, which take about half as long again ({reason})")
+    terminal.say(f"kernels: torch's own, which take about twice as long ({reason})")
     return "torch"
 
 

@@ -210,7 +210,7 @@ static void attend_backward(Workspace &w, int image, int head) {
             vec b = load(P[t + 1] + c * LANES) * (at(slopes[t + 1] + c * LANES) - mean[c]) * scale;
             store(dscores[t] + c * LANES, a);
             store(dscores[t + 1] + c * LANES, b);
-            weights[t / 2][c] = pair(a, b);
+            weights[t / 2][c] = pair(a, b);  // from here on dL/dS, in pairs of keys
         }
     pair_rows(pairs, k, QP, T, TP, W);
     transpose_pairs(turned, pairs, TP, W);
