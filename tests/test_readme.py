@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -15,11 +17,12 @@ def test_links_lead_somewhere() -> None:
     assert [target for target in local if not (ROOT / target).exists()] == []
 
 
-def test_the_table_of_the_quick_grid_is_that_of_its_run() -> None:
-    written = (ROOT / "results/vit-sweep/quick/table.md").read_text()
-    grid, _, _ = written.partition("**Vision Transformers")
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
+    run = ROOT / "results/vit-sweep" / name
+    grid, _, _ = (run / "table.md").read_text().partition("**Vision Transformers")
     assert grid.strip() in README
-    summary = json.loads((ROOT / "results/vit-sweep/quick/summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "complete"
 
 
