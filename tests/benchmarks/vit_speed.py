@@ -1,6 +1,6 @@
 """Training images a second of the whole machine: hw2's ViT beside four libraries' ViTs.
 
-    python tests/benchmarks/vit_speed.py [--seconds 3] [--rounds 5]
+    python tests/benchmarks/vit_speed.py [--seconds 3] [--rounds 4]
 
 All at one size (6 layers, 4 heads, width 64, MLP 128, 49 or 50 tokens, parameters within 3 %) and
 batch 128, on the same shuffled and flipped Fashion-MNIST images: forward, backward and optimiser
@@ -25,6 +25,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import Connection
@@ -149,14 +150,15 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], float], int]:
 
     def step() -> float:
         images, labels = next(source)
-        with build.kernels(ours and entry.kernels), autocast(device, precision):
-            out = called(data.normalize(images))
-            logits = (out.logits if hasattr(out, "logits") else out).float()
-            loss = F.cross_entropy(logits, labels)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        with build.kernels(ours and entry.kernels):
+            with autocast(device, precision):
+                out = called(data.normalize(images))
+                logits = (out.logits if hasattr(out, "logits") else out).float()
+                loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
         return loss.item()
 
     return step, num_params
@@ -220,11 +222,8 @@ class Running:
         for _ in range(self.entry.processes):
             ours, theirs = context.Pipe()
             process = context.Process(target=contestant, args=(theirs, self.entry), daemon=True)
-            before = dict(os.environ)
-            os.environ.update(variables)
-            process.start()
-            os.environ.clear()
-            os.environ.update(before)
+            with environment(variables):
+                process.start()
             theirs.close()
             self.num_params = ours.recv()
             self.pipes.append(ours)
@@ -339,33 +338,67 @@ def grid(precision: str, cores: int, seconds: float, peak_flops: float) -> dict[
 
 
 def overhead(precision: str, rounds: int) -> float:
-    """Return the sweep's own share of a trial: an epoch of run_trial against its bare steps."""
+    """Return the sweep's own share of a trial: an epoch of run_trial against its bare steps.
+
+    Both run in turns in one process that was started as the sweep starts its workers.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=overhead_process, args=(theirs, precision, rounds))
+    with environment(runtime.worker_variables(1)):
+        process.start()
+    theirs.close()
+    share: float = ours.recv()
+    process.join()
+    return share
+
+
+def overhead_process(pipe: Connection, precision: str, rounds: int) -> None:
+    """Time trials and bare steps in turns, after a turn that only warms up."""
+    import torch
+
     from hwcli.experiments import vit_sweep
     from hwcli.sweep.store import TrialFolder
 
-    num_images, steps = 8 * 10 * BATCH, 8 * 10
-    shares = []
+    torch.set_num_threads(1)
+    steps = 80
     config = vit_sweep.TrialConfig(
         layers=LAYERS, heads=HEADS, seed=0, device="cpu", precision=precision, kernels="compiled",
         data_path=sources.resolve("fashion-mnist").folder, epochs=1, batch_size=BATCH,
-        data=vit_sweep.DataConfig(train_limit=num_images),
+        data=vit_sweep.DataConfig(train_limit=steps * BATCH),
         model=vit_sweep.ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
         optimizer=vit_sweep.OptimizerConfig(kind="muon"),
+        augmentation=vit_sweep.AugmentationConfig(max_shift=1),
     )  # fmt: skip
+    bare = make_bare_step(precision)
+
+    def bare_s(steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            bare()
+        return time.perf_counter() - started
+
+    shares = []
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(rounds):
-            bare = make_bare_step(precision)
-            for _ in range(3):
-                bare()
-            started = time.perf_counter()
-            for _ in range(steps):
-                bare()
-            bare_s = time.perf_counter() - started
+        for turn in range(rounds + 1):
             place = Path(folder) / str(turn)
             place.mkdir()
+            before = bare_s(steps // 2)
             result = vit_sweep.run_trial(config, TrialFolder(place), lambda event: None)
-            shares.append(1 - bare_s / result["train_s"])
-    return statistics.median(shares)
+            shares.append(1 - (before + bare_s(steps // 2)) / result["train_s"])
+    pipe.send(statistics.median(shares[1:]))
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables for the processes that are started inside."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def make_bare_step(precision: str) -> Callable[[], None]:
@@ -387,12 +420,13 @@ def make_bare_step(precision: str) -> Callable[[], None]:
     images, labels = torch.randn(BATCH, 1, 28, 28), torch.arange(BATCH) % 10
 
     def step() -> None:
-        with build.kernels(True), autocast(torch.device("cpu"), getattr(torch, precision)):
-            loss = F.cross_entropy(model(images).float(), labels, label_smoothing=0.1)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        with build.kernels(True):
+            with autocast(torch.device("cpu"), getattr(torch, precision)):
+                loss = F.cross_entropy(model(images).float(), labels, label_smoothing=0.1)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
 
     return step
 
@@ -400,7 +434,7 @@ def make_bare_step(precision: str) -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     arguments = parser.parse_args()
     seconds, rounds = arguments.seconds, arguments.rounds
     warnings.simplefilter("ignore")
