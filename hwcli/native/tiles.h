@@ -21,6 +21,9 @@ extern "C" int tiles_are_given() {
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
+// GCC's intrinsics do not tell the compiler that they read memory: it must not hold stores back.
+inline void finish_stores() { asm volatile("" ::: "memory"); }
+
 // Tiles as these products need them while it lives; then as they were.
 struct TileSetup {
     struct alignas(64) Shape {
@@ -36,9 +39,11 @@ struct TileSetup {
             shape.rows[i] = TILE;
         }
         _tile_storeconfig(&before);
+        finish_stores();
         _tile_loadconfig(&shape);
     }
     ~TileSetup() {
+        finish_stores();
         if (before.palette)
             _tile_loadconfig(&before);
         else
@@ -51,6 +56,7 @@ template <int MT, int NT>
 inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const bf16 *b, int b_row,
                            int K, bool add) {
     float *c1 = c + TILE * c_row;
+    finish_stores();
     if (add) {
         _tile_loadd(0, c, c_row * 4);
         if (NT == 2) _tile_loadd(1, c + TILE, c_row * 4);
@@ -80,6 +86,7 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
     if (NT == 2) _tile_stored(1, c + TILE, c_row * 4);
     if (MT == 2) _tile_stored(2, c1, c_row * 4);
     if (MT == 2 && NT == 2) _tile_stored(3, c1 + TILE, c_row * 4);
+    finish_stores();
 }
 
 #elif defined(__AVX512BF16__)
