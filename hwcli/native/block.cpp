@@ -411,20 +411,34 @@ static void fetch(float *rows, const float *tensor, long from, long to) {
     memset(rows + numbers, 0, sizeof(float) * (NP * D - numbers));
 }
 
+static void keep(const float *rows, float *tensor, long from, long to) {
+    memcpy(tensor + from * T * D, rows, sizeof(float) * (to - from) * T * D);
+}
+
+static Workspace &workspace() {
+    static thread_local auto own = std::make_unique<Workspace>();
+    return *own;
+}
+
+// Gives each thread its share of B images, a few at a time: work(workspace, from, to, thread).
+template <class Work>
+static void by_images(long B, long threads, Parallel parallel, const Work &work) {
+    share_out(threads, threads, parallel, [&](long thread) {
+        TileSetup setup;
+        long last = B * (thread + 1) / threads;
+        for (long from = B * thread / threads; from < last; from += IMAGES)
+            work(workspace(), from, std::min(from + IMAGES, last), thread);
+    });
+}
+
 extern "C" void block_forward(const float *x, const Parameters *p, float *y, float epsilon, long B,
                               long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    share_out(threads, threads, parallel, [&](long thread) {
-        TileSetup setup;
-        static thread_local auto w = std::make_unique<Workspace>();
-        long last = B * (thread + 1) / threads;
-        for (long from = B * thread / threads; from < last; from += IMAGES) {
-            long to = std::min(from + IMAGES, last);
-            fetch(w->x[0], x, from, to);
-            forward(*w, *weights, *p, to - from, epsilon);
-            finish(*w, *weights, *p);
-            memcpy(y + from * T * D, w->x2[0], sizeof(float) * (to - from) * T * D);
-        }
+    by_images(B, threads, parallel, [&](Workspace &w, long from, long to, long) {
+        fetch(w.x[0], x, from, to);
+        forward(w, *weights, *p, to - from, epsilon);
+        finish(w, *weights, *p);
+        keep(w.x2[0], y, from, to);
     });
 }
 
@@ -433,17 +447,11 @@ extern "C" void block_backward(const float *x, const Parameters *p, const float 
                                const Parameters *gradients, float epsilon, long B, long threads,
                                Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    share_out(threads, threads, parallel, [&](long thread) {
-        TileSetup setup;
-        static thread_local auto w = std::make_unique<Workspace>();
-        long last = B * (thread + 1) / threads;
-        for (long from = B * thread / threads; from < last; from += IMAGES) {
-            long to = std::min(from + IMAGES, last);
-            fetch(w->x[0], x, from, to);
-            fetch(w->dx[0], dy, from, to);
-            forward(*w, *weights, *p, to - from, epsilon);
-            backward(*w, *weights, *p, gradients[thread], to - from);
-            memcpy(dx + from * T * D, w->dx[0], sizeof(float) * (to - from) * T * D);
-        }
+    by_images(B, threads, parallel, [&](Workspace &w, long from, long to, long thread) {
+        fetch(w.x[0], x, from, to);
+        fetch(w.dx[0], dy, from, to);
+        forward(w, *weights, *p, to - from, epsilon);
+        backward(w, *weights, *p, gradients[thread], to - from);
+        keep(w.dx[0], dx, from, to);
     });
 }
