@@ -17,9 +17,18 @@
 #include "threads.h"
 #include "tiles.h"
 
-constexpr int IMAGES = std::max(1, 256 / D);    // at a time: about a megabyte's worth
+constexpr int STRIP = 32;  // tokens at a time, where each is worked on alone
+
+// Of as many images as fit the cache, the number that leaves the smallest part of its strips empty.
+constexpr int images_at_a_time() {
+    int best = 1;
+    for (int n = 2; n <= 384 / D; n++)
+        if (round_up(n * T, STRIP) * best < round_up(best * T, STRIP) * n) best = n;
+    return best;
+}
+
+constexpr int IMAGES = images_at_a_time();
 constexpr int N = IMAGES * T;                   // their tokens
-constexpr int STRIP = 32;                       // tokens at a time, where each is worked on alone
 constexpr int NP = round_up(N, STRIP);
 constexpr int TP = round_up(T, 32), TV = TP / LANES;
 constexpr int ROWS = NP + TP;                   // a head's padded rows may reach behind NP
