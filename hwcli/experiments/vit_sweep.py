@@ -44,6 +44,7 @@ from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import BatchOutcome, Work, autocast, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.significance import Estimate
 from hwcli.vision import pictures
 from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
@@ -427,9 +428,9 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
     done = [(o.trial.id, o.trial.label) for o in outcomes if o.status == "done"]
     hits = read_hits(done, store, data.test.labels)
     effects = fit_effects(cells)
-    conclusion = conclude(cells, effects) if best is not None else None
     mark_against_best(cells, best, hits)
-    grid, details = grid_table(config, cells, best, conclusion), cells_table(config, cells)
+    grid = grid_table(config, cells, best, effects if best is not None else None)
+    details = cells_table(config, cells)
     folder.write("table.csv", details.to_csv())
     folder.write("table.md", grid.to_markdown() + "\n" + details.to_markdown())
     folder.write("table.tex", grid.to_latex() + "\n" + details.to_latex())
@@ -454,7 +455,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
             for key in ("layers", "heads", "valid_accuracy_mean", "test_accuracy_mean")
         },
         "effects": {key: effect and asdict(effect) for key, effect in effects.items()},
-        "conclusion": conclusion,
+        "conclusion": conclude(cells, effects) if best is not None else None,
         "comparison": comparison,
         "num_trials": len(outcomes),
         "num_run": sum(not o.reused and o.status != "missing" for o in outcomes),
@@ -660,9 +661,12 @@ def grid_table(
     config: Config,
     cells: Sequence[dict[str, Any]],
     best: dict[str, Any] | None,
-    conclusion: str | None = None,
+    effects: Mapping[str, Estimate | None] | None = None,
 ) -> Table:
-    """Return the table the question asks for: test accuracy, layers down and heads across."""
+    """Return the table the question asks for: test accuracy, layers down and heads across.
+
+    Under it stands what the effects of layers and heads come to, if they are given.
+    """
     by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
 
     def text(cell: dict[str, Any]) -> str:
@@ -670,13 +674,15 @@ def grid_table(
             return str(cell["status"])
         several = cell["test_accuracy_std"] is not None
         error = cell["test_accuracy_std"] if several else cell["test_accuracy_se"]
-        mark = " *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else ""
+        mark = " ≈" if cell["indistinguishable_from_best"] else ""
+        mark = " *" if cell is best and len(cells) > 1 else mark
         failed = " (a seed failed)" if cell["status"] == "failed" else ""
         return (
             f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %{mark}{failed}\n"
             f"{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
         )
 
+    read_once = "the test images were read once per trial, after training."
     error = (
         "standard deviation over seeds" if len(config.seeds) > 1 else "standard error, n = 10,000"
     )
@@ -691,18 +697,26 @@ def grid_table(
             for n in config.layers
         ],
         notes=[
-            "* best by validation accuracy, on which the choice was made; "
-            "the test images were read once per trial, after training.",
+            f"* best by validation accuracy, on which the choice was made; {read_once}"
+            if len(cells) > 1
+            else read_once.capitalize(),
             *_note_on_tests(config, cells),
-            *([conclusion, NOTE_ON_INTERVALS] if conclusion else []),
+            *([] if effects is None else _notes_on_effects(cells, effects)),
         ],
     )
 
 
-NOTE_ON_INTERVALS = (
-    "Its intervals come from the scatter of the cells about the fit: it holds the luck of each "
-    "training run and of the test images, as far as they favour single cells."
-)
+def _notes_on_effects(
+    cells: Sequence[dict[str, Any]], effects: Mapping[str, Estimate | None]
+) -> list[str]:
+    """Say what the grid supports about layers and heads, and what its intervals rest on."""
+    notes = [conclude(cells, effects)]
+    if any(effect is not None and effect.low is not None for effect in effects.values()):
+        notes.append(
+            "Its intervals come from the scatter of the cells about the fit: it holds the luck of "
+            "each training run and of the test images, as far as they favour single cells."
+        )
+    return notes
 
 
 def _note_on_tests(config: Config, cells: Sequence[dict[str, Any]]) -> list[str]:

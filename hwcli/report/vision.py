@@ -66,7 +66,7 @@ def _command(name: str) -> str:
         # One grid differs from the other by its attention alone.
         return f"{grid} --preset standard --attention linear --name linear --compare-with standard"
     if name == "strong":
-        return f"{grid.replace('4..8', '6').replace('2..4', '4')} --preset strong"
+        return "hw2 vit-sweep --preset strong --seeds 0..2"
     return f"{grid} --preset {name}"
 
 
@@ -315,6 +315,7 @@ def recipe_table(run: Run) -> Table:
     """Return what every trial of a run shares."""
     config = run.config
     model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
+    erased = augmentation.get("erase_probability")
     rates = f"{optimizer['learning_rate']:g}"
     if optimizer["kind"] == "muon":
         rates = (
@@ -333,7 +334,8 @@ def recipe_table(run: Run) -> Table:
         "weight decay; label smoothing": f"{optimizer['weight_decay']:g}; "
         f"{config['label_smoothing']:g}",
         "augmentation": ("flips" if augmentation["flip"] else "no flips")
-        + f", shifts of up to {augmentation['max_shift']} pixels",
+        + f", shifts of up to {augmentation['max_shift']} pixels"
+        + (f", a rectangle erased in {erased:.0%} of the images" if erased else ""),
         "training images": "all but those for validation" if limit is None else f"{limit:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
         "precision": run.summary["precision"],

@@ -107,6 +107,8 @@ def fit_effects(cells: Sequence[Mapping[str, Any]]) -> dict[str, Estimate | None
 def conclude(cells: Sequence[Mapping[str, Any]], effects: Mapping[str, Estimate | None]) -> str:
     """Say in one sentence what the grid supports about layers and about heads: maybe nothing."""
     done = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
+    if len(done) == 1:
+        return "One cell alone supports nothing about layers or heads."
     clauses = []
     for key, effect in effects.items():
         levels = sorted({cell[key] for cell in done})

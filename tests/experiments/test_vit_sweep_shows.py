@@ -163,11 +163,21 @@ def test_lost_predictions_are_told_and_cost_only_their_comparison(
 
 
 @pytest.mark.usefixtures("not_rendered")
-@pytest.mark.parametrize("grid", [{"layers": "1", "heads": "2"}, {"layers": "1"}])
-def test_a_grid_of_one_cell_or_one_row_is_shown(out: Path, grid: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ({"layers": "1", "heads": "2"}, "One cell alone supports nothing about layers or heads."),
+        ({"layers": "1"}, "nothing about layers (all cells have 1)"),
+    ],
+)
+def test_a_grid_of_one_cell_or_one_row_is_shown(out: Path, grid: dict[str, str], said: str) -> None:
     summary = show(out, make_config(**grid))
     assert summary["effects"]["layers"] is None
-    assert "nothing about layers (all cells have 1)" in summary["conclusion"]
+    assert said in summary["conclusion"]
+    table = (out / "vit-sweep" / summary["name"] / "table.md").read_text()
+    assert said in table
+    assert ("best by validation" in table) == (len(summary["cells"]) > 1)
+    assert "intervals" not in table
 
 
 @pytest.mark.usefixtures("not_rendered")
@@ -179,7 +189,7 @@ def test_failed_cells_are_left_out_of_what_the_grid_supports(out: Path) -> None:
         store.folder(trial).fail("ValueError: no")
     summary = show(out, make_config())
     assert summary["status"] == "partial"
-    assert "over 1 cells" in summary["conclusion"]
+    assert summary["conclusion"].startswith("One cell alone")
     (store.folder(trials[0]).path / "result.json").unlink()
     store.folder(trials[0]).fail("ValueError: no")
     summary = show(out, make_config())

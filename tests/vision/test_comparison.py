@@ -89,7 +89,10 @@ def test_what_the_grid_supports_is_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ([cell(4, 2, 0.9)], "nothing about layers (all cells have 4) and nothing about heads"),
+        (
+            [cell(4, 2, 0.9), cell(5, 2, None)],
+            "One cell alone supports nothing about layers or heads.",
+        ),
         (
             [cell(4, 2, 0.90), cell(5, 2, 0.91), cell(4, 3, None)],
             "nothing about layers (+1.00 points of test accuracy for each extra layer, too few "
