@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -31,7 +30,7 @@ from hwcli.config import Config as Section
 from hwcli.config import IntRange, RunConfig
 from hwcli.errors import ConfigError, KernelError
 from hwcli.native import build
-from hwcli.results import plots, terminal
+from hwcli.results import terminal
 from hwcli.results.files import read_json, write_atomic
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
@@ -44,20 +43,19 @@ from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import BatchOutcome, Work, autocast, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
-from hwcli.training.significance import Estimate
 from hwcli.vision import pictures
 from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
 from hwcli.vision.beside import Beside, compare_runs, find_differences
 from hwcli.vision.comparison import (
     Place,
-    compare_pairs,
     conclude,
     fit_effects,
+    mark_against_best,
     mean_difference,
-    p_text,
 )
 from hwcli.vision.fashion_mnist import NUM_TRAINING_IMAGES, FashionMNIST, Part, load
+from hwcli.vision.tables import cells_table, grid_table
 from hwcli.vision.vit import ViT, ViTConfig, training_flops
 
 COMMAND = "vit-sweep"
@@ -429,14 +427,21 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
     hits = read_hits(done, store, data.test.labels)
     effects = fit_effects(cells)
     mark_against_best(cells, best, hits)
-    grid = grid_table(config, cells, best, effects if best is not None else None)
-    details = cells_table(config, cells)
+    grid = grid_table(
+        cells,
+        best,
+        num_epochs=config.epochs,
+        num_seeds=len(config.seeds),
+        effects=effects if best is not None else None,
+    )
+    details = cells_table(cells, num_epochs=config.epochs)
     folder.write("table.csv", details.to_csv())
     folder.write("table.md", grid.to_markdown() + "\n" + details.to_markdown())
     folder.write("table.tex", grid.to_latex() + "\n" + details.to_latex())
     if best is not None:
-        folder.save_figure("heatmap", draw_heatmap(config, cells, best))
-        folder.save_figure("curves", draw_curves(config, outcomes, store))
+        folder.save_figure("heatmap", pictures.draw_heatmap(cells, best))
+        histories = [(o.trial.label, store.folder(o.trial).epochs()) for o in outcomes]
+        folder.save_figure("curves", pictures.draw_curves(histories))
         done_cells = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
         folder.save_figure("costs", pictures.draw_costs(done_cells, best))
         for name, figure in draw_best(best, outcomes, store, data):
@@ -614,183 +619,6 @@ def read_predictions(folder: TrialFolder, num_images: int) -> dict[str, Tensor] 
         return None
     whole = predictions.keys() >= {"label", "probability"}
     return predictions if whole and len(predictions["label"]) == num_images else None
-
-
-def mark_against_best(
-    cells: Sequence[dict[str, Any]],
-    best: dict[str, Any] | None,
-    hits: Mapping[Place, Mapping[int, Any]],
-) -> None:
-    """Note in every cell but the best whether its test accuracy can be told from the best's."""
-    if best is None:
-        return
-    best_hits = hits.get((best["layers"], best["heads"]), {})
-    others = {(cell["layers"], cell["heads"]): cell for cell in cells if cell is not best}
-    pairs = {place: (best_hits, hits[place]) for place in others if place in hits}
-    for place, test in compare_pairs(pairs).items():
-        others[place] |= {
-            "p_value": test.p_value,
-            "p_value_holm": test.p_value_holm,
-            "indistinguishable_from_best": not test.tells_apart,
-        }
-
-
-def cells_table(config: Config, cells: Sequence[dict[str, Any]]) -> Table:
-    """Return one row for each cell: everything that is known of it."""
-    percent = "{:.2%}"
-    return Table(
-        title=f"Vision Transformers on Fashion-MNIST, {config.epochs} epochs: every cell",
-        columns=[
-            Column("layers", "layers"),
-            Column("heads", "heads"),
-            Column("num_seeds", "seeds"),
-            Column("valid_accuracy_mean", "validation", percent),
-            Column("test_accuracy_mean", "test", percent),
-            Column("test_accuracy_std", "std over seeds", percent),
-            Column("test_accuracy_se", "standard error", percent),
-            Column("num_params", "parameters", "{:,}"),
-            Column("train_s", "training", "{:.0f} s"),
-            Column("p_value_holm", "p against best", p_text),
-            Column("status", "status"),
-        ],
-        rows=cells,
-    )
-
-
-def grid_table(
-    config: Config,
-    cells: Sequence[dict[str, Any]],
-    best: dict[str, Any] | None,
-    effects: Mapping[str, Estimate | None] | None = None,
-) -> Table:
-    """Return the table the question asks for: test accuracy, layers down and heads across.
-
-    Under it stands what the effects of layers and heads come to, if they are given.
-    """
-    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
-
-    def text(cell: dict[str, Any]) -> str:
-        if cell["test_accuracy_mean"] is None:
-            return str(cell["status"])
-        several = cell["test_accuracy_std"] is not None
-        error = cell["test_accuracy_std"] if several else cell["test_accuracy_se"]
-        mark = " ≈" if cell["indistinguishable_from_best"] else ""
-        mark = " *" if cell is best and len(cells) > 1 else mark
-        failed = " (a seed failed)" if cell["status"] == "failed" else ""
-        return (
-            f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %{mark}{failed}\n"
-            f"{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
-        )
-
-    read_once = "the test images were read once per trial, after training."
-    error = (
-        "standard deviation over seeds" if len(config.seeds) > 1 else "standard error, n = 10,000"
-    )
-    return Table(
-        title=f"Test accuracy on Fashion-MNIST, {config.epochs} epochs (± {error})",
-        columns=[
-            Column("layers", "layers"),
-            *(Column(f"heads {h}", f"{h} heads", text) for h in config.heads),
-        ],
-        rows=[
-            {"layers": n, **{f"heads {h}": by_place[n, h] for h in config.heads}}
-            for n in config.layers
-        ],
-        notes=[
-            f"* best by validation accuracy, on which the choice was made; {read_once}"
-            if len(cells) > 1
-            else read_once.capitalize(),
-            *_note_on_tests(config, cells),
-            *([] if effects is None else _notes_on_effects(cells, effects)),
-        ],
-    )
-
-
-def _notes_on_effects(
-    cells: Sequence[dict[str, Any]], effects: Mapping[str, Estimate | None]
-) -> list[str]:
-    """Say what the grid supports about layers and heads, and what its intervals rest on."""
-    notes = [conclude(cells, effects)]
-    if any(effect is not None and effect.low is not None for effect in effects.values()):
-        notes.append(
-            "Its intervals come from the scatter of the cells about the fit: it holds the luck of "
-            "each training run and of the test images, as far as they favour single cells."
-        )
-    return notes
-
-
-def _note_on_tests(config: Config, cells: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what the mark of cells that cannot be told from the best rests on."""
-    num_tests = sum(cell["p_value"] is not None for cell in cells)
-    if not num_tests:
-        return []
-    num_alike = sum(bool(cell["indistinguishable_from_best"]) for cell in cells)
-    if len(config.seeds) == 1:
-        test = "exact McNemar test on the same test images"
-        scope = "It holds for these trained networks; another seed may order them otherwise."
-    else:
-        test = f"paired bootstrap over the test images and {len(config.seeds)} seeds"
-        scope = "It holds as far as so few seeds show how much seeds differ."
-    return [
-        f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
-        f"{test}, Holm-corrected. {scope}"
-    ]
-
-
-def draw_heatmap(config: Config, cells: Sequence[dict[str, Any]], best: dict[str, Any]) -> Figure:
-    """Draw the grid of test accuracies."""
-    figure, (axes,) = plots.figure(
-        width=1.8 + 1.1 * len(config.heads), height=1.4 + 0.5 * len(config.layers)
-    )
-    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
-    grid = [[by_place[n, h] for h in config.heads] for n in config.layers]
-    values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
-    texts = [
-        [
-            "failed"
-            if value is None
-            else f"{100 * value:.2f}"
-            + (" *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else "")
-            for cell, value in zip(row, line, strict=True)
-        ]
-        for row, line in zip(grid, values, strict=True)
-    ]
-    plots.heatmap(axes, values, texts, rows=config.layers, columns=config.heads)
-    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, %")
-    if any(cell["indistinguishable_from_best"] is not None for cell in cells):
-        figure.supxlabel("* best by validation   ≈ not told apart from it", fontsize=8)
-    else:
-        figure.supxlabel("* best by validation", fontsize=8)
-    return figure
-
-
-def draw_curves(config: Config, outcomes: Sequence[Outcome], store: TrialStore) -> Figure:
-    """Draw validation accuracy over epochs, one panel for each number of heads."""
-    figure, panels = plots.figure(
-        columns=len(config.heads), width=2.2 + 2.0 * len(config.heads), height=3.2
-    )
-    for panel, heads in zip(panels, config.heads, strict=True):
-        for colour, layers in zip(itertools.cycle(plots.COLOURS), config.layers):
-            label: str | None = f"{layers} layers"
-            for outcome in outcomes:
-                place = outcome.trial.label
-                if (place["layers"], place["heads"]) != (layers, heads):
-                    continue
-                epochs = store.folder(outcome.trial).epochs()
-                panel.plot(
-                    [epoch["epoch"] + 1 for epoch in epochs],
-                    [100 * epoch["valid_accuracy"] for epoch in epochs],
-                    color=colour,
-                    label=label,
-                    marker="." if config.epochs <= 20 else None,
-                )
-                label = None
-        panel.set(title=f"{heads} heads", xlabel="epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.sharey(panels[0])
-    panels[0].set_ylabel("validation accuracy, %")
-    panels[-1].legend()
-    return figure
 
 
 def draw_best(

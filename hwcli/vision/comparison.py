@@ -68,6 +68,28 @@ def compare_pairs(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> dict[
     }
 
 
+def mark_against_best(
+    cells: Sequence[dict[str, Any]],
+    best: dict[str, Any] | None,
+    hits: Mapping[Place, HitsBySeed],
+) -> None:
+    """Note in every cell but the best whether its test accuracy can be told from the best's.
+
+    Sets ``p_value``, ``p_value_holm`` and ``indistinguishable_from_best`` where both have hits.
+    """
+    if best is None:
+        return
+    best_hits = hits.get((best["layers"], best["heads"]), {})
+    others = {(cell["layers"], cell["heads"]): cell for cell in cells if cell is not best}
+    pairs = {place: (best_hits, hits[place]) for place in others if place in hits}
+    for place, test in compare_pairs(pairs).items():
+        others[place] |= {
+            "p_value": test.p_value,
+            "p_value_holm": test.p_value_holm,
+            "indistinguishable_from_best": not test.tells_apart,
+        }
+
+
 def mean_difference(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> Estimate | None:
     """Return how much more accurate the first of each pair is, over all pairs: a fraction.
 

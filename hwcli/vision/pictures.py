@@ -3,6 +3,7 @@
 Shapes: N images of 28 x 28, K classes, P x P patches.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hwcli.results import plots
@@ -20,6 +22,69 @@ from hwcli.vision.fashion_mnist import CLASS_NAMES
 MARKERS = "os^Dv<>P*X"
 MISTAKES = (4, 6)  # rows and columns of the gallery
 OUTLINE = 40  # of 255: as bright a pixel belongs to the thing
+
+
+def draw_heatmap(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Figure:
+    """Draw the grid of test accuracies: layers down, heads across."""
+    layers, heads = (
+        list(dict.fromkeys(cell[key] for cell in cells)) for key in ("layers", "heads")
+    )
+    figure, (axes,) = plots.figure(width=1.8 + 1.1 * len(heads), height=1.4 + 0.5 * len(layers))
+    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
+    grid = [[by_place[n, h] for h in heads] for n in layers]
+    values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
+    texts = [
+        [
+            "failed"
+            if value is None
+            else f"{100 * value:.2f}"
+            + (" *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else "")
+            for cell, value in zip(row, line, strict=True)
+        ]
+        for row, line in zip(grid, values, strict=True)
+    ]
+    plots.heatmap(axes, values, texts, rows=layers, columns=heads)
+    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, %")
+    if any(cell["indistinguishable_from_best"] is not None for cell in cells):
+        figure.supxlabel("* best by validation   ≈ not told apart from it", fontsize=8)
+    else:
+        figure.supxlabel("* best by validation", fontsize=8)
+    return figure
+
+
+def draw_curves(
+    histories: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
+) -> Figure:
+    """Draw validation accuracy over epochs, one panel for each number of heads.
+
+    Args:
+        histories: of each trial its layers and heads, and its epochs.
+    """
+    layers, heads = (
+        list(dict.fromkeys(place[key] for place, _ in histories)) for key in ("layers", "heads")
+    )
+    few = max(len(epochs) for _, epochs in histories) <= 20
+    figure, panels = plots.figure(columns=len(heads), width=2.2 + 2.0 * len(heads), height=3.2)
+    for panel, h in zip(panels, heads, strict=True):
+        for colour, n in zip(itertools.cycle(plots.COLOURS), layers):
+            label: str | None = f"{n} layers"
+            for place, epochs in histories:
+                if (place["layers"], place["heads"]) != (n, h):
+                    continue
+                panel.plot(
+                    [epoch["epoch"] + 1 for epoch in epochs],
+                    [100 * epoch["valid_accuracy"] for epoch in epochs],
+                    color=colour,
+                    label=label,
+                    marker="." if few else None,
+                )
+                label = None
+        panel.set(title=f"{h} heads", xlabel="epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.sharey(panels[0])
+    panels[0].set_ylabel("validation accuracy, %")
+    panels[-1].legend()
+    return figure
 
 
 def draw_costs(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Figure:

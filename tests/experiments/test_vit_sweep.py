@@ -19,6 +19,7 @@ from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
 from hwcli.training.loop import BatchOutcome
 from hwcli.vision.fashion_mnist import FashionMNIST, Part
+from hwcli.vision.tables import grid_table
 
 TINY = {
     "epochs": 2,
@@ -224,6 +225,6 @@ def test_cells_are_means_over_the_seeds_that_are_done() -> None:
         p.numel()
         for p in vit_sweep.ViT(layers=1, heads=2, config=trial_config().model).parameters()
     )
-    grid = vit_sweep.grid_table(config, cells, best=cells[2]).to_markdown()
+    grid = grid_table(cells, cells[2], num_epochs=config.epochs, num_seeds=2).to_markdown()
     assert "| 2 | 82.21 ± 0.01 % *<br>" in grid
     assert "82.30 ± 0.38 % (a seed failed)<br>" in grid
