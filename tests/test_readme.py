@@ -26,6 +26,21 @@ def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
     assert summary["status"] == "complete"
 
 
+def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
+    run = ROOT / "results/vit-sweep/strong/summary.json"
+    (cell,) = json.loads(run.read_text())["cells"]
+    mean, std = cell["test_accuracy_mean"], cell["test_accuracy_std"]
+    quoted = " ".join(README.split())
+    assert f"**{100 * mean:.2f} ± {100 * std:.2f} %** on the official test images" in quoted
+    assert f"{cell['num_params']:,} parameters, {cell['train_s'] / 60:.0f} minutes a seed" in quoted
+
+
+def test_what_linear_attention_does_to_the_grid_is_what_its_run_says() -> None:
+    run = ROOT / "results/vit-sweep/linear/summary.json"
+    conclusion = json.loads(run.read_text())["comparison"]["conclusion"]
+    assert conclusion in " ".join(README.replace("\n> ", " ").split())
+
+
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
     path = ROOT / "results/rnn-trace/alternating-sum/summary.json"
     statement = json.loads(path.read_text())["property"]["statement"]
