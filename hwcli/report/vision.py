@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
 from hwcli.results import plots
 from hwcli.results.tables import Column, Table
+from hwcli.vision import pictures
 from hwcli.vision.comparison import p_text
 
 COMMAND = "vit-sweep"
@@ -19,6 +19,7 @@ ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
 MAIN, OTHERS = "standard", ("strong", "linear")
 
 IMAGE_SIDE = 28
+TRIAL = ("layers", "heads", "seed")
 
 OWN = words("q3", "would you spend more layers, more heads or more epochs, and why?")
 
@@ -406,24 +407,8 @@ def draw_grid(run: Run) -> Figure:
 
 def draw_curves(run: Run) -> Figure:
     """Draw validation accuracy over epochs, one panel for each number of heads."""
-    heads = run.config["heads"]
-    figure, panels = plots.figure(columns=len(heads), width=7.0, height=2.7)
-    curves: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = {}
-    for record in run.records():
-        seeds = curves.setdefault((record["layers"], record["heads"]), {})
-        point = record["epoch"] + 1, 100 * record["valid_accuracy"]
-        seeds.setdefault(record["seed"], []).append(point)
-    for panel, h in zip(panels, heads, strict=True):
-        for colour, n in zip(itertools.cycle(plots.COLOURS), run.config["layers"]):
-            for i, points in enumerate(curves.get((n, h), {}).values()):
-                x, y = zip(*points, strict=True)
-                panel.plot(x, y, color=colour, marker=".", label=None if i else f"{n} layers")
-        panel.set(title=f"{h} heads", xlabel="epoch")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.sharey(panels[0])
-    panels[0].set_ylabel("validation accuracy, %")
-    panels[-1].legend()
-    return figure
+    trials = itertools.groupby(run.records(), lambda r: {k: r[k] for k in TRIAL})
+    return pictures.draw_curves([(t, list(epochs)) for t, epochs in trials], width=7.0, height=2.7)
 
 
 def runs_table(runs: Sequence[Run]) -> Table:

@@ -54,17 +54,23 @@ def draw_heatmap(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
 
 def draw_curves(
     histories: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
+    *,
+    width: float | None = None,
+    height: float = 3.2,
 ) -> Figure:
     """Draw validation accuracy over epochs, one panel for each number of heads.
 
     Args:
         histories: of each trial its layers and heads, and its epochs.
+        width: of the figure, in inches; by default as its panels need.
+        height: likewise.
     """
     layers, heads = (
         list(dict.fromkeys(place[key] for place, _ in histories)) for key in ("layers", "heads")
     )
     few = max(len(epochs) for _, epochs in histories) <= 20
-    figure, panels = plots.figure(columns=len(heads), width=2.2 + 2.0 * len(heads), height=3.2)
+    width = 2.2 + 2.0 * len(heads) if width is None else width
+    figure, panels = plots.figure(columns=len(heads), width=width, height=height)
     for panel, h in zip(panels, heads, strict=True):
         for colour, n in zip(itertools.cycle(plots.COLOURS), layers):
             label: str | None = f"{n} layers"

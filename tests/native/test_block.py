@@ -110,6 +110,10 @@ def test_scores_that_would_overflow() -> None:
     # looks at another than it should (torch's do, too): most must not.
     errors = (y - truth).norm(dim=-1) / truth.norm(dim=-1)
     assert errors.quantile(0.9) < 0.02
+    image = draw(1, 9, 32)
+    with build.kernels(True), bf16():
+        y = made(image)
+    assert error(y, copy.deepcopy(made).double()(image.double())) < 0.02
 
 
 def test_images_do_not_know_of_each_other() -> None:
