@@ -17,6 +17,7 @@ line is one JSON object.
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -26,12 +27,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hwcli import runtime, sources
 from hwcli.results import terminal
@@ -58,6 +59,7 @@ class Entry:
     tuned: bool = False
     layers: int = LAYERS
     heads: int = HEADS
+    attention: Literal["softmax", "linear"] = "softmax"
     kernels: bool = True
 
     def __str__(self) -> str:
@@ -129,7 +131,12 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], float], int]:
         model: Any = ViT(
             layers=entry.layers,
             heads=entry.heads,
-            config=ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
+            config=ViTConfig(
+                width=WIDTH,
+                mlp_width=MLP_WIDTH,
+                head_width=WIDTH // HEADS,
+                attention=entry.attention,
+            ),
         )
         optimizers = make_optimizers(model, OptimizerConfig(kind="muon", muon_learning_rate=7e-3))
     else:
@@ -178,20 +185,26 @@ def make_product(entry: Entry) -> tuple[Callable[[], float], int]:
 
 
 def contestant(pipe: Connection, entry: Entry) -> None:
-    """Warm up, then run for as long as is asked, as often as is asked: answers steps, seconds."""
+    """Warm up; then run an entry of as many threads for as long as is asked: steps, seconds."""
     warnings.simplefilter("ignore")
     import torch
 
     torch.set_num_threads(entry.threads)
-    step, num_params = (make_product if entry.name == "peak" else make_step)(entry)
-    for _ in range(5):
-        step()
-    pipe.send(num_params)
+
+    @functools.cache
+    def warm(entry: Entry) -> tuple[Callable[[], float], int]:
+        step, num_params = (make_product if entry.name == "peak" else make_step)(entry)
+        for _ in range(5):
+            step()
+        return step, num_params
+
+    pipe.send(warm(entry)[1])
     while True:
         try:
-            seconds = pipe.recv()
+            asked, seconds = pipe.recv()
         except EOFError:
             return
+        step, _ = warm(asked)
         started = time.perf_counter()
         steps = 0
         while time.perf_counter() - started < seconds:
@@ -229,11 +242,13 @@ class Running:
             self.pipes.append(ours)
             self.processes.append(process)
 
-    def rate(self, seconds: float, processes: int | None = None) -> float:
-        """Return the steps a second of all processes together."""
+    def rate(
+        self, seconds: float, processes: int | None = None, entry: Entry | None = None
+    ) -> float:
+        """Return the steps a second of all processes together: of their entry, or another."""
         pipes = self.pipes[:processes]
         for pipe in pipes:
-            pipe.send(seconds)
+            pipe.send((entry or self.entry, seconds))
         return sum(steps / taken for steps, taken in (pipe.recv() for pipe in pipes))
 
     def stop(self) -> None:
@@ -313,28 +328,44 @@ def show(title: str, rates: dict[Entry, list[float]], ours: Entry) -> dict[str, 
     return ratios
 
 
-def grid(precision: str, cores: int, seconds: float, peak_flops: float) -> dict[str, float]:
-    """Print images a second and the share of the peak over the sweep's grid."""
+def grid(ours: Running, seconds: float, peak_flops: float) -> tuple[dict[str, float], float]:
+    """Print images a second over the sweep's grid, of softmax and of linear attention in turns.
+
+    Returns:
+        The share of the peak in every cell, by softmax; and the time linear attention takes for
+        every cell once, over that of softmax.
+    """
     from hwcli.vision.vit import ViTConfig, training_flops
 
     shares = {}
     rows = []
+    spent = {"softmax": 0.0, "linear": 0.0}
     config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
     for layers in range(4, 9):
         row: dict[str, object] = {"layers": layers}
         for heads in range(2, 5):
-            entry = Entry(OURS, precision, cores, layers=layers, heads=heads)
-            running = Running(entry)
-            running.start()
-            rate = BATCH * statistics.median(running.rate(seconds) for _ in range(3))
-            running.stop()
+            cells = {
+                kind: replace(ours.entry, layers=layers, heads=heads, attention=kind)
+                for kind in ("softmax", "linear")
+            }
+            for entry in cells.values():
+                ours.rate(0.0, entry=entry)
+            turns = [{k: ours.rate(seconds, entry=e) for k, e in cells.items()} for _ in range(3)]
+            rates = {kind: BATCH * statistics.median(t[kind] for t in turns) for kind in cells}
+            for kind, rate in rates.items():
+                spent[kind] += 1 / rate
             flops = training_flops(layers=layers, heads=heads, config=config)
-            shares[f"{layers} layers, {heads} heads"] = rate * flops / peak_flops
-            row[str(heads)] = f"{rate:,.0f} images/s, {rate * flops / peak_flops:.1%}"
+            share = rates["softmax"] * flops / peak_flops
+            shares[f"{layers} layers, {heads} heads"] = share
+            row[str(heads)] = (
+                f"{rates['softmax']:,.0f} images/s, {share:.1%}; linear {rates['linear']:,.0f}"
+            )
         rows.append(row)
     columns = [Column("layers", "layers"), *(Column(str(h), f"{h} heads") for h in range(2, 5))]
-    terminal.show(Table("Over the grid: images a second, share of the peak", columns, rows))
-    return shares
+    terminal.show(
+        Table("Over the grid: images a second, share of the peak; linear attention", columns, rows)
+    )
+    return shares, spent["linear"] / spent["softmax"]
 
 
 def overhead(precision: str, rounds: int) -> float:
@@ -478,8 +509,8 @@ def main() -> None:
     both = Running(ours)
     both.start()
     pairs = [(both.rate(seconds, 1), both.rate(seconds)) for _ in range(rounds)]
+    shares, linear_over_softmax = grid(both, 1.0, peak_flops)
     both.stop()
-    shares = grid(precision, cores, 1.5, peak_flops)
     figures = {
         "ratio_to_best_peer": min(plain_ratios.values()),
         "ratio_to_tuned_peer": min(tuned_ratios.values()),
@@ -489,6 +520,7 @@ def main() -> None:
         "peak_gflops": peak_flops / 1e9,
         "flops_per_image": flops,
         "shares_over_grid": shares,
+        "time_of_linear_over_softmax": linear_over_softmax,
         "all_workers_over_one": statistics.median(b / a for a, b in pairs),
         "overhead_share": overhead(precision, rounds),
         "gate_largest_gap": strayed,
