@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
-from hwcli.results import plots
 from hwcli.results.tables import Column, Table
 from hwcli.vision import pictures
 from hwcli.vision.comparison import p_text
@@ -172,7 +171,8 @@ def _grid(run: Run) -> list[Cell]:
             f"""
             from hwcli.config import load
             from hwcli.experiments import vit_sweep
-            from hwcli.report.vision import accuracy_table, draw_curves, draw_grid
+            from hwcli.report.vision import accuracy_table, best_cell, draw_curves
+            from hwcli.vision.pictures import draw_costs, draw_heatmap
 
             config = load(vit_sweep.Config, "{COMMAND}", path=sweep.path / "config.yaml")
             for cell in sweep.summary["cells"]:  # the counts are those of the code above
@@ -181,15 +181,17 @@ def _grid(run: Run) -> list[Cell]:
             show(accuracy_table(sweep))
             """
         ),
-        code('show(draw_grid(sweep), "Test accuracy of every cell, in %")'),
+        code(
+            """
+            best = best_cell(sweep)
+            show(draw_heatmap(sweep.summary["cells"], best), "Test accuracy of every cell, in %")
+            """
+        ),
         code('show(draw_curves(sweep), "Validation accuracy over the epochs")'),
         code(
             """
-            from hwcli.report.vision import best_cell
-            from hwcli.vision.pictures import draw_costs
-
             done = [c for c in sweep.summary["cells"] if c["test_accuracy_mean"] is not None]
-            show(draw_costs(done, best_cell(sweep)), "Accuracy (± standard error) against cost")
+            show(draw_costs(done, best), "Accuracy (± standard error) against cost")
             """
         ),
         text(f"**What the comparison supports.** {_supported(run)}"),
@@ -384,25 +386,6 @@ def accuracy_table(run: Run) -> Table:
 
 def _mark(cell: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     return " *" if cell is best else " ≈" if cell.get("indistinguishable_from_best") else ""
-
-
-def draw_grid(run: Run) -> Figure:
-    """Draw the grid of test accuracies as a heatmap."""
-    layers, heads = run.config["layers"], run.config["heads"]
-    best = best_cell(run)
-    by_place = {(c["layers"], c["heads"]): c for c in run.summary["cells"]}
-    values = [[by_place[n, h]["test_accuracy_mean"] for h in heads] for n in layers]
-    texts = [
-        [
-            "failed" if value is None else f"{100 * value:.2f}{_mark(by_place[n, h], best)}"
-            for h, value in zip(heads, line, strict=True)
-        ]
-        for n, line in zip(layers, values, strict=True)
-    ]
-    figure, (axes,) = plots.figure(width=1.8 + 1.1 * len(heads), height=1.0 + 0.42 * len(layers))
-    plots.heatmap(axes, values, texts, rows=layers, columns=heads)
-    axes.set(xlabel="heads", ylabel="layers")
-    return figure
 
 
 def draw_curves(run: Run) -> Figure:

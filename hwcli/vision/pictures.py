@@ -25,7 +25,12 @@ OUTLINE = 40  # of 255: as bright a pixel belongs to the thing
 
 
 def draw_heatmap(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Figure:
-    """Draw the grid of test accuracies: layers down, heads across."""
+    """Draw the grid of test accuracies: layers down, heads across.
+
+    Args:
+        cells: of the grid, one for each place.
+        best: the one of them to be marked, unless it is alone.
+    """
     layers, heads = (
         list(dict.fromkeys(cell[key] for cell in cells)) for key in ("layers", "heads")
     )
@@ -33,22 +38,22 @@ def draw_heatmap(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
     by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
     grid = [[by_place[n, h] for h in heads] for n in layers]
     values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
-    texts = [
-        [
-            "failed"
-            if value is None
-            else f"{100 * value:.2f}"
-            + (" *" if cell is best else " ≈" if cell["indistinguishable_from_best"] else "")
-            for cell, value in zip(row, line, strict=True)
-        ]
-        for row, line in zip(grid, values, strict=True)
-    ]
+    alone = len(cells) == 1
+    tested = any(cell["indistinguishable_from_best"] is not None for cell in cells)
+
+    def text(cell: Mapping[str, Any]) -> str:
+        if cell["test_accuracy_mean"] is None:
+            return "failed"
+        mark = " ≈" if cell["indistinguishable_from_best"] else ""
+        mark = " *" if cell is best and not alone else mark
+        return f"{100 * cell['test_accuracy_mean']:.2f}{mark}"
+
+    texts = [[text(cell) for cell in row] for row in grid]
     plots.heatmap(axes, values, texts, rows=layers, columns=heads)
     axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, %")
-    if any(cell["indistinguishable_from_best"] is not None for cell in cells):
-        figure.supxlabel("* best by validation   ≈ not told apart from it", fontsize=8)
-    else:
-        figure.supxlabel("* best by validation", fontsize=8)
+    if not alone:
+        legend = "* best by validation" + ("   ≈ not told apart from it" if tested else "")
+        figure.supxlabel(legend, fontsize=8)
     return figure
 
 
