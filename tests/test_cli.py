@@ -79,6 +79,14 @@ def test_a_shipped_config_spells_out_every_field(path: Path) -> None:
             ["--heads", "5", "--set", "model.head_width=null"],
             "model.width = 64 does not divide by heads = 5",
         ),
+        (
+            ["--set", "model.patch_size=5"],
+            "model.patch_size = 5 does not divide images of 28 x 28; choices: 1, 2, 4, 7, 14, 28",
+        ),
+        (
+            ["--name", "mine", "--compare-with", "mine"],
+            "compare_with = 'mine': this run's own name; give it another by --name",
+        ),
         (["--seeds", "-1"], "seeds = '-1': -1 is below 0"),
         (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
         (["--epochs", "x"], "epochs = 'x': Input should be a valid integer"),

@@ -31,7 +31,7 @@ from hwcli.config import IntRange, RunConfig
 from hwcli.errors import ConfigError, KernelError
 from hwcli.native import build
 from hwcli.results import terminal
-from hwcli.results.files import read_json, write_atomic
+from hwcli.results.files import read_json, write_atomic, write_json
 from hwcli.results.run_folder import RunFolder, Summary
 from hwcli.results.tables import Column, Table
 from hwcli.sweep.launcher import LauncherConfig
@@ -54,17 +54,19 @@ from hwcli.vision.comparison import (
     mark_against_best,
     mean_difference,
 )
-from hwcli.vision.fashion_mnist import NUM_TRAINING_IMAGES, FashionMNIST, Part, load
+from hwcli.vision.fashion_mnist import IMAGE_SIDE, NUM_TRAINING_IMAGES, FashionMNIST, Part, load
 from hwcli.vision.tables import cells_table, grid_table
 from hwcli.vision.vit import ViT, ViTConfig, training_flops
 
 COMMAND = "vit-sweep"
 
-# Raised whenever the same config would give other numbers: trials of another version are not
-# reused. tests/experiments/test_vit_sweep.py holds the losses that must then change too.
+# Raised whenever the same config would give other numbers, beyond the rounding of sums in another
+# order: trials of another version are not reused. tests/experiments/test_vit_sweep.py holds the
+# losses that must then change too.
 RECIPE_VERSION = 1
 
 EVALUATION_BATCH = 500
+BEST_PICTURES = ("confusion", "mistakes", "rollout", "positions")
 
 
 # --------------------------------------------------------------------------------------
@@ -127,6 +129,12 @@ class Config(RunConfig, Recipe):
 
     @model_validator(mode="after")
     def _every_cell_exists(self) -> "Config":
+        if IMAGE_SIDE % self.model.patch_size:
+            sides = [side for side in range(1, IMAGE_SIDE + 1) if IMAGE_SIDE % side == 0]
+            raise ValueError(
+                f"model.patch_size = {self.model.patch_size} does not divide images of "
+                f"{IMAGE_SIDE} x {IMAGE_SIDE}; choices: {', '.join(map(str, sides))}"
+            )
         for heads in self.heads:
             self.model.head_width_for(heads)
         return self
@@ -167,6 +175,8 @@ def _train_and_test(
 
     if config.kernels == "compiled" and (reason := build.reason_against()):
         raise KernelError(f"kernels = 'compiled': {reason}")
+    # The trials of a run may come from several machines, and from earlier commits.
+    write_json(folder.environment, describe_environment(config))
     torch.manual_seed(config.seed)
     model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
     steps_per_epoch = -(-len(training) // config.batch_size)
@@ -217,6 +227,15 @@ def _train_and_test(
         "test_loss": test.loss,
         "num_test": len(data.test),
     }
+
+
+def describe_environment(config: TrialConfig) -> dict[str, Any]:
+    """Return what a trial's numbers depend on besides its config: code, versions, machine."""
+    return runtime.fingerprint(
+        device=config.device,
+        dtype=config.precision,
+        num_threads=1 if config.device == "cpu" else None,
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -377,16 +396,20 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
     trials = make_trials(config, files)
     first = trials[0].config
     assert isinstance(first, TrialConfig)
-    environment = runtime.fingerprint(
-        device=first.device, dtype=first.precision, num_threads=1 if first.device == "cpu" else None
+    store = TrialStore(folder.trials_path)
+    num_done = sum(store.folder(trial).result() is not None for trial in trials)
+    earlier = folder.summary()
+    claim = functools.partial(
+        folder.claim,
+        config,
+        describe_environment(first),
+        keep_environment=num_done == len(trials),
     )
     # A sweep of the same name that is under way keeps the folder; its trials are shared anyway.
-    if not folder.claim(config, environment, wait=False):
+    if not claim(wait=False):
         terminal.say(f"{COMMAND} {config.name}: another sweep writes this name; sharing its trials")
     else:
         folder.write("trials.json", _list_trials(trials))
-    store = TrialStore(folder.trials_path)
-    num_done = sum(store.folder(trial).result() is not None for trial in trials)
     if num_done:
         terminal.say(f"{num_done} of {len(trials)} trials are done already, and used as they are")
     try:
@@ -410,7 +433,7 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         num_done = sum(outcome.status == "done" for outcome in outcomes)
         terminal.say(f"detached: {num_done} of {len(trials)} trials are done")
         return None
-    folder.claim(config, environment)
+    claim()
     folder.write("trials.json", _list_trials(trials))
     for outcome in outcomes:
         for epoch in store.folder(outcome.trial).epochs():
@@ -444,21 +467,23 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         folder.save_figure("curves", pictures.draw_curves(histories))
         done_cells = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
         folder.save_figure("costs", pictures.draw_costs(done_cells, best))
-        for name, figure in draw_best(best, outcomes, store, data):
+        drawn = dict(draw_best(best, outcomes, store, data))
+        for name, figure in drawn.items():
             folder.save_figure(name, figure)
+        # Without its checkpoint the same network's pictures stay as they are, another's do not.
+        if earlier is None or earlier.get("best") != describe_best(best):
+            folder.discard(*(f"{name}.png" for name in BEST_PICTURES if name not in drawn))
     terminal.show(details)
     terminal.show(grid)
     comparison = other and show_beside(other, config, cells, hits, folder, trials, data)
+    if comparison is None:
+        folder.discard("compare.md", "compare.csv", "compare.png")
     _tell_failures(outcomes, folder)
     num_failed = sum(outcome.status == "failed" for outcome in outcomes)
     return {
         "status": "complete" if all(o.status == "done" for o in outcomes) else "partial",
         "cells": cells,
-        "best": best
-        and {
-            key: best[key]
-            for key in ("layers", "heads", "valid_accuracy_mean", "test_accuracy_mean")
-        },
+        "best": best and describe_best(best),
         "effects": {key: effect and asdict(effect) for key, effect in effects.items()},
         "conclusion": conclude(cells, effects) if best is not None else None,
         "comparison": comparison,
@@ -466,6 +491,11 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         "num_run": sum(not o.reused and o.status != "missing" for o in outcomes),
         "num_reused": sum(o.reused for o in outcomes),
         "num_failed": num_failed,
+        "failures": [
+            {**o.trial.label, "trial": o.trial.id, "reason": o.reason}
+            for o in outcomes
+            if o.status == "failed"
+        ],
         "precision": first.precision,
         "kernels": first.kernels,
         "recipe_version": RECIPE_VERSION,
@@ -491,7 +521,9 @@ def plan(config: Config, folder: RunFolder) -> None:
         }
         for trial in trials
     ]
-    todo = [trial.cost for trial in trials if states[trial.id] != "done"]
+    settled = {"done"} if config.retry_failed else {"done", "failed"}
+    todo = [trial.cost for trial in trials if states[trial.id] not in settled]
+    num_done = sum(state == "done" for state in states.values())
     note = "No estimate: it trains on a cluster's GPU."
     if seconds_per_flop is not None:
         workers = num_workers(config)
@@ -502,7 +534,7 @@ def plan(config: Config, folder: RunFolder) -> None:
         )
     terminal.show(
         Table(
-            title=f"{COMMAND} {config.name}: {len(trials)} trials, {len(trials) - len(todo)} done",
+            title=f"{COMMAND} {config.name}: {len(trials)} trials, {num_done} done",
             columns=[
                 Column("layers", "layers"),
                 Column("heads", "heads"),
@@ -513,7 +545,7 @@ def plan(config: Config, folder: RunFolder) -> None:
                 Column("estimate_s", "estimated time", duration),
             ],
             rows=rows,
-            notes=[f"{note} Nothing was trained or written."],
+            notes=[f"{note} Nothing was trained, no result was written."],
         )
     )
 
@@ -533,12 +565,13 @@ def _time_one_batch(trial: Trial) -> float:
     times = []
     for _ in range(6):
         started = time.perf_counter()
-        with autocast(device, precision), build.kernels(config.kernels == "compiled"):
-            loss = F.cross_entropy(model(images).float(), labels)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        with build.kernels(config.kernels == "compiled"):
+            with autocast(device, precision):
+                loss = F.cross_entropy(model(images).float(), labels)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
         loss.item()  # waits for a GPU
         times.append(time.perf_counter() - started)
     torch.set_num_threads(threads)
@@ -575,7 +608,9 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "p_value": None,
             "p_value_holm": None,
             "indistinguishable_from_best": None,
-            "status": "done" if len(results) == len(members) else "failed",
+            "status": next(
+                (s for s in ("failed", "missing") if any(m.status == s for m in members)), "done"
+            ),
         }
         if results:
             test, std = mean_and_std([result["test_accuracy"] for result in results])
@@ -585,6 +620,12 @@ def summarize(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             cell["train_s"] = statistics.fmean(result["train_s"] for result in results)
         cells.append(cell)
     return cells
+
+
+def describe_best(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the summary says of the best cell."""
+    keys = ("layers", "heads", "valid_accuracy_mean", "test_accuracy_mean")
+    return {key: cell[key] for key in keys}
 
 
 def read_hits(
@@ -601,10 +642,13 @@ def read_hits(
     """
     hits: dict[Place, dict[int, Any]] = {}
     for trial_id, label in trials:
-        predictions = read_predictions(store.folder(trial_id), len(labels))
+        folder = store.folder(trial_id)
+        predictions = read_predictions(folder, len(labels))
         if predictions is None:
             shown = ", ".join(f"{name} {label[name]}" for name in ("layers", "heads", "seed"))
-            terminal.say(f"{shown}: no predictions to compare; delete {trial_id} to train it anew")
+            terminal.say(
+                f"{shown}: no predictions to compare; delete {folder.path} to train it anew"
+            )
             continue
         correct = predictions["label"].long() == labels
         hits.setdefault((label["layers"], label["heads"]), {})[label["seed"]] = correct.numpy()
@@ -652,7 +696,7 @@ def draw_best(
     if model is None:
         terminal.say(
             f"{who}: {folder.checkpoint.name} of {folder.path.name} is not here; "
-            "rollout.png and positions.png are left as they are"
+            "rollout.png and positions.png are not drawn anew"
         )
         return
     one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
@@ -709,6 +753,10 @@ def read_other_run(config: Config, folder: RunFolder) -> OtherRun:
     name, runs = config.compare_with, folder.path.parent
     assert name is not None
     finished = sorted(p.parent.name for p in runs.glob("*/summary.json") if p.parent != folder.path)
+    if name == config.name:
+        raise ConfigError(
+            f"compare_with = {name!r}: this run's own name; give it another by --name"
+        )
     if name not in finished:
         choices = ", ".join(finished) or f"none in {runs}"
         raise ConfigError(f"compare_with = {name!r}: no finished run; choices: {choices}")

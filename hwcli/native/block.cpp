@@ -35,6 +35,7 @@ constexpr int ROWS = NP + TP;                   // a head's padded rows may reac
 constexpr int I = H * W, IP = round_up(I, 32);  // all heads side by side
 constexpr int QKV = 3 * I, QP = round_up(QKV, 32);
 constexpr int WP = round_up(W, 32);
+static_assert(WP <= TP, "places for scores, TP x TP, also hold a head's keys and values");
 
 // The layer's parameters, or their gradients, in the order of `encode` in block.py.
 struct Parameters {

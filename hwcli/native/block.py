@@ -23,8 +23,10 @@ MOST_TOKENS = 128
 def fits(x: Tensor, layer: Any) -> bool:
     """Tell whether the kernel is in use and is for such tokens, (B, T, D), and such a layer.
 
-    The processor multiplies matrices in tiles of 16 rows and 32 columns.
+    The processor multiplies matrices in tiles of 16 rows and 32 columns. A head may not be wider
+    than there are tokens: block.cpp's places for scores hold its keys, too.
     """
+    head_width = layer.attention.to_out.in_features // layer.attention.heads
     return (
         build.in_use()
         and tiles.usable()
@@ -35,9 +37,14 @@ def fits(x: Tensor, layer: Any) -> bool:
         and x.shape[1] <= MOST_TOKENS
         and x.shape[2] % 32 == 0
         and layer.mlp.to_out.in_features % 32 == 0
-        and layer.attention.to_out.in_features // layer.attention.heads % 16 == 0
+        and head_width % 16 == 0
+        and _up_to_32(head_width) <= _up_to_32(x.shape[1])
         and not (layer.training and layer.dropout.p)
     )
+
+
+def _up_to_32(number: int) -> int:
+    return -(-number // 32) * 32
 
 
 def encode(x: Tensor, layer: Any) -> Tensor:

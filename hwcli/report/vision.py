@@ -12,12 +12,12 @@ from hwcli.report.runs import Run, Runs
 from hwcli.results.tables import Column, Table
 from hwcli.vision import pictures
 from hwcli.vision.comparison import p_text
+from hwcli.vision.fashion_mnist import IMAGE_SIDE
 
 COMMAND = "vit-sweep"
 ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
 MAIN, OTHERS = "standard", ("strong", "linear")
 
-IMAGE_SIDE = 28
 TRIAL = ("layers", "heads", "seed")
 
 OWN = words("q3", "would you spend more layers, more heads or more epochs, and why?")

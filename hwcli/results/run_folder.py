@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from hwcli.config import RunConfig, dump_yaml
 from hwcli.errors import OutputError
-from hwcli.results.files import append_jsonl, write_atomic, write_json
+from hwcli.results.files import append_jsonl, read_json, write_atomic, write_json
 from hwcli.results.tables import Table
 
 if TYPE_CHECKING:
@@ -83,12 +83,19 @@ class RunFolder:
             raise OutputError(f"out: {self.path} cannot be written ({error.strerror})") from None
 
     def claim(
-        self, config: RunConfig, environment: Mapping[str, Any], *, wait: bool = True
+        self,
+        config: RunConfig,
+        environment: Mapping[str, Any],
+        *,
+        wait: bool = True,
+        keep_environment: bool = False,
     ) -> bool:
         """Become the one who writes this folder, and mark its results as not finished.
 
         Where somebody else writes it: wait for them, and say so; or with ``wait=False``
         return False and leave the folder alone. Claiming what is claimed already is no work.
+        ``keep_environment`` leaves an ``env.json`` that is there: for a run that only shows anew
+        what was computed before, maybe elsewhere.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -106,8 +113,17 @@ class RunFolder:
         (self.path / "summary.json").unlink(missing_ok=True)
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
         write_atomic(self.path / "config.yaml", dump_yaml(config))
-        write_json(self.path / "env.json", environment)
+        if not (keep_environment and (self.path / "env.json").exists()):
+            write_json(self.path / "env.json", environment)
         return True
+
+    def summary(self) -> Summary | None:
+        """Return what the folder's finished run found; None if there is none that can be read."""
+        try:
+            found = read_json(self.path / "summary.json")
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def log(self, **record: object) -> None:
         """Append one record to ``metrics.jsonl``."""
@@ -127,6 +143,11 @@ class RunFolder:
         from hwcli.results.plots import to_png
 
         write_atomic(self.path / f"{name}.png", to_png(figure))
+
+    def discard(self, *names: str) -> None:
+        """Remove files of an earlier run that this one has not made anew."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
     def finish(self, summary: Summary) -> Path:
         """Write ``summary.json``, the sign that the run is finished, and return its full path."""

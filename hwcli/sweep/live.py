@@ -4,7 +4,7 @@ Where nobody watches (a file, a pipe), one plain line for each finished epoch in
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,8 +63,9 @@ class LiveView:
         if event.kind == "started":
             self._running[trial.id] = (trial, {})
         elif event.kind == "progress":
-            # A resumed trial's first share was not earned by this sweep's time.
-            self._shares_at_start.setdefault(trial.id, content.get("resumed_share", 0.0))
+            # What a resumed trial had already was not earned by this sweep's time. (Half a second
+            # of training, which is in a first report too, is neither here nor there.)
+            self._shares_at_start.setdefault(trial.id, content["share"])
             self._shares[trial.id] = max(content["share"], self._shares[trial.id])
             latest = self._running.get(trial.id, (trial, {}))[1]
             self._running[trial.id] = (trial, {**latest, **content})
@@ -91,10 +92,8 @@ class LiveView:
     def _render(self) -> RenderableType:
         total = sum(self._costs.values())
         done = sum(self._costs[i] * share for i, share in self._shares.items())
-        free = sum(self._costs[i] * share for i, share in self._shares_at_start.items())
         elapsed = time.monotonic() - self._started
-        earned = done - free
-        remaining = (total - done) * elapsed / earned if earned > 0.005 * total else None
+        remaining = seconds_left(self._costs, self._shares, self._shares_at_start, elapsed)
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(f"{self._num_finished}/{len(self._costs)} trials"),
@@ -107,6 +106,26 @@ class LiveView:
         for trial, latest in self._running.values():
             lines.add_row(f"  {trial}", describe_step(latest))
         return Group(head, lines)
+
+
+def seconds_left(
+    costs: Mapping[str, float],
+    shares: Mapping[str, float],
+    shares_at_start: Mapping[str, float],
+    elapsed_s: float,
+) -> float | None:
+    """Estimate how long a sweep still takes, or None while too little of it is done to tell.
+
+    Args:
+        costs: of each trial, by its id.
+        shares: of each trial that are done.
+        shares_at_start: of those that are under way or done, what was done when they went on.
+        elapsed_s: since the sweep started.
+    """
+    total = sum(costs.values())
+    done = sum(cost * shares[i] for i, cost in costs.items())
+    earned = done - sum(costs[i] * share for i, share in shares_at_start.items())
+    return (total - done) * elapsed_s / earned if earned > 0.005 * total else None
 
 
 def describe_step(latest: dict[str, Any]) -> str:

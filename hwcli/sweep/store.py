@@ -1,9 +1,10 @@
 """Trials on disk: ``OUT/<command>/trials/<id>/``, shared by every run of the command.
 
-A trial's folder holds ``identity.json``, ``metrics.jsonl`` (its finished epochs),
-``checkpoint.safetensors``, ``log.txt``, ``predictions.safetensors`` and last, atomically,
-``result.json``: the sign that it is done. ``failure.json`` says why it failed. Whoever trains a
-trial holds its lock, which the operating system lets go when the process dies.
+A trial's folder holds ``identity.json``, ``env.json`` (where it was trained last),
+``metrics.jsonl`` (its finished epochs), ``checkpoint.safetensors``, ``log.txt``,
+``predictions.safetensors`` and last, atomically, ``result.json``: the sign that it is done.
+``failure.json`` says why it failed. Whoever trains a trial holds its lock, which the operating
+system lets go when the process dies.
 """
 
 import json
@@ -26,6 +27,7 @@ class TrialFolder:
         self.checkpoint = path / "checkpoint.safetensors"
         self.predictions = path / "predictions.safetensors"
         self.metrics = path / "metrics.jsonl"
+        self.environment = path / "env.json"
         self.log = path / "log.txt"
         self.lock = FileLock(path / ".lock")
 

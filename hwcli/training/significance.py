@@ -60,7 +60,8 @@ def paired_bootstrap(
     chance does. Drawn from S seeds, their variance comes out a factor (S - 1) / S small, half of
     it for two: their deviations are stretched to make up for that (Rao and Wu 1988, "Resampling
     Inference With Complex Survey Data"). How far the spread of so few is that of all seeds,
-    nothing can tell.
+    nothing can tell. Luck that belongs to one network on one image is counted with the examples
+    and again with the seeds: intervals are wider than need be, and p-values larger.
 
     Args:
         first: (S, N).

@@ -48,15 +48,15 @@ class Beside:
         """Say in one sentence what the difference does to accuracy and to time."""
         mean = self.mean
         value = statistics.fmean(row["difference"] for row in self.rows)
-        interval = ""
+        interval, num_cells = "", len(self.rows)
         if mean is not None:
-            value = mean.value
+            value, num_cells = mean.value, sum(row["num_seeds"] > 0 for row in self.rows)
             if mean.low is not None and mean.high is not None:
                 interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
         num_apart = sum(bool(row["told_apart"]) for row in self.rows)
         text = (
             f"{self.name} minus {self.other}: {points(value)} points of test accuracy on average "
-            f"over {len(self.rows)} cells{interval}, {num_apart} of them told apart at the 5 % "
+            f"over {num_cells} cells{interval}, {num_apart} of them told apart at the 5 % "
             f"level; {self.train_s_ratio:.2f} times the training time"
         )
         if self.epochs_at_equal_time == self.epochs:
@@ -68,7 +68,7 @@ class Beside:
         notes = []
         if self.settings:
             texts = [
-                f"{key.removeprefix('config.')} {theirs} and {ours}"
+                f"{key.removeprefix('config.')} {_setting(theirs)} and {_setting(ours)}"
                 for key, (theirs, ours) in self.settings.items()
             ]
             notes = [f"Settings in which {self.other} and {self.name} differ: {'; '.join(texts)}."]
@@ -77,6 +77,7 @@ class Beside:
             columns=[
                 Column("layers", "layers"),
                 Column("heads", "heads"),
+                Column("num_seeds", "paired seeds"),
                 Column("other_test_accuracy", f"test, {self.other}", "{:.2%}"),
                 Column("test_accuracy", f"test, {self.name}", "{:.2%}"),
                 Column("difference", "difference, points", points),
@@ -91,7 +92,8 @@ class Beside:
                 self.conclude(),
                 "p: paired on the same test images (one seed: exact McNemar; several: bootstrap "
                 "over images and seeds), Holm-corrected over these cells. The interval draws "
-                "networks and test images anew. Times were taken in two runs, not side by side.",
+                "networks and test images anew, and errs on the wide side. Times were taken in "
+                "two runs, not side by side.",
             ],
         )
 
@@ -108,12 +110,19 @@ class Beside:
         }
 
 
+def _setting(value: Any) -> str:
+    return "unset" if value is None else str(value)
+
+
 def compare_runs(
     cells: Sequence[Mapping[str, Any]],
     others: Sequence[Mapping[str, Any]],
     pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]],
 ) -> list[dict[str, Any]]:
     """Return a row for each cell that two runs share: accuracies, paired test, training times.
+
+    Accuracies are over the seeds that both have predictions of, those that are tested; where there
+    is none, over all seeds of each, and there is no test.
 
     Args:
         cells: of this run.
@@ -129,13 +138,17 @@ def compare_runs(
         if other is None or None in (cell["test_accuracy_mean"], other["test_accuracy_mean"]):
             continue
         test = tests.get(place)
+        ours, theirs = (
+            test.accuracies if test else (cell["test_accuracy_mean"], other["test_accuracy_mean"])
+        )
         rows.append(
             {
                 "layers": cell["layers"],
                 "heads": cell["heads"],
-                "test_accuracy": cell["test_accuracy_mean"],
-                "other_test_accuracy": other["test_accuracy_mean"],
-                "difference": cell["test_accuracy_mean"] - other["test_accuracy_mean"],
+                "num_seeds": test.num_seeds if test else 0,
+                "test_accuracy": ours,
+                "other_test_accuracy": theirs,
+                "difference": ours - theirs,
                 "p_value": test and test.p_value,
                 "p_value_holm": test and test.p_value_holm,
                 "told_apart": test and test.tells_apart,

@@ -34,11 +34,13 @@ class PairedTest:
 
     Attributes:
         num_seeds: those that both cells have; with one the test is McNemar's, else the bootstrap.
+        accuracies: of the first and the second over those seeds, as fractions.
         p_value: of this comparison alone.
         p_value_holm: corrected for the number of comparisons.
     """
 
     num_seeds: int
+    accuracies: tuple[float, float]
     p_value: float
     p_value_holm: float
 
@@ -61,8 +63,10 @@ def compare_pairs(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> dict[
         for first, second in common.values()
     ]
     return {
-        place: PairedTest(len(first), p_value, corrected)
-        for (place, (first, _)), p_value, corrected in zip(
+        place: PairedTest(
+            len(first), (float(first.mean()), float(second.mean())), p_value, corrected
+        )
+        for (place, (first, second)), p_value, corrected in zip(
             common.items(), p_values, holm(p_values), strict=True
         )
     }

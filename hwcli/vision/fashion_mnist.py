@@ -24,6 +24,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+IMAGE_SIDE = 28
 NUM_TRAINING_IMAGES = 60_000
 IMAGE_SIZE = 28
 

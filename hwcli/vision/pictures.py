@@ -43,7 +43,7 @@ def draw_heatmap(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
 
     def text(cell: Mapping[str, Any]) -> str:
         if cell["test_accuracy_mean"] is None:
-            return "failed"
+            return str(cell["status"])
         mark = " ≈" if cell["indistinguishable_from_best"] else ""
         mark = " *" if cell is best and not alone else mark
         return f"{100 * cell['test_accuracy_mean']:.2f}{mark}"

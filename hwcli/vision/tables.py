@@ -50,13 +50,13 @@ def grid_table(
     def text(cell: Mapping[str, Any]) -> str:
         if cell["test_accuracy_mean"] is None:
             return str(cell["status"])
-        several = cell["test_accuracy_std"] is not None
-        error = cell["test_accuracy_std"] if several else cell["test_accuracy_se"]
+        error = cell["test_accuracy_std"] if num_seeds > 1 else cell["test_accuracy_se"]
+        spread = "" if error is None else f" ± {100 * error:.2f}"
         mark = " ≈" if cell["indistinguishable_from_best"] else ""
         mark = " *" if cell is best and len(cells) > 1 else mark
-        failed = " (a seed failed)" if cell["status"] == "failed" else ""
+        lacking = "" if cell["status"] == "done" else f" (a seed {cell['status']})"
         return (
-            f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %{mark}{failed}\n"
+            f"{100 * cell['test_accuracy_mean']:.2f}{spread} %{mark}{lacking}\n"
             f"{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
         )
 
@@ -103,7 +103,9 @@ def _note_on_tests(cells: Sequence[Mapping[str, Any]], num_seeds: int) -> list[s
         scope = "It holds for these trained networks; another seed may order them otherwise."
     else:
         test = f"paired bootstrap over the test images and {num_seeds} seeds"
-        scope = "It holds as far as so few seeds show how much seeds differ."
+        if any(cell["status"] != "done" for cell in cells):
+            test += " (those that both cells have; exact McNemar where that is one)"
+        scope = "It errs on the side of caution, as far as so few seeds show how much they differ."
     return [
         f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
         f"{test}, Holm-corrected. {scope}"

@@ -136,10 +136,38 @@ def test_without_the_checkpoint_its_pictures_stay_as_they_are(
         checkpoint.unlink()
     capsys.readouterr()
     show(out, make_config())
-    assert "rollout.png and positions.png are left as they are" in capsys.readouterr().err
+    assert "rollout.png and positions.png are not drawn anew" in capsys.readouterr().err
     assert (run_folder / "rollout.png").read_bytes() == b"earlier"
     assert not (run_folder / "positions.png").exists()
     assert (run_folder / "confusion.png").exists()
+
+    summary = json.loads((run_folder / "summary.json").read_text())
+    summary["best"]["layers"] += 1  # as if another network had been the best
+    (run_folder / "summary.json").write_text(json.dumps(summary))
+    show(out, make_config())
+    assert not (run_folder / "rollout.png").exists()
+    assert (run_folder / "confusion.png").exists()
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_what_is_only_shown_anew_keeps_the_environment_it_was_trained_in(out: Path) -> None:
+    config = make_config()
+    show(out, config)
+    run_folder = out / "vit-sweep" / "default"
+    (run_folder / "env.json").write_text('{"cpu": "another"}')
+    show(out, config)
+    assert json.loads((run_folder / "env.json").read_text()) == {"cpu": "another"}
+    for trial in TrialStore(out / "vit-sweep" / "trials").path.iterdir():
+        assert json.loads((trial / "env.json").read_text())["threads"] == 1
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_comparison_that_is_no_longer_asked_for_goes(out: Path) -> None:
+    show(out, make_config(name="other"))
+    show(out, make_config(compare_with="other"))
+    assert (out / "vit-sweep" / "default" / "compare.md").exists()
+    show(out, make_config())
+    assert not (out / "vit-sweep" / "default" / "compare.md").exists()
 
 
 @pytest.mark.usefixtures("not_rendered")

@@ -17,6 +17,7 @@ SHAPES = [
     (8, 50, 32, 3, 16, 64),
     (1, 7, 64, 1, 32, 32),
     (2, 64, 32, 2, 48, 96),
+    (3, 33, 32, 1, 64, 32),  # as wide a head as so many tokens allow
 ]
 
 
@@ -162,6 +163,8 @@ def test_where_it_does_not_fit_it_is_torchs() -> None:
             assert not native_block.fits(draw(1, 200, 32), made)
             assert not native_block.fits(x, layer(32, 2, 8, 64))
             assert not native_block.fits(x, layer(32, 2, 16, 40))
+            assert native_block.fits(draw(1, 33, 32), layer(32, 1, 64, 64))
+            assert not native_block.fits(draw(1, 32, 32), layer(32, 1, 64, 64))
             made.dropout.p = 0.1
             assert not native_block.fits(x, made)
             assert native_block.fits(x, made.eval())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.sweep.live import seconds_left
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.status import status_table
 from hwcli.sweep.store import TrialStore
@@ -154,3 +155,11 @@ def test_status_counts_trials_by_state(tmp_path: Path) -> None:
     (row,) = status_table(tmp_path).rows
     assert row["status"] == "not finished"
     assert [row[s] for s in ("done", "failed", "running", "missing")] == [1, 1, 0, 1]
+
+
+def test_the_time_left_counts_nothing_that_was_done_before() -> None:
+    costs = {"long": 3.0, "short": 1.0}
+    # In 60 s a resumed trial went from a half to three quarters of three units.
+    left = seconds_left(costs, {"long": 0.75, "short": 0.0}, {"long": 0.5}, 60.0)
+    assert left == pytest.approx((0.75 + 1.0) * 60 / 0.75)
+    assert seconds_left(costs, {"long": 0.5, "short": 0.0}, {"long": 0.5}, 5.0) is None

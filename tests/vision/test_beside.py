@@ -5,7 +5,7 @@ from hwcli.training.significance import Estimate
 from hwcli.vision.beside import Beside, compare_runs, find_differences
 
 
-def hits(num_right: int, num_images: int = 101) -> np.ndarray:
+def hits(num_right: int, num_images: int = 100) -> np.ndarray:
     return np.arange(num_images) < num_right
 
 
@@ -23,10 +23,18 @@ def test_two_runs_are_compared_where_both_are_done() -> None:
     others = [cell(4, 2, 0.92, 20.0), cell(5, 2, 0.9), cell(6, 2, 0.9)]
     (row,) = compare_runs(cells, others, {(4, 2): ({0: hits(90)}, {0: hits(92)})})
     assert row["difference"] == pytest.approx(-0.02)
+    assert row["num_seeds"] == 1
     assert row["train_s_ratio"] == 1.5
     assert (row["p_value"], row["told_apart"]) == (0.5, False)
     (row,) = compare_runs(cells, others, {})
     assert (row["p_value"], row["told_apart"]) == (None, None)
+
+
+def test_the_difference_is_of_the_seeds_that_both_runs_have() -> None:
+    pairs = {(4, 2): ({0: hits(90), 1: hits(94)}, {0: hits(92)})}
+    (row,) = compare_runs([cell(4, 2, 0.92)], [cell(4, 2, 0.92)], pairs)
+    assert (row["test_accuracy"], row["other_test_accuracy"]) == (0.90, 0.92)
+    assert row["num_seeds"] == 1
 
 
 def test_settings_differ_by_their_dotted_keys() -> None:
@@ -43,6 +51,7 @@ def test_the_sentence_says_difference_time_and_epochs_at_equal_time() -> None:
         {"difference": -0.02, "told_apart": True, "train_s": 30.0, "other_train_s": 40.0},
         {"difference": 0.01, "told_apart": False, "train_s": 30.0, "other_train_s": 40.0},
     ]
+    rows = [{**row, "num_seeds": 1} for row in rows]
     mean = Estimate(-0.005, -0.011, 0.001)
     beside = Beside("linear", "softmax", 9, rows, {"config.epochs": (10, 9)}, mean)
     assert beside.train_s_ratio == 0.75
