@@ -35,7 +35,7 @@ def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
     assert f"{cell['num_params']:,} parameters, {cell['train_s'] / 60:.0f} minutes a seed" in quoted
 
 
-@pytest.mark.parametrize("name", ["linear", "linear-equal-time"])
+@pytest.mark.parametrize("name", ["linear", "linear-equal-time", "strong"])
 def test_what_linear_attention_does_to_the_grid_is_what_its_runs_say(name: str) -> None:
     run = ROOT / "results/vit-sweep" / name / "summary.json"
     conclusion = json.loads(run.read_text())["comparison"]["conclusion"]
