@@ -54,10 +54,14 @@ class Beside:
             if mean.low is not None and mean.high is not None:
                 interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
         num_apart = sum(bool(row["told_apart"]) for row in self.rows)
+        if num_cells > 1:
+            where, apart = f"on average over {num_cells} cells", f"{num_apart} of them told apart"
+        else:
+            where, apart = "in one cell", "told apart" if num_apart else "not told apart"
         text = (
-            f"{self.name} minus {self.other}: {points(value)} points of test accuracy on average "
-            f"over {num_cells} cells{interval}, {num_apart} of them told apart at the 5 % "
-            f"level; {self.train_s_ratio:.2f} times the training time"
+            f"{self.name} minus {self.other}: {points(value)} points of test accuracy {where}"
+            f"{interval}, {apart} at the 5 % level; "
+            f"{self.train_s_ratio:.2f} times the training time"
         )
         if self.epochs_at_equal_time == self.epochs:
             return f"{text}."
