@@ -479,7 +479,11 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
     if comparison is None:
         folder.discard("compare.md", "compare.csv", "compare.png")
     _tell_failures(outcomes, folder)
-    num_failed = sum(outcome.status == "failed" for outcome in outcomes)
+    failures = [
+        {**o.trial.label, "trial": o.trial.id, "reason": o.reason}
+        for o in outcomes
+        if o.status == "failed"
+    ]
     return {
         "status": "complete" if all(o.status == "done" for o in outcomes) else "partial",
         "cells": cells,
@@ -490,12 +494,8 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
         "num_trials": len(outcomes),
         "num_run": sum(not o.reused and o.status != "missing" for o in outcomes),
         "num_reused": sum(o.reused for o in outcomes),
-        "num_failed": num_failed,
-        "failures": [
-            {**o.trial.label, "trial": o.trial.id, "reason": o.reason}
-            for o in outcomes
-            if o.status == "failed"
-        ],
+        "num_failed": len(failures),
+        "failures": failures,
         "precision": first.precision,
         "kernels": first.kernels,
         "recipe_version": RECIPE_VERSION,
