@@ -113,7 +113,7 @@ def peak_bytes(case: Case) -> int:
         chunks = BLOCK_TOKENS // CHUNK
         block = BLOCK_TOKENS * (4 * D + CHUNK) + 2 * chunks * D * D
         held = results + T + min(block, T * 8 * D)
-    elif T < FEWEST_TOKENS:
+    elif T < FEWEST_TOKENS or case.device != "cpu":  # the formula as it stands, no blocks
         held = results + (0 if case.feature_map == "identity" else 2 * T * D) + T * D
     else:
         mapped = {"identity": 0, "elu1": 2}.get(case.feature_map, 1)

@@ -44,7 +44,9 @@ def packed_softmax_attention(qkv: Tensor) -> Tensor:
     if native_softmax.fits(qkv):
         return native_softmax.NativeSoftmaxAttention.apply(qkv)  # type: ignore[no-any-return]
     q, k, v = native_linear.unpack(qkv)  # (B, H, T, D)
-    return softmax_attention(q, k, v).transpose(1, 2)
+    # Where launching kernels takes longer than running them, the fewest are best.
+    attend = sdpa_attention if qkv.device.type == "cuda" else softmax_attention
+    return attend(q, k, v).transpose(1, 2)
 
 
 def packed_linear_attention(qkv: Tensor) -> Tensor:

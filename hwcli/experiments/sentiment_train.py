@@ -52,9 +52,10 @@ from hwcli.sentiment.reviews import LABELS, Reviews, Split, SplitConfig, load
 from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, training_batches
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.training.loop import BatchOutcome, Epoch, NonFiniteLossError, Work, autocast, train
+from hwcli.training.loop import Epoch, NonFiniteLossError, Work, train
 from hwcli.training.metrics import Mean, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.step import BatchOutcome, autocast
 
 COMMAND = "sentiment-train"
 

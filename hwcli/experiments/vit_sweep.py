@@ -40,9 +40,10 @@ from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.training.checkpoint import restore_checkpoint
-from hwcli.training.loop import BatchOutcome, Work, autocast, train
+from hwcli.training.loop import Work, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.step import BatchOutcome, Step, autocast
 from hwcli.vision import pictures
 from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
@@ -66,6 +67,7 @@ COMMAND = "vit-sweep"
 RECIPE_VERSION = 1
 
 EVALUATION_BATCH = 500
+TIMED_STEPS = 5  # of a dry run, after as many to warm up
 BEST_PICTURES = ("confusion", "mistakes", "rollout", "positions")
 
 
@@ -204,6 +206,7 @@ def _train_and_test(
             warmup_fraction=config.optimizer.warmup_fraction,
             precision=precision,
             device=device,
+            recorded=True,
         ),
         folder.checkpoint,
         watch,
@@ -554,29 +557,30 @@ def _time_one_batch(trial: Trial) -> float:
     """Return the seconds that one floating-point operation of training takes one worker."""
     config = trial.config
     assert isinstance(config, TrialConfig)
-    device, precision = torch.device(config.device), getattr(torch, config.precision)
+    device = torch.device(config.device)
+    data = _load(config.data_path, config.data)
     model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
-    optimizers = make_optimizers(model, config.optimizer)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(config.batch_size, 1, 28, 28, generator=generator).to(device)
-    labels = torch.randint(10, (config.batch_size,), generator=generator).to(device)
+    step = Step(
+        model,
+        make_optimizers(model, config.optimizer),
+        functools.partial(_judge, data=data, label_smoothing=config.label_smoothing),
+        device,
+        getattr(torch, config.precision),
+        recorded=True,
+    )
+    images, labels = data.train.images, data.train.labels
+    batch = images[: config.batch_size].to(device), labels[: config.batch_size].to(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     times = []
-    for _ in range(6):
-        started = time.perf_counter()
-        with build.kernels(config.kernels == "compiled"):
-            with autocast(device, precision):
-                loss = F.cross_entropy(model(images).float(), labels)
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-        loss.item()  # waits for a GPU
-        times.append(time.perf_counter() - started)
+    with build.kernels(config.kernels == "compiled"):
+        for _ in range(2 * TIMED_STEPS):
+            started = time.perf_counter()
+            step(batch, 1.0).loss.item()  # waits for a GPU
+            times.append(time.perf_counter() - started)
     torch.set_num_threads(threads)
     flops = training_flops(layers=config.layers, heads=config.heads, config=config.model)
-    return statistics.median(times[2:]) / (flops * config.batch_size)
+    return statistics.median(times[TIMED_STEPS:]) / (flops * len(batch[1]))
 
 
 # --------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS
 from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
-from hwcli.training.loop import autocast
 from hwcli.training.metrics import Mean
+from hwcli.training.step import autocast
 
 FORMAT = "hw2 sentiment 1"
 TOKENS_PER_BATCH = 8192

@@ -3,20 +3,18 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import rate_at
-
-Batch = TypeVar("Batch")
+from hwcli.training.step import Batch, BatchOutcome, Step
 
 # A loss on a GPU is read this seldom, since reading it waits for the GPU.
 STEPS_BETWEEN_READS_ON_GPU = 50
@@ -25,15 +23,6 @@ SECONDS_BETWEEN_REPORTS = 0.5
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became NaN or infinite; the text names the step."""
-
-
-@dataclass(frozen=True)
-class BatchOutcome:
-    """What one batch gave: its mean loss (to be differentiated), hits and size."""
-
-    loss: Tensor
-    num_correct: Tensor
-    num_examples: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +54,8 @@ class Work(Generic[Batch]):
         warmup_fraction: share of all steps over which the rate rises.
         precision: the type that matrix products run in; float32 turns autocasting off.
         device: where the model lives.
+        recorded: on CUDA, record a step and replay it: :class:`hwcli.training.step.Step` says
+            what that asks of batches.
     """
 
     model: nn.Module
@@ -77,13 +68,7 @@ class Work(Generic[Batch]):
     warmup_fraction: float
     precision: torch.dtype
     device: torch.device
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
-    """Return the context in which a model computes in the given precision."""
-    if precision == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, precision)
+    recorded: bool = False
 
 
 def train(
@@ -112,6 +97,9 @@ def train(
     history = [Epoch(**record) for record in position["history"]]
     running = Mean(**position["running"]) if position["running"] else Mean()
     train_s: float = position["train_s"]
+    take_step = Step(
+        model, work.optimizers, work.judge, device, work.precision, recorded=work.recorded
+    )
     steps_between_reads = 1 if device.type == "cpu" else STEPS_BETWEEN_READS_ON_GPU
 
     def keep() -> None:
@@ -136,16 +124,7 @@ def train(
         num_seen, epoch_started = 0, started
         for batch in islice(work.batches(epoch), done_in_epoch, None):
             rate = rate_at((step + 0.5) / num_steps, work.warmup_fraction)
-            for optimizer in work.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * rate
-
-            with autocast(device, work.precision):
-                outcome = work.judge(model, batch)
-            outcome.loss.backward()
-            for optimizer in work.optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+            outcome = take_step(batch, rate)
             step += 1
             num_seen += outcome.num_examples
 
@@ -196,7 +175,7 @@ def _read(outcomes: Sequence[BatchOutcome], running: Mean, last_step: int) -> No
     Raises:
         NonFiniteLossError: naming the first step whose loss is not a number.
     """
-    losses = torch.stack([outcome.loss.detach() for outcome in outcomes]).tolist()
+    losses = torch.stack([outcome.loss for outcome in outcomes]).tolist()
     hits = torch.stack([outcome.num_correct for outcome in outcomes]).tolist()
     for index, (outcome, loss, num_correct) in enumerate(zip(outcomes, losses, hits, strict=True)):
         if not math.isfinite(loss):

@@ -1,7 +1,7 @@
 """AdamW for vectors, Muon for the matrices inside the network, and the rate over time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,6 +40,17 @@ def rate_at(progress: float, warmup_fraction: float) -> float:
     return (1.0 - progress) / (1.0 - warmup_fraction)
 
 
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Set every group's learning rate to a factor of its ``initial_lr``."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            learning_rate = group["initial_lr"] * rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
+
+
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """Make the optimisers of a model.
 
@@ -50,6 +61,8 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.opt
     if config.kind == "muon":
         hidden = list(model.hidden_matrices())  # type: ignore[operator]
     ids = {id(parameter) for parameter in hidden}
+    device = next(model.parameters()).device
+    on_cuda = device.type == "cuda"
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
     decayed = [p for p in others if p.ndim >= 2]
     plain = [p for p in others if p.ndim < 2]
@@ -61,6 +74,7 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.opt
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=True,
+        capturable=on_cuda,
     )
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if hidden:
@@ -75,6 +89,8 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.opt
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+            if on_cuda:  # where a recorded step can read what changes from step to step
+                group["lr"] = torch.tensor(group["lr"], device=device)
     return optimizers
 
 
@@ -120,8 +136,9 @@ class Muon(torch.optim.Optimizer):
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         updates = orthogonalize(torch.stack(list(nesterov))).to(parameters[0].dtype)
         scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-        torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, updates.unbind(0), alpha=-scale)
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_sub_(parameters, (updates * scale).unbind(0))
 
 
 def orthogonalize(matrices: Tensor, num_steps: int = 5) -> Tensor:

@@ -32,9 +32,9 @@ from hwcli.sentiment.classifier import make_head, mean_of
 from hwcli.sentiment.features import cached_features, manifest
 from hwcli.sentiment.heads import FrozenPooledHead
 from hwcli.sentiment.tokens import valid_tokens
-from hwcli.training.loop import autocast
 from hwcli.training.metrics import standard_error
 from hwcli.training.optimizers import make_optimizers
+from hwcli.training.step import autocast
 
 CPU = torch.device("cpu")
 # Seconds since its start, and validation accuracy.

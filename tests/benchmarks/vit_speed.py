@@ -1,6 +1,6 @@
 """Training images a second of the whole machine: hw2's ViT beside four libraries' ViTs.
 
-    python tests/benchmarks/vit_speed.py [--seconds 3] [--rounds 4]
+    python tests/benchmarks/vit_speed.py [--device cpu|cuda] [--seconds 3] [--rounds 4]
 
 All at one size (6 layers, 4 heads, width 64, MLP 128, 49 or 50 tokens, parameters within 3 %) and
 batch 128, on the same shuffled and flipped Fashion-MNIST images: forward, backward and optimiser
@@ -10,10 +10,13 @@ step, data included. Peers train with fused AdamW, hw2 with its recipe's Muon. T
 - as an expert tunes them: hw2's precision, one single-threaded process a core, hw2's settings of
   the allocator; eager, and torch.compile.
 
-hw2 runs as its sweep does, one process a core. Every group is interleaved: each contestant in
-turn for a few seconds, over and over; a ratio is the median over the rounds. Before anything is
-timed, hw2's fast path must follow a plain float32 run of the same model over 50 steps. The last
-line is one JSON object.
+hw2 runs as its sweep does, one process a core. On a GPU (``--device cuda``) everybody has one
+process; as people run them is float32, eager and torch.compile, and as an expert tunes them is
+hw2's precision, eager and torch.compile's "reduce-overhead", which records CUDA graphs.
+
+Every group is interleaved: each contestant in turn for a few seconds, over and over; a ratio is
+the median over the rounds. Before anything is timed, hw2's fast path must follow a plain float32
+run of the same model over 50 steps. The last line is one JSON object.
 """
 
 import argparse
@@ -41,8 +44,10 @@ from hwcli.results.tables import Column, Table
 LAYERS, HEADS, WIDTH, MLP_WIDTH, BATCH = 6, 4, 64, 128, 128
 PEERS = ("vit-pytorch", "timm", "torchvision", "transformers")
 OURS = "hw2"
-PEAK_SIDE = 2048
+PEAK_SIDE, PEAK_SIDE_ON_GPU = 2048, 8192
 GATE_STEPS = 50
+# As often as training reads its losses.
+STEPS_BETWEEN_WAITS = 50
 # Of a loss, at any of the gate's steps: what bfloat16 moves it by while both learn the same.
 GATE_TOLERANCE = 0.05
 
@@ -61,10 +66,14 @@ class Entry:
     heads: int = HEADS
     attention: Literal["softmax", "linear"] = "softmax"
     kernels: bool = True
+    device: str = "cpu"
 
     def __str__(self) -> str:
         way = "compiled" if self.compiled else "eager"
         layout = f"{self.processes} x {self.threads} threads"
+        if self.device == "cuda":
+            way += " with CUDA graphs" if self.compiled and self.tuned else ""
+            layout = "GPU"
         return f"{self.name}, {self.precision}, {layout}" + (
             "" if self.name in (OURS, "peak") else f", {way}"
         )
@@ -111,77 +120,72 @@ def peer_model(name: str) -> Any:
     )  # fmt: skip
 
 
-def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], float], int]:
+def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
     """Return a function that trains on the next batch and gives its loss; and the parameters."""
     import torch
     import torch.nn.functional as F
 
     from hwcli.experiments.vit_sweep import DataConfig, _load
     from hwcli.native import build
-    from hwcli.training.loop import autocast
     from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+    from hwcli.training.step import BatchOutcome, Step
     from hwcli.vision.augmentation import AugmentationConfig, batches
     from hwcli.vision.vit import ViT, ViTConfig
 
     torch.manual_seed(seed)
-    device, precision = torch.device("cpu"), getattr(torch, entry.precision)
+    device, precision = torch.device(entry.device), getattr(torch, entry.precision)
     data = _load(sources.resolve("fashion-mnist").folder, DataConfig())
     ours = entry.name == OURS
     if ours:
-        model: Any = ViT(
-            layers=entry.layers,
-            heads=entry.heads,
-            config=ViTConfig(
-                width=WIDTH,
-                mlp_width=MLP_WIDTH,
-                head_width=WIDTH // HEADS,
-                attention=entry.attention,
-            ),
+        config = ViTConfig(
+            width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS, attention=entry.attention
         )
+        model: Any = ViT(layers=entry.layers, heads=entry.heads, config=config).to(device)
         optimizers = make_optimizers(model, OptimizerConfig(kind="muon", muon_learning_rate=7e-3))
     else:
-        model = peer_model(entry.name)
+        model = peer_model(entry.name).to(device)
         optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)]
+        for group in optimizers[0].param_groups:
+            group["initial_lr"] = group["lr"]
     num_params = sum(p.numel() for p in model.parameters())
-    called = torch.compile(model) if entry.compiled else model
+    graphs = entry.device == "cuda" and entry.tuned
+    mode = "reduce-overhead" if graphs else None
+    called = torch.compile(model, mode=mode) if entry.compiled else model
+
+    def judge(_: Any, batch: tuple[Any, Any]) -> BatchOutcome:
+        images, labels = batch
+        out = called(data.normalize(images))
+        logits = (out.logits if hasattr(out, "logits") else out).float()
+        return BatchOutcome(F.cross_entropy(logits, labels), labels.sum(), len(labels))
+
+    take_step = Step(model, optimizers, judge, device, precision, recorded=ours)
+    training = data.train.to(device)
 
     def stream() -> Iterator[tuple[Any, Any]]:
         for epoch in count():
             for images, labels in batches(
-                data.train, AugmentationConfig(), batch_size=BATCH, seed=seed, epoch=epoch
+                training, AugmentationConfig(), batch_size=BATCH, seed=seed, epoch=epoch
             ):
                 if len(labels) == BATCH:
                     yield images, labels
 
     source = stream()
 
-    def step() -> float:
-        images, labels = next(source)
+    def step() -> Any:
         with build.kernels(ours and entry.kernels):
-            with autocast(device, precision):
-                out = called(data.normalize(images))
-                logits = (out.logits if hasattr(out, "logits") else out).float()
-                loss = F.cross_entropy(logits, labels)
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-        return loss.item()
+            return take_step(next(source), 1.0).loss
 
     return step, num_params
 
 
-def make_product(entry: Entry) -> tuple[Callable[[], float], int]:
+def make_product(entry: Entry) -> tuple[Callable[[], Any], int]:
     """Return a function that multiplies two large matrices: what the processor can do at most."""
     import torch
 
-    a = torch.randn(PEAK_SIDE, PEAK_SIDE).to(getattr(torch, entry.precision))
+    side = PEAK_SIDE if entry.device == "cpu" else PEAK_SIDE_ON_GPU
+    a = torch.randn(side, side).to(entry.device, getattr(torch, entry.precision))
 
-    def step() -> float:
-        torch.mm(a, a)
-        return 0.0
-
-    return step, 0
+    return lambda: torch.mm(a, a), 0
 
 
 def contestant(pipe: Connection, entry: Entry) -> None:
@@ -191,11 +195,14 @@ def contestant(pipe: Connection, entry: Entry) -> None:
 
     torch.set_num_threads(entry.threads)
 
+    wait = torch.cuda.synchronize if entry.device == "cuda" else lambda: None
+
     @functools.cache
-    def warm(entry: Entry) -> tuple[Callable[[], float], int]:
+    def warm(entry: Entry) -> tuple[Callable[[], Any], int]:
         step, num_params = (make_product if entry.name == "peak" else make_step)(entry)
         for _ in range(5):
             step()
+        wait()
         return step, num_params
 
     pipe.send(warm(entry)[1])
@@ -210,6 +217,9 @@ def contestant(pipe: Connection, entry: Entry) -> None:
         while time.perf_counter() - started < seconds:
             step()
             steps += 1
+            if steps % STEPS_BETWEEN_WAITS == 0:
+                wait()
+        wait()
         pipe.send((steps, time.perf_counter() - started))
 
 
@@ -226,7 +236,7 @@ class Running:
     pipes: list[Connection] = field(default_factory=list)
     processes: list[BaseProcess] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start and warm up, one process after the other (the second finds what was compiled)."""
         context = multiprocessing.get_context("spawn")
         variables = runtime.worker_variables(self.entry.threads)
@@ -238,9 +248,14 @@ class Running:
             with environment(variables):
                 process.start()
             theirs.close()
-            self.num_params = ours.recv()
             self.pipes.append(ours)
             self.processes.append(process)
+            if wait:
+                self.wait()
+
+    def wait(self) -> None:
+        """Wait for the process started last to be warm."""
+        self.num_params = self.pipes[-1].recv()
 
     def rate(
         self, seconds: float, processes: int | None = None, entry: Entry | None = None
@@ -263,7 +278,10 @@ def race(entries: list[Entry], *, seconds: float, rounds: int) -> dict[Entry, li
     try:
         for each in running:
             terminal.say(f"warming up: {each.entry}")
-            each.start()
+            each.start(wait=each.entry.device == "cpu")
+        for each in running:
+            if each.entry.device != "cpu":  # they share no core: all at once
+                each.wait()
         sizes = [r.num_params for r in running if r.num_params]
         assert max(sizes) < 1.03 * min(sizes), f"not of one size: {sizes}"
         rates: dict[Entry, list[float]] = {entry: [] for entry in entries}
@@ -277,18 +295,18 @@ def race(entries: list[Entry], *, seconds: float, rounds: int) -> dict[Entry, li
     return rates
 
 
-def check_ours(precision: str) -> float:
+def check_ours(precision: str, device: str) -> float:
     """Return how far the fast path's loss strays from a plain float32 run; both learn the same.
 
     Raises:
         AssertionError: too far.
     """
-    fast, _ = make_step(Entry(OURS, precision))
+    fast, _ = make_step(Entry(OURS, precision, device=device))
     plain, _ = make_step(Entry(OURS, "float32", kernels=False))
     gaps, losses = [], []
     for _ in range(GATE_STEPS):
-        losses.append(plain())
-        gaps.append(abs(fast() - losses[-1]))
+        losses.append(plain().item())
+        gaps.append(abs(fast().item() - losses[-1]))
     assert statistics.fmean(losses[-10:]) < 0.6 * losses[0], "nothing was learned"
     assert max(gaps) < GATE_TOLERANCE, f"the loss strays by {max(gaps):.3f}"
     terminal.say(
@@ -368,14 +386,14 @@ def grid(ours: Running, seconds: float, peak_flops: float) -> tuple[dict[str, fl
     return shares, spent["linear"] / spent["softmax"]
 
 
-def overhead(precision: str, rounds: int) -> float:
+def overhead(precision: str, device: str, rounds: int) -> float:
     """Return the sweep's own share of a trial: an epoch of run_trial against its bare steps.
 
     Both run in turns in one process that was started as the sweep starts its workers.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=overhead_process, args=(theirs, precision, rounds))
+    process = context.Process(target=overhead_process, args=(theirs, precision, device, rounds))
     with environment(runtime.worker_variables(1)):
         process.start()
     theirs.close()
@@ -384,7 +402,7 @@ def overhead(precision: str, rounds: int) -> float:
     return share
 
 
-def overhead_process(pipe: Connection, precision: str, rounds: int) -> None:
+def overhead_process(pipe: Connection, precision: str, device: str, rounds: int) -> None:
     """Time trials and bare steps in turns, after a turn that only warms up."""
     import torch
 
@@ -392,21 +410,24 @@ def overhead_process(pipe: Connection, precision: str, rounds: int) -> None:
     from hwcli.sweep.store import TrialFolder
 
     torch.set_num_threads(1)
-    steps = 80
+    steps = 80 if device == "cpu" else 400
     config = vit_sweep.TrialConfig(
-        layers=LAYERS, heads=HEADS, seed=0, device="cpu", precision=precision, kernels="compiled",
+        layers=LAYERS, heads=HEADS, seed=0, device=device, precision=precision,
+        kernels="compiled" if device == "cpu" else "torch",
         data_path=sources.resolve("fashion-mnist").folder, epochs=1, batch_size=BATCH,
         data=vit_sweep.DataConfig(train_limit=steps * BATCH),
         model=vit_sweep.ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
         optimizer=vit_sweep.OptimizerConfig(kind="muon"),
         augmentation=vit_sweep.AugmentationConfig(max_shift=1),
     )  # fmt: skip
-    bare = make_bare_step(precision)
+    bare = make_bare_step(precision, device)
 
     def bare_s(steps: int) -> float:
         started = time.perf_counter()
         for _ in range(steps):
             bare()
+        if device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - started
 
     shares = []
@@ -432,32 +453,33 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def make_bare_step(precision: str) -> Callable[[], None]:
+def make_bare_step(precision: str, device: str) -> Callable[[], object]:
     """Return a step on one batch that is there already: nothing but the model and its optimiser."""
     import torch
     import torch.nn.functional as F
 
     from hwcli.native import build
-    from hwcli.training.loop import autocast
     from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+    from hwcli.training.step import BatchOutcome, Step
     from hwcli.vision.vit import ViT, ViTConfig
 
-    model = ViT(
-        layers=LAYERS,
-        heads=HEADS,
-        config=ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
-    )
+    config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
+    model = ViT(layers=LAYERS, heads=HEADS, config=config).to(device)
     optimizers = make_optimizers(model, OptimizerConfig(kind="muon"))
-    images, labels = torch.randn(BATCH, 1, 28, 28), torch.arange(BATCH) % 10
+    images = torch.randn(BATCH, 1, 28, 28, device=device)
+    labels = torch.arange(BATCH, device=device) % 10
+
+    def judge(model: Any, batch: tuple[Any, Any]) -> BatchOutcome:
+        loss = F.cross_entropy(model(batch[0]).float(), batch[1], label_smoothing=0.1)
+        return BatchOutcome(loss, batch[1].sum(), BATCH)
+
+    take_step = Step(
+        model, optimizers, judge, torch.device(device), getattr(torch, precision), recorded=True
+    )
 
     def step() -> None:
-        with build.kernels(True):
-            with autocast(torch.device("cpu"), getattr(torch, precision)):
-                loss = F.cross_entropy(model(images).float(), labels, label_smoothing=0.1)
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+        with build.kernels(device == "cpu"):
+            take_step((images, labels), 1.0)
 
     return step
 
@@ -466,8 +488,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
-    seconds, rounds = arguments.seconds, arguments.rounds
+    seconds, rounds, device = arguments.seconds, arguments.rounds, arguments.device
     warnings.simplefilter("ignore")
     import torch
 
@@ -475,26 +498,27 @@ def main() -> None:
 
     torch.set_num_threads(1)
     started = time.perf_counter()
+    on_gpu = device == "cuda"
     cores = runtime.num_cores()
-    fast = runtime.has_fast_bf16(torch.device("cpu"))
+    fast = runtime.has_fast_bf16(torch.device(device))
     precision = "bfloat16" if fast else "float32"
-    strayed = check_ours(precision)
-    ours = Entry(OURS, precision, cores)
-    peak = Entry("peak", precision, cores)
+    strayed = check_ours(precision, device)
+    ours = Entry(OURS, precision, 1 if on_gpu else cores, device=device)
+    peak = replace(ours, name="peak")
 
     plain_ratios: dict[str, float] = {}
     tuned_ratios: dict[str, float] = {}
     images_per_s: dict[str, float] = {}
     peak_flops = 0.0
+    as_people: dict[str, Any] = {"device": device, "threads": 1 if on_gpu else cores}
+    as_experts: dict[str, Any] = {
+        "device": device, "precision": precision, "processes": ours.processes, "tuned": True,
+    }  # fmt: skip
     for title, ratios, more in (
-        ("as people run them, eager", plain_ratios, {"threads": cores}),
-        ("as people run them, compiled", plain_ratios, {"threads": cores, "compiled": True}),
-        ("tuned, eager", tuned_ratios, {"precision": precision, "processes": cores, "tuned": True}),
-        (
-            "tuned, compiled",
-            tuned_ratios,
-            {"precision": precision, "processes": cores, "tuned": True, "compiled": True},
-        ),
+        ("as people run them, eager", plain_ratios, as_people),
+        ("as people run them, compiled", plain_ratios, {**as_people, "compiled": True}),
+        ("tuned, eager", tuned_ratios, as_experts),
+        ("tuned, compiled", tuned_ratios, {**as_experts, "compiled": True}),
     ):
         entries = [ours, *(Entry(name, **more) for name in PEERS), peak]
         rates = race(entries, seconds=seconds, rounds=rounds)
@@ -502,7 +526,8 @@ def main() -> None:
         images_per_s |= {
             str(e): BATCH * statistics.median(r) for e, r in rates.items() if e.name != "peak"
         }
-        peak_flops = max(peak_flops, 2 * PEAK_SIDE**3 * statistics.median(rates[peak]))
+        side = PEAK_SIDE_ON_GPU if on_gpu else PEAK_SIDE
+        peak_flops = max(peak_flops, 2 * side**3 * statistics.median(rates[peak]))
 
     config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
     flops = training_flops(layers=LAYERS, heads=HEADS, config=config)
@@ -521,11 +546,12 @@ def main() -> None:
         "flops_per_image": flops,
         "shares_over_grid": shares,
         "time_of_linear_over_softmax": linear_over_softmax,
-        "all_workers_over_one": statistics.median(b / a for a, b in pairs),
-        "overhead_share": overhead(precision, rounds),
+        "all_workers_over_one": None if on_gpu else statistics.median(b / a for a, b in pairs),
+        "overhead_share": overhead(precision, device, rounds),
         "gate_largest_gap": strayed,
         "precision": precision,
-        "processes": cores,
+        "processes": ours.processes,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "cpu": runtime.fingerprint()["cpu"],
         "torch": torch.__version__,
         "minutes": (time.perf_counter() - started) / 60,

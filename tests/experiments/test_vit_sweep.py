@@ -17,7 +17,7 @@ from hwcli.sources import Resolved
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
-from hwcli.training.loop import BatchOutcome
+from hwcli.training.step import BatchOutcome
 from hwcli.vision.fashion_mnist import FashionMNIST, Part
 from hwcli.vision.tables import grid_table
 

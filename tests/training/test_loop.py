@@ -9,12 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
-from hwcli.training.loop import BatchOutcome, NonFiniteLossError, Work, train
+from hwcli.training.loop import NonFiniteLossError, Work, train
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.step import BatchOutcome
 
 INPUTS = torch.randn(23, 5, generator=torch.Generator().manual_seed(1))
 TARGETS = (INPUTS.sum(dim=1) > 0).long()
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of CUDA")
 
 
 class Network(nn.Module):
@@ -36,30 +40,38 @@ class StoppedError(Exception):
     pass
 
 
-def work(*, stop_at: int | None = None, spoil_at: int | None = None) -> Work[Tensor]:
+def work(
+    *,
+    stop_at: int | None = None,
+    spoil_at: int | None = None,
+    device: str = "cpu",
+    recorded: bool = False,
+) -> Work[tuple[Tensor, Tensor]]:
     torch.manual_seed(0)
-    model = Network()
-    seen = 0
+    model = Network().to(device)
+    inputs, targets = INPUTS.to(device), TARGETS.to(device)
+    num_seen = 0
 
-    def batches(epoch: int) -> Iterator[Tensor]:
-        order = torch.randperm(23, generator=torch.Generator().manual_seed(epoch))
-        yield from order.split(5)
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        nonlocal num_seen
+        order = torch.randperm(23, generator=torch.Generator().manual_seed(epoch)).to(device)
+        for rows in order.split(5):
+            num_seen += 1
+            if num_seen == stop_at:
+                raise StoppedError
+            yield inputs[rows] * (math.nan if num_seen == spoil_at else 1), targets[rows]
 
-    def judge(model: nn.Module, rows: Tensor) -> BatchOutcome:
-        nonlocal seen
-        seen += 1
-        if seen == stop_at:
-            raise StoppedError
-        logits = model(INPUTS[rows] * (math.nan if seen == spoil_at else 1))
-        loss = F.cross_entropy(logits, TARGETS[rows])
-        return BatchOutcome(loss, (logits.argmax(1) == TARGETS[rows]).sum(), len(rows))
+    def judge(model: nn.Module, batch: tuple[Tensor, Tensor]) -> BatchOutcome:
+        logits = model(batch[0])
+        loss = F.cross_entropy(logits, batch[1])
+        return BatchOutcome(loss, (logits.argmax(1) == batch[1]).sum(), len(batch[1]))
 
     def evaluate(model: nn.Module) -> Mean:
         assert not model.training
         with torch.no_grad():
-            logits = model(INPUTS)
-        loss = F.cross_entropy(logits, TARGETS, reduction="sum").item()
-        return Mean(loss, int((logits.argmax(1) == TARGETS).sum()), 23)
+            logits = model(inputs)
+        loss = F.cross_entropy(logits, targets, reduction="sum").item()
+        return Mean(loss, int((logits.argmax(1) == targets).sum()), 23)
 
     config = OptimizerConfig(kind="muon", learning_rate=0.02)
     return Work(
@@ -72,7 +84,8 @@ def work(*, stop_at: int | None = None, spoil_at: int | None = None) -> Work[Ten
         steps_per_epoch=5,
         warmup_fraction=0.1,
         precision=torch.float32,
-        device=torch.device("cpu"),
+        device=torch.device(device),
+        recorded=recorded,
     )
 
 
@@ -91,19 +104,28 @@ def test_training_learns_and_counts_every_example() -> None:
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 13, 20])
 @pytest.mark.parametrize("checkpoint_every_s", [math.inf, 0.0])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, stop_at: int, checkpoint_every_s: float
+    tmp_path: Path, stop_at: int, checkpoint_every_s: float, device: str
 ) -> None:
-    whole = work()
+    whole = work(device=device, recorded=True)
     expected = train(whole)
     checkpoint = tmp_path / "c.safetensors"
+    stopped = work(stop_at=stop_at, device=device, recorded=True)
     with pytest.raises(StoppedError):
-        train(work(stop_at=stop_at), checkpoint, checkpoint_every_s=checkpoint_every_s)
-    again = work()
+        train(stopped, checkpoint, checkpoint_every_s=checkpoint_every_s)
+    again = work(device=device, recorded=True)
     history = train(again, checkpoint, checkpoint_every_s=checkpoint_every_s)
     assert numbers(history) == numbers(expected)
     for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@needs_cuda
+def test_a_recorded_pass_trains_as_an_unrecorded_one_does() -> None:
+    expected = train(work(device="cuda"))
+    history = train(work(device="cuda", recorded=True))
+    torch.testing.assert_close(torch.tensor(numbers(history)), torch.tensor(numbers(expected)))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> None:

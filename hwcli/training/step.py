@@ -1,0 +1,121 @@
+"""One step of training: judge a batch, differentiate, move the weights; on a GPU by one graph.
+
+A small network's step on a GPU is some hundreds of kernels, each of which runs for less time
+than it takes to launch it from Python. A CUDA graph launches them all at once: what one step sent
+to the GPU is recorded, and replayed with the next batch's numbers in place of that one's (Nguyen
+et al. 2021, "Accelerating PyTorch with CUDA Graphs").
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from hwcli.training.optimizers import set_rate
+
+Batch = TypeVar("Batch")
+
+# The first steps choose kernels and allocate what stays, neither of which can be recorded.
+STEPS_BEFORE_RECORDING = 3
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What one batch gave: its mean loss (to be differentiated), hits and size."""
+
+    loss: Tensor
+    num_correct: Tensor
+    num_examples: int
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Return the context in which a model computes in the given precision."""
+    if precision == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, precision)
+
+
+class Step(Generic[Batch]):
+    """A call judges a batch and moves the weights.
+
+    Args:
+        model: in train mode.
+        optimizers: their groups carry ``initial_lr``.
+        judge: runs the model on a batch.
+        device: where the model lives.
+        precision: the type that matrix products run in.
+        recorded: replay the step on CUDA. Batches are tuples of tensors there, and ``judge`` does
+            the same with each, without waiting for the GPU. Those of another shape than the first
+            one's, such as an epoch's last, are worked on unrecorded.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        judge: Callable[[nn.Module, Batch], BatchOutcome],
+        device: torch.device,
+        precision: torch.dtype,
+        *,
+        recorded: bool = False,
+    ):
+        self._model, self._optimizers, self._judge = model, optimizers, judge
+        self._device, self._precision = device, precision
+        self._steps_to_recording = STEPS_BEFORE_RECORDING
+        self._recording: Recording | None = None
+        self._recorded = recorded and device.type == "cuda"
+
+    def __call__(self, batch: Batch, rate: float) -> BatchOutcome:
+        """Take a step at a factor of the learning rate, and return what the batch gave."""
+        set_rate(self._optimizers, rate)
+        if not self._recorded:
+            return self._take(batch)
+        tensors = cast(tuple[Tensor, ...], batch)
+        if self._steps_to_recording:
+            self._steps_to_recording -= 1
+            return self._take(batch)
+        if self._recording is None:
+            self._recording = Recording(lambda batch: self._take(cast(Batch, batch)), tensors)
+        if self._recording.fits(tensors):
+            return self._recording.replay(tensors)
+        return self._take(batch)
+
+    def _take(self, batch: Batch) -> BatchOutcome:
+        self._model.zero_grad()
+        with autocast(self._device, self._precision):
+            outcome = self._judge(self._model, batch)
+        outcome.loss.backward()
+        for optimizer in self._optimizers:
+            optimizer.step()
+        return replace(outcome, loss=outcome.loss.detach())
+
+
+class Recording:
+    """A step on a batch of one shape, recorded (which does not take it) and ready for replay."""
+
+    def __init__(
+        self, step: Callable[[tuple[Tensor, ...]], BatchOutcome], batch: tuple[Tensor, ...]
+    ):
+        # A replay reads and writes where the recorded step did.
+        self._batch = tuple(tensor.clone() for tensor in batch)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outcome = step(self._batch)
+
+    def fits(self, batch: tuple[Tensor, ...]) -> bool:
+        """Tell whether the batch has the recorded one's shape."""
+        return all(own.shape == given.shape for own, given in zip(self._batch, batch, strict=True))
+
+    def replay(self, batch: tuple[Tensor, ...]) -> BatchOutcome:
+        """Take the step on another batch."""
+        for own, given in zip(self._batch, batch, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return replace(
+            self._outcome,
+            loss=self._outcome.loss.clone(),
+            num_correct=self._outcome.num_correct.clone(),
+        )
