@@ -42,6 +42,21 @@ def test_what_linear_attention_does_to_the_grid_is_what_its_runs_say(name: str) 
     assert conclusion in " ".join(README.replace("\n> ", " ").split())
 
 
+def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:
+    run = ROOT / "results/vit-sweep/standard-gpu"
+    cells = json.loads((run / "summary.json").read_text())["cells"]
+    accuracies = [100 * cell["test_accuracy_mean"] for cell in cells]
+    seconds = [cell["train_s"] for cell in cells]
+    quoted = " ".join(README.split())
+    assert f"which reach {min(accuracies):.2f} to {max(accuracies):.2f} %" in quoted
+    assert f"{min(seconds):.0f} to {max(seconds):.0f} s a cell" in quoted
+    figures = json.loads((ROOT / "tests/benchmarks/vit_speed_gpu.json").read_text())
+    assert f"{figures['ratio_to_best_peer']:.1f} times the fastest library as people run" in quoted
+    assert f"{figures['ratio_to_tuned_peer']:.1f} times the fastest one tuned" in quoted
+    fastest = figures["images_per_s"]["hw2, bfloat16, GPU"]
+    assert f"{round(fastest, -2):,.0f} images/s" in quoted
+
+
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
     path = ROOT / "results/rnn-trace/alternating-sum/summary.json"
     statement = json.loads(path.read_text())["property"]["statement"]

@@ -44,7 +44,7 @@ def short_measurements(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(tmp_path: Path, **values: Any) -> tuple[dict[str, Any], Path]:
-    config = build(Config, {"dim": 8, "threads": 1, **values})
+    config = build(Config, {"dim": 8, "threads": 1, "device": "cpu", **values})
     with RunFolder(tmp_path, "attention-bench", config.name) as folder:
         path = folder.finish(attention_bench.run(config, folder))
     return json.loads(path.read_text()), path.parent
@@ -170,7 +170,8 @@ def test_without_a_compiler_it_is_torchs_and_a_line_says_so(
 
 
 def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = build(Config, {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive"})
+    values = {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive", "device": "cpu"}
+    config = build(Config, values)
     with RunFolder(tmp_path, "attention-bench", "default") as folder:
         attention_bench.plan(config, folder)
     assert list(tmp_path.iterdir()) == []
@@ -207,7 +208,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     line: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["hw2", "attention-bench", *arguments])
+    monkeypatch.setattr(sys, "argv", ["hw2", "attention-bench", "--device", "cpu", *arguments])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2

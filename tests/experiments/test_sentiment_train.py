@@ -50,6 +50,7 @@ def configure(
             COMMAND,
             flags={"encoder": str(encoder), "data": str(data), "epochs": epochs, "name": "tiny"},
             overrides=[
+                "device=cpu",
                 "text.max_length=31",
                 "batch_size=13",
                 "precision=float32",
