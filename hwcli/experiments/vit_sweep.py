@@ -84,14 +84,17 @@ class DataConfig(Section):
 
 
 class Recipe(Section):
-    """All that the trials of a sweep share, and that decides their numbers."""
+    """All that the trials of a sweep share, and that decides their numbers.
 
-    epochs: int = Field(10, ge=1, le=10_000)
+    The defaults are the preset standard, so that a file of one's own may hold what it changes.
+    """
+
+    epochs: int = Field(20, ge=1, le=10_000)
     batch_size: int = Field(128, ge=1)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    model: ViTConfig = ViTConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    model: ViTConfig = ViTConfig(head_width=16)
+    optimizer: OptimizerConfig = OptimizerConfig(kind="muon", muon_learning_rate=7e-3)
+    augmentation: AugmentationConfig = AugmentationConfig(max_shift=1)
     data: DataConfig = DataConfig()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hwcli import sources
-from hwcli.config import build
+from hwcli.config import build, load
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
@@ -65,6 +65,10 @@ def run_trial(tmp_path: Path, **more: Any) -> dict[str, Any]:
     folder = TrialFolder(tmp_path)
     result = vit_sweep.run_trial(trial_config(**more), folder, lambda event: None)
     return {key: value for key, value in result.items() if key != "train_s"}
+
+
+def test_a_config_that_says_nothing_is_the_standard_one() -> None:
+    assert build(Config, {"name": "standard"}) == load(Config, vit_sweep.COMMAND)
 
 
 def test_a_trial_learns_and_stores_what_it_predicted(
