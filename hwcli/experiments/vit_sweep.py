@@ -708,9 +708,7 @@ def draw_best(
         return
     one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
     shares = looked_at(
-        rollout(
-            attention_maps(model, data.normalize(test.images[one_of_each]), config.model.attention)
-        ),
+        rollout(attention_maps(model, data.normalize(test.images[one_of_each]))),
         config.model.pooling,
     )
     yield (

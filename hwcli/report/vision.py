@@ -13,6 +13,7 @@ from hwcli.results.tables import Column, Table
 from hwcli.vision import pictures
 from hwcli.vision.comparison import p_text
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
+from hwcli.vision.tables import grid_table
 
 COMMAND = "vit-sweep"
 ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
@@ -352,40 +353,12 @@ def recipe_table(run: Run) -> Table:
 
 def accuracy_table(run: Run) -> Table:
     """Return the table the question asks for: layers down, heads across."""
-    best = best_cell(run)
-    by_place = {(c["layers"], c["heads"]): c for c in run.summary["cells"]}
-
-    def content(cell: Mapping[str, Any] | None) -> str:
-        if cell is None or cell["test_accuracy_mean"] is None:
-            return "not trained" if cell is None else str(cell["status"])
-        mark = _mark(cell, best)
-        return (
-            f"{_accuracy(cell)}{mark}\n{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
-        )
-
-    several = any(c["test_accuracy_std"] is not None for c in run.summary["cells"])
-    error = "standard deviation over seeds" if several else "standard error"
-    alike = any(c.get("indistinguishable_from_best") for c in run.summary["cells"])
-    return Table(
-        title=f"Test accuracy on Fashion-MNIST after {run.config['epochs']} epochs (± {error})",
-        columns=[
-            Column("layers", "layers"),
-            *(Column(f"{h}", f"{h} heads", content) for h in run.config["heads"]),
-        ],
-        rows=[
-            {"layers": n, **{f"{h}": by_place.get((n, h)) for h in run.config["heads"]}}
-            for n in run.config["layers"]
-        ],
-        notes=[
-            "\\* best by validation accuracy"
-            + ("; ≈ not told apart from it on the test images" if alike else "")
-            + ". Below: parameters, and training time of one network."
-        ],
+    return grid_table(
+        run.summary["cells"],
+        best_cell(run),
+        num_epochs=run.config["epochs"],
+        num_seeds=len(run.config["seeds"]),
     )
-
-
-def _mark(cell: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    return " *" if cell is best else " ≈" if cell.get("indistinguishable_from_best") else ""
 
 
 def draw_curves(run: Run) -> Figure:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,7 +64,8 @@ class Table:
         rules = ["---" if self._is_text(column) else "---:" for column in self.columns]
         lines = [[column.heading for column in self.columns], rules, *self.cells()]
         body = "\n".join("| " + " | ".join(_pipe(cell) for cell in line) + " |" for line in lines)
-        notes = "".join(f"\n\n{note}" for note in self.notes)
+        # A note that begins with a star explains a mark; it is no item of a list.
+        notes = "".join("\n\n" + re.sub(r"^\* ", r"\\* ", note) for note in self.notes)
         return f"**{self.title}**\n\n{body}{notes}\n"
 
     def to_latex(self) -> str:

@@ -11,7 +11,7 @@ from hwcli.vision.vit import Attention, Block, ViT
 
 
 @torch.no_grad()
-def attention_maps(model: ViT, images: Tensor, kind: str) -> Tensor:
+def attention_maps(model: ViT, images: Tensor) -> Tensor:
     """Return the weights with which every token attends to every other: (L, B, H, T, T).
 
     Attention of any kind is linear in what is attended to: given the identity for values, it
@@ -20,16 +20,15 @@ def attention_maps(model: ViT, images: Tensor, kind: str) -> Tensor:
     Args:
         model: in eval mode.
         images: (B, C, h, w), normalised.
-        kind: softmax or linear, as the model's.
     """
-    attend = linear_attention if kind == "linear" else softmax_attention
     x = model.tokens(images)
     maps = []
     for block in model.blocks:
         assert isinstance(block, Block)
         q, k, _ = split_heads(block.attention, block.norm1(x))
         one_hot = torch.eye(x.shape[1], device=x.device).expand(*q.shape[:2], -1, -1)
-        maps.append(attend(q, k, one_hot))
+        linear = block.attention.kind == "linear"
+        maps.append((linear_attention if linear else softmax_attention)(q, k, one_hot))
         x = block(x)
     return torch.stack(maps)
 

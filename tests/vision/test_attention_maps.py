@@ -26,7 +26,7 @@ def make(pooling: str = "mean", attention: str = "softmax") -> ViT:
 def test_maps_are_the_weights_the_model_attends_with(pooling: str, attention: str) -> None:
     model = make(pooling, attention)
     images = torch.randn(3, 2, 20, 20)
-    maps = attention_maps(model, images, attention)
+    maps = attention_maps(model, images)
     T = 25 + (pooling == "class")
     assert maps.shape == (3, 3, 2, T, T)
     torch.testing.assert_close(maps.sum(dim=-1), torch.ones(3, 3, 2, T))
@@ -48,7 +48,7 @@ def test_rollout_by_hand() -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "class"])
 def test_what_rolls_out_is_whole(pooling: str) -> None:
-    rolled_out = rollout(attention_maps(make(pooling), torch.randn(3, 2, 20, 20), "softmax"))
+    rolled_out = rollout(attention_maps(make(pooling), torch.randn(3, 2, 20, 20)))
     torch.testing.assert_close(rolled_out.sum(dim=-1), torch.ones(rolled_out.shape[:2]))
     shares = looked_at(rolled_out, pooling)
     assert shares.shape == (3, 5, 5)
