@@ -35,8 +35,8 @@ def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
     assert f"{cell['num_params']:,} parameters, {cell['train_s'] / 60:.0f} minutes a seed" in quoted
 
 
-@pytest.mark.parametrize("name", ["linear", "linear-equal-time", "strong"])
-def test_what_linear_attention_does_to_the_grid_is_what_its_runs_say(name: str) -> None:
+@pytest.mark.parametrize("name", ["float32", "linear", "linear-equal-time", "strong"])
+def test_how_one_run_stands_beside_another_is_what_it_says(name: str) -> None:
     run = ROOT / "results/vit-sweep" / name / "summary.json"
     conclusion = json.loads(run.read_text())["comparison"]["conclusion"]
     assert conclusion in " ".join(README.replace("\n> ", " ").split())
