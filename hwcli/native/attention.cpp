@@ -39,7 +39,7 @@ static inline void products(vec (&out)[ROWS][TV], const float (*rows)[DP], const
         for (int c = 0; c < TV; c++) out[r][c] = vec{};
     for (int d = 0; d < D; d++)
         for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < TV; c++) out[r][c] += rows[r][d] * at(&columns[d][c * LANES]);
+            for (int c = 0; c < TV; c++) out[r][c] += rows[r][d] * AT(&columns[d][c * LANES]);
 }
 
 // out[r] = sum over t of weights[r][t] x[t], (ROWS, T) x (T, D)
@@ -48,10 +48,10 @@ static inline void mix(float (*out)[DP], const Rows &weights, const Tokens &x) {
         vec even[ROWS] = {}, odd[ROWS] = {};  // twice the sums, since an addition takes its time
         for (int t = 0; t < T; t += 2)
             for (int r = 0; r < ROWS; r++) {
-                even[r] += weights[r][t] * at(&x[t][c * LANES]);
-                if (t + 1 < T) odd[r] += weights[r][t + 1] * at(&x[t + 1][c * LANES]);
+                even[r] += weights[r][t] * AT(&x[t][c * LANES]);
+                if (t + 1 < T) odd[r] += weights[r][t + 1] * AT(&x[t + 1][c * LANES]);
             }
-        for (int r = 0; r < ROWS; r++) at(&out[r][c * LANES]) = even[r] + odd[r];
+        for (int r = 0; r < ROWS; r++) AT(&out[r][c * LANES]) = even[r] + odd[r];
     }
 }
 
@@ -59,11 +59,11 @@ static inline void mix(float (*out)[DP], const Rows &weights, const Tokens &x) {
 static inline void spread(Tokens &to, const Rows &weights, const float (*x)[DP]) {
     for (int c = 0; c < DV; c++) {
         vec row[ROWS];
-        for (int r = 0; r < ROWS; r++) row[r] = at(&x[r][c * LANES]);
+        for (int r = 0; r < ROWS; r++) row[r] = AT(&x[r][c * LANES]);
         for (int t = 0; t < T; t++) {
-            vec total = at(&to[t][c * LANES]);
+            vec total = AT(&to[t][c * LANES]);
             for (int r = 0; r < ROWS; r++) total += weights[r][t] * row[r];
-            at(&to[t][c * LANES]) = total;
+            AT(&to[t][c * LANES]) = total;
         }
     }
 }
@@ -92,7 +92,7 @@ extern "C" void attention_forward(const Element *qkv, Element *y, float *tops, f
                     top = largest(top);
                     for (int c = 0; c < TV; c++) {
                         vec weight = exponential(scores[r][c] - top);
-                        at(&weights[r][c * LANES]) = weight;
+                        AT(&weights[r][c * LANES]) = weight;
                         total += weight;
                     }
                     share[r] = 1.0f / sum(total);
@@ -103,7 +103,7 @@ extern "C" void attention_forward(const Element *qkv, Element *y, float *tops, f
                 }
                 mix(out + t, weights, v);
                 for (int r = 0; r < ROWS; r++)
-                    for (int c = 0; c < DV; c++) at(&out[t + r][c * LANES]) *= share[r];
+                    for (int c = 0; c < DV; c++) AT(&out[t + r][c * LANES]) *= share[r];
             }
             scatter(y + b * T * H * D + h * D, H * D, out, 1);
         }
@@ -138,12 +138,12 @@ extern "C" void attention_backward(const Element *qkv, const Element *y, const f
                     float share = inside ? shares[(b * H + h) * T + t + r] : 0;
                     vec mean = {};
                     for (int c = 0; c < DV; c++)
-                        mean += at(&g[t + r][c * LANES]) * at(&out[t + r][c * LANES]);
+                        mean += AT(&g[t + r][c * LANES]) * AT(&out[t + r][c * LANES]);
                     mean = sum(mean);
                     for (int c = 0; c < TV; c++) {
                         vec weight = exponential(scores[r][c] - top) * share;
-                        at(&weights[r][c * LANES]) = weight;
-                        at(&slopes[r][c * LANES]) = weight * (slope[r][c] - mean);
+                        AT(&weights[r][c * LANES]) = weight;
+                        AT(&slopes[r][c * LANES]) = weight * (slope[r][c] - mean);
                     }
                 }
                 mix(dq + t, slopes, k);

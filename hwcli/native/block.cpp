@@ -49,7 +49,7 @@ template <int OUTPUTS, int INPUTS> struct Packed {
     alignas(64) bf16 backward[round_up(OUTPUTS, 32) * INPUTS];
     void pack(const float *weight) {
         alignas(64) static thread_local bf16 rounded[OUTPUTS * INPUTS + 32];
-        for (int i = 0; i < OUTPUTS * INPUTS; i += LANES) store(rounded + i, at(weight + i));
+        for (int i = 0; i < OUTPUTS * INPUTS; i += LANES) store(rounded + i, AT(weight + i));
         pair_columns(forward, rounded, INPUTS, OUTPUTS, INPUTS);
         pair_rows(backward, rounded, INPUTS, OUTPUTS, round_up(OUTPUTS, 32), INPUTS);
     }
@@ -91,7 +91,7 @@ struct alignas(64) Workspace {
 static void store_rows(bf16 *to, int row, const float *from, int columns, int rows) {
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < columns; c += LANES)
-            store(to + r * row + c, at(from + r * columns + c));
+            store(to + r * row + c, AT(from + r * columns + c));
 }
 
 // The transpose of (W, TP), its first T rows.
@@ -108,7 +108,7 @@ static void store_rows(bf16 *to, int row, const float *from, int columns, int ro
 static void normalise(const float *x, const float *weight, const float *bias, float epsilon,
                       bf16 *out, float &mean, float &scale) {
     vec token[D / LANES], total = {};
-    for (int c = 0; c < D / LANES; c++) total += token[c] = at(x + c * LANES);
+    for (int c = 0; c < D / LANES; c++) total += token[c] = AT(x + c * LANES);
     mean = sum(total)[0] / D;
     total = vec{};
     for (int c = 0; c < D / LANES; c++) {
@@ -117,7 +117,7 @@ static void normalise(const float *x, const float *weight, const float *bias, fl
     }
     scale = 1 / std::sqrt(sum(total)[0] / D + epsilon);
     for (int c = 0; c < D / LANES; c++)
-        store(out + c * LANES, token[c] * scale * at(weight + c * LANES) + at(bias + c * LANES));
+        store(out + c * LANES, token[c] * scale * AT(weight + c * LANES) + AT(bias + c * LANES));
 }
 
 // Adds to dx. With h the normalised token and u = weight g: (u - mean(u) - h mean(u h)) scale.
@@ -125,18 +125,18 @@ static void normalise_backward(const float *g, const float *x, const float *weig
                                float scale, float *dx, float *dweight, float *dbias) {
     vec h[D / LANES], u[D / LANES], u_mean = {}, uh_mean = {};
     for (int c = 0; c < D / LANES; c++) {
-        vec upstream = at(g + c * LANES);
-        h[c] = (at(x + c * LANES) - mean) * scale;
-        u[c] = upstream * at(weight + c * LANES);
+        vec upstream = AT(g + c * LANES);
+        h[c] = (AT(x + c * LANES) - mean) * scale;
+        u[c] = upstream * AT(weight + c * LANES);
         u_mean += u[c];
         uh_mean += u[c] * h[c];
-        at(dweight + c * LANES) += upstream * h[c];
-        at(dbias + c * LANES) += upstream;
+        AT(dweight + c * LANES) += upstream * h[c];
+        AT(dbias + c * LANES) += upstream;
     }
     u_mean = sum(u_mean) / (float)D;
     uh_mean = sum(uh_mean) / (float)D;
     for (int c = 0; c < D / LANES; c++)
-        at(dx + c * LANES) += (u[c] - u_mean - h[c] * uh_mean) * scale;
+        AT(dx + c * LANES) += (u[c] - u_mean - h[c] * uh_mean) * scale;
 }
 
 // GELU u Phi(u) and its slope Phi(u) + u phi(u); Phi by Abramowitz & Stegun 7.1.25, error 3e-5.
@@ -172,24 +172,24 @@ static void attend(Workspace &w, int image, int head) {
     pair_columns(pairs, q, QP, TP, W);
     multiply(TP, TP, WP, scores[0], TP, k, QP, pairs, TP);
     vec top[TV], total[TV] = {};
-    for (int c = 0; c < TV; c++) top[c] = at(scores[0] + c * LANES);
+    for (int c = 0; c < TV; c++) top[c] = AT(scores[0] + c * LANES);
     for (int t = 1; t < T; t++)
-        for (int c = 0; c < TV; c++) top[c] = greater(top[c], at(scores[t] + c * LANES));
+        for (int c = 0; c < TV; c++) top[c] = greater(top[c], AT(scores[t] + c * LANES));
     for (int c = 0; c < TV; c++) top[c] *= scale;
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
-            vec a = rough_power_of_two(at(scores[t] + c * LANES) * scale - top[c]);
-            vec b = rough_power_of_two(at(scores[t + 1] + c * LANES) * scale - top[c]);
+            vec a = rough_power_of_two(AT(scores[t] + c * LANES) * scale - top[c]);
+            vec b = rough_power_of_two(AT(scores[t + 1] + c * LANES) * scale - top[c]);
             if (t + 1 == T) b = vec{};
             total[c] += a + b;
             weights[t / 2][c] = pair(a, b);
         }
-    for (int c = 0; c < TV; c++) at(shares + c * LANES) = 1.0f / total[c];
+    for (int c = 0; c < TV; c++) AT(shares + c * LANES) = 1.0f / total[c];
     pair_rows(pairs, v, QP, T, TP, W);
     transpose_pairs(turned, pairs, TP, W);
     multiply(W, TP, TP, columns[0], TP, turned, TP, (bf16 *)weights, TP);
     for (int d = 0; d < W; d++)
-        for (int c = 0; c < TV; c++) at(columns[d] + c * LANES) *= at(shares + c * LANES);
+        for (int c = 0; c < TV; c++) AT(columns[d] + c * LANES) *= AT(shares + c * LANES);
     store_columns(&w.mixed[image * T][head * W], IP, columns);
 }
 
@@ -208,16 +208,16 @@ static void attend_backward(Workspace &w, int image, int head) {
     vec mean[TV] = {};
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
-            vec a = (vec)(weights[t / 2][c] << 16) * at(shares + c * LANES);
-            vec b = (vec)(weights[t / 2][c] & 0xffff0000) * at(shares + c * LANES);
-            mean[c] += a * at(slopes[t] + c * LANES) + b * at(slopes[t + 1] + c * LANES);
+            vec a = (vec)(weights[t / 2][c] << 16) * AT(shares + c * LANES);
+            vec b = (vec)(weights[t / 2][c] & 0xffff0000) * AT(shares + c * LANES);
+            mean[c] += a * AT(slopes[t] + c * LANES) + b * AT(slopes[t + 1] + c * LANES);
             store(P[t] + c * LANES, a);
             store(P[t + 1] + c * LANES, b);
         }
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
-            vec a = load(P[t] + c * LANES) * (at(slopes[t] + c * LANES) - mean[c]) * scale;
-            vec b = load(P[t + 1] + c * LANES) * (at(slopes[t + 1] + c * LANES) - mean[c]) * scale;
+            vec a = load(P[t] + c * LANES) * (AT(slopes[t] + c * LANES) - mean[c]) * scale;
+            vec b = load(P[t + 1] + c * LANES) * (AT(slopes[t + 1] + c * LANES) - mean[c]) * scale;
             store(dscores[t] + c * LANES, a);
             store(dscores[t + 1] + c * LANES, b);
             weights[t / 2][c] = pair(a, b);  // from here on dL/dS, in pairs of keys
@@ -251,17 +251,17 @@ static void attend(Workspace &w, int image, int head) {
     for (int c = 0; c < W; c += LANES) {
         vec total = {};
         for (int t = 0; t < T; t++) total += load(k + t * QP + c);
-        at(key_sums + c) = total;
+        AT(key_sums + c) = total;
     }
     pair_rows(state_pairs, state[0], W, W, WP, W);
     multiply(TP, W, WP, product, W, q, QP, state_pairs, W);
     for (int t = 0; t < T; t++) {
         vec n = {};
-        for (int c = 0; c < W; c += LANES) n += load(q + t * QP + c) * at(key_sums + c);
+        for (int c = 0; c < W; c += LANES) n += load(q + t * QP + c) * AT(key_sums + c);
         vec share = 1.0f / sum(n);
         w.shares[image * H + head][t] = share[0];
         for (int c = 0; c < W; c += LANES)
-            store(&w.mixed[image * T + t][head * W + c], at(product + t * W + c) * share);
+            store(&w.mixed[image * T + t][head * W + c], AT(product + t * W + c) * share);
     }
 }
 
@@ -285,14 +285,14 @@ static void attend_backward(Workspace &w, int image, int head) {
             store(h[t] + c, upstream);
         }
         m[t] = -sum(total)[0];
-        for (int c = 0; c < W; c += LANES) at(slope_sums + c) += m[t] * load(q + t * QP + c);
+        for (int c = 0; c < W; c += LANES) AT(slope_sums + c) += m[t] * load(q + t * QP + c);
     }
     pair_columns(state_pairs, w.state[image * H + head][0], W, W, W);
     multiply(TP, W, WP, product, W, h[0], WP, state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
             store(dq + t * QP + c, slope(load(q + t * QP + c)) *
-                                       (at(product + t * W + c) + m[t] * at(key_sums + c)));
+                                       (AT(product + t * W + c) + m[t] * AT(key_sums + c)));
     pair_rows(pairs, q, QP, T, TP, W);
     transpose_pairs(turned, pairs, TP, W);
     pair_rows(pairs, h[0], WP, T, TP, W);
@@ -303,7 +303,7 @@ static void attend_backward(Workspace &w, int image, int head) {
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
             store(dk + t * QP + c, slope(load(k + t * QP + c)) *
-                                       (at(product + t * W + c) + at(slope_sums + c)));
+                                       (AT(product + t * W + c) + AT(slope_sums + c)));
     pair_rows(state_pairs, dstate[0], W + 16, W, WP, W);
     multiply(TP, W, WP, product, W, k, QP, state_pairs, W);
     store_rows(dv, QP, product, W, T);
@@ -325,7 +325,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
         if (LINEAR)
             for (int r = 0; r < STRIP; r++)
                 for (int c = 0; c < 2 * I; c += LANES)
-                    at(strip + r * QKV + c) = elu_plus_one(at(strip + r * QKV + c));
+                    AT(strip + r * QKV + c) = elu_plus_one(AT(strip + r * QKV + c));
         store_rows(w.qkv[n], QP, strip, QKV, STRIP);
     }
     for (int image = 0; image < images; image++)
@@ -336,7 +336,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
         multiply(STRIP, D, IP, strip, D, w.mixed[n], IP, weights.out.forward, D);
         for (int r = 0; r < STRIP; r++) {
             for (int c = 0; c < D; c += LANES)
-                at(w.x2[n + r] + c) = at(w.x[n + r] + c) + at(strip + r * D + c) + at(p.out_bias + c);
+                AT(w.x2[n + r] + c) = AT(w.x[n + r] + c) + AT(strip + r * D + c) + AT(p.out_bias + c);
             normalise(w.x2[n + r], p.norm2, p.norm2_bias, epsilon, w.h2[n + r], w.mean2[n + r],
                       w.scale2[n + r]);
         }
@@ -344,7 +344,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < M; c += LANES) {
                 vec value, slope;
-                gelu(at(strip + r * M + c) + at(p.hidden_bias + c), value, slope);
+                gelu(AT(strip + r * M + c) + AT(p.hidden_bias + c), value, slope);
                 store(w.hidden[n + r] + c, value);
                 store(w.slope[n + r] + c, slope);
             }
@@ -357,7 +357,7 @@ static void finish(Workspace &w, const Weights &weights, const Parameters &p) {
         multiply(STRIP, D, M, strip, D, w.hidden[n], M, weights.mlp_out.forward, D);
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < D; c += LANES)
-                at(w.x2[n + r] + c) += at(strip + r * D + c) + at(p.mlp_out_bias + c);
+                AT(w.x2[n + r] + c) += AT(strip + r * D + c) + AT(p.mlp_out_bias + c);
     }
 }
 
@@ -377,14 +377,14 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
     for (int n = 0; n < NP; n += STRIP) {
         for (int r = n; r < n + STRIP; r++)
             for (int c = 0; c < D; c += LANES) {
-                at(d.mlp_out_bias + c) += at(w.dx[r] + c);
-                store(w.dy[r] + c, at(w.dx[r] + c));
+                AT(d.mlp_out_bias + c) += AT(w.dx[r] + c);
+                store(w.dy[r] + c, AT(w.dx[r] + c));
             }
         multiply(STRIP, M, D, strip, M, w.dy[n], D, weights.mlp_out.backward, M);
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < M; c += LANES) {
-                vec g = at(strip + r * M + c) * load(w.slope[n + r] + c);
-                at(d.hidden_bias + c) += g;
+                vec g = AT(strip + r * M + c) * load(w.slope[n + r] + c);
+                AT(d.hidden_bias + c) += g;
                 store(w.dhidden[n + r] + c, g);
             }
         multiply(STRIP, D, M, strip, D, w.dhidden[n], M, weights.hidden.backward, D);
@@ -392,8 +392,8 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
             normalise_backward(strip + r * D, w.x2[n + r], p.norm2, w.mean2[n + r], w.scale2[n + r],
                                w.dx[n + r], d.norm2, d.norm2_bias);
             for (int c = 0; c < D; c += LANES) {
-                at(d.out_bias + c) += at(w.dx[n + r] + c);
-                store(w.dx2[n + r] + c, at(w.dx[n + r] + c));
+                AT(d.out_bias + c) += AT(w.dx[n + r] + c);
+                store(w.dx2[n + r] + c, AT(w.dx[n + r] + c));
             }
         }
         multiply(STRIP, I, D, strip, I, w.dx2[n], D, weights.out.backward, I);

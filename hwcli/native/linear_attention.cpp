@@ -62,10 +62,10 @@ enum Map { IDENTITY, ELU1, RELU, SOFTMAX };
 typedef vec Token[DV];
 
 static inline void get(Token &x, const float *from) {
-    for (int c = 0; c < DV; c++) x[c] = at(from + c * LANES);
+    for (int c = 0; c < DV; c++) x[c] = AT(from + c * LANES);
 }
 static inline void put(float *to, const Token &x) {
-    for (int c = 0; c < DV; c++) at(to + c * LANES) = x[c];
+    for (int c = 0; c < DV; c++) AT(to + c * LANES) = x[c];
 }
 // From and to memory, where nothing is behind width D.
 static inline void read(Token &x, const Element *from) {
@@ -120,7 +120,7 @@ static inline void pull_back(Map map, Token &gradient, const Token &value) {
 }
 
 static inline void add(Token &total, float factor, const float *x) {
-    for (int c = 0; c < DV; c++) total[c] += factor * at(x + c * LANES);
+    for (int c = 0; c < DV; c++) total[c] += factor * AT(x + c * LANES);
 }
 // Write y, and return the normalizer.
 static inline float divide(Element *y, const float *numerator, const Token &z, const float *query) {
@@ -182,12 +182,12 @@ static void transpose(float (&out)[COLUMNS][ROWS], const float (&x)[ROWS][COLUMN
     for (int r = 0; r < ROWS; r += LANES)
         for (int c = 0; c < COLUMNS; c += LANES) {
             vec block[LANES];
-            for (int i = 0; i < LANES; i++) block[i] = at(&x[r + i][c]);
+            for (int i = 0; i < LANES; i++) block[i] = AT(&x[r + i][c]);
             TRADE(block, 8)
             TRADE(block, 4)
             TRADE(block, 2)
             TRADE(block, 1)
-            for (int i = 0; i < LANES; i++) at(&out[c + i][r]) = block[i];
+            for (int i = 0; i < LANES; i++) AT(&out[c + i][r]) = block[i];
         }
 }
 
@@ -208,15 +208,15 @@ static inline INLINE void tile(float *out, bool add, const float *a, const float
     vec total[ROWS][N];
     for (int r = 0; r < ROWS; r++)
         for (int c = 0; c < N; c++)
-            total[r][c] = add ? at(out + r * OUT_ROW + c * LANES) : vec{};
+            total[r][c] = add ? AT(out + r * OUT_ROW + c * LANES) : vec{};
     for (int i = from; i < to; i++) {
         vec right[N];
-        for (int c = 0; c < N; c++) right[c] = at(b + i * B_ROW + c * LANES);
+        for (int c = 0; c < N; c++) right[c] = AT(b + i * B_ROW + c * LANES);
         for (int r = 0; r < ROWS; r++)
             for (int c = 0; c < N; c++) total[r][c] += a[r * A_ROW + i * A_INNER] * right[c];
     }
     for (int r = 0; r < ROWS; r++)
-        for (int c = 0; c < N; c++) at(out + r * OUT_ROW + c * LANES) = total[r][c];
+        for (int c = 0; c < N; c++) AT(out + r * OUT_ROW + c * LANES) = total[r][c];
 }
 
 // out = or += x matrix, for R tokens
@@ -525,7 +525,7 @@ static void gather(Sums &total, const Sums *of_head, long from, long to) {
     total = Sums{};
     for (long part = from; part < to; part++)
         for (long i = 0; i < (long)(sizeof total / sizeof(float)); i += LANES)
-            at((float *)&total + i) += at((const float *)&of_head[part] + i);
+            AT((float *)&total + i) += AT((const float *)&of_head[part] + i);
 }
 
 extern "C" void linear_forward(View q, View k, View v, View y, float *normalizers, Sums *sums,

@@ -20,14 +20,14 @@ extern "C" void orthogonalize(bf16 *x, long count, long num_steps, float a, floa
         for (long step = 0; step < num_steps; step++) {
             pair_columns(m->right, X, C, R, C);
             multiply(R, R, C, m->product, R, X, C, m->right, R);
-            for (int i = 0; i < R * R; i += LANES) store(m->A + i, at(m->product + i));
+            for (int i = 0; i < R * R; i += LANES) store(m->A + i, AT(m->product + i));
             pair_rows(m->right, m->A, R, R, R, R);
             multiply(R, R, R, m->product, R, m->A, R, m->right, R);
             for (int i = 0; i < R * R; i += LANES)
-                store(m->B + i, b * load(m->A + i) + c * at(m->product + i));
+                store(m->B + i, b * load(m->A + i) + c * AT(m->product + i));
             pair_rows(m->right, X, C, R, R, C);
             multiply(R, C, R, m->product, C, m->B, R, m->right, C);
             for (int i = 0; i < R * C; i += LANES)
-                store(X + i, a * load(X + i) + at(m->product + i));
+                store(X + i, a * load(X + i) + AT(m->product + i));
         }
 }

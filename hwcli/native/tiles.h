@@ -104,7 +104,7 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
         vec sums[ROWS][NT];
         for (int r = 0; r < ROWS; r++)
             for (int n = 0; n < NT; n++)
-                sums[r][n] = add ? at(c + (m + r) * c_row + n * TILE) : vec{};
+                sums[r][n] = add ? AT(c + (m + r) * c_row + n * TILE) : vec{};
         for (int k = 0; k < K; k += 2)
             for (int n = 0; n < NT; n++) {
                 bits right = *(const loose_bits *)(b + k * b_row + 2 * n * TILE);
@@ -117,7 +117,7 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
                 }
             }
         for (int r = 0; r < ROWS; r++)
-            for (int n = 0; n < NT; n++) at(c + (m + r) * c_row + n * TILE) = sums[r][n];
+            for (int n = 0; n < NT; n++) AT(c + (m + r) * c_row + n * TILE) = sums[r][n];
     }
 }
 

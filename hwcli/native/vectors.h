@@ -16,9 +16,9 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
 constexpr int vectors(int n) { return (n + LANES - 1) / LANES; }
 
-// A vector at a place in memory.
-inline vec &at(float *p) { return *(vec *)p; }
-inline const vec &at(const float *p) { return *(const vec *)p; }
+// A vector at a place in memory. No function: of a reference that one returns Clang believes that it
+// is aligned as a vector is, whatever the type says.
+#define AT(place) (*(vec *)(place))
 
 inline bits widen(halves x) {
 #ifdef __AVX512F__
@@ -29,11 +29,11 @@ inline bits widen(halves x) {
 }
 
 // float32 and bfloat16, its upper half; to the nearest, ties to even, and NaN stays NaN.
-inline vec load(const float *p) { return at(p); }
+inline vec load(const float *p) { return AT(p); }
 inline vec load(const uint16_t *p) {
     return (vec)(widen(*(const halves *)p) << 16);
 }
-inline void store(float *p, vec x) { at(p) = x; }
+inline void store(float *p, vec x) { AT(p) = x; }
 inline void store(uint16_t *p, vec x) {
 #ifdef __AVX512BF16__
     *(halves *)p = (halves)_mm512_cvtneps_pbh((__m512)x);

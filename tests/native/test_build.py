@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +76,16 @@ def test_use_is_what_the_innermost_says() -> None:
             assert not build.in_use()
         assert build.in_use()
     assert not build.in_use()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("clang++"), reason="Clang is not here")
+def test_what_clang_makes_of_the_kernels_passes_their_tests(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", str(Path(__file__).parent)],
+        env={**os.environ, "CXX": "clang++", "HW2_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert list((tmp_path / "cache" / "kernels").glob("block-*.so"))
