@@ -88,4 +88,4 @@ def test_what_clang_makes_of_the_kernels_passes_their_tests(tmp_path: Path) -> N
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert list((tmp_path / "cache" / "kernels").glob("block-*.so"))
+    assert list((tmp_path / "cache" / "kernels").glob("attention-*.so"))
