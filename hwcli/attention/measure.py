@@ -140,8 +140,8 @@ def matmul_peak(*, dtype: str, device: str, threads: int) -> float:
     a, b = (torch.randn(side, side).to(device, getattr(torch, dtype)) for _ in range(2))
     calls = {"product": lambda: a @ b}
     if device == "cpu":
-        # A 1 x 1 convolution is a product too, which torch sends to another library. On a GPU
-        # that would be the same one, with float32 rounded to TF32.
+        # A 1 x 1 convolution is a product too, which torch sends to another library. (On CUDA it
+        # would round float32 to TF32, which no method here does.)
         image, kernels = a.t().reshape(1, side, 1, side), b.t()[:, :, None, None].contiguous()
         calls["convolution"] = lambda: F.conv2d(image, kernels)
     times = time_in_turns(calls, threads=threads, device=device, rounds=3)

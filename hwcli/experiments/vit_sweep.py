@@ -86,7 +86,8 @@ class DataConfig(Section):
 class Recipe(Section):
     """All that the trials of a sweep share, and that decides their numbers.
 
-    The defaults are the preset standard, so that a file of one's own may hold what it changes.
+    The defaults are the preset standard, so that a file of one's own may hold what it changes: a
+    section of it, too, changes what it names and leaves the rest.
     """
 
     epochs: int = Field(20, ge=1, le=10_000)
@@ -96,6 +97,15 @@ class Recipe(Section):
     optimizer: OptimizerConfig = OptimizerConfig(kind="muon", muon_learning_rate=7e-3)
     augmentation: AugmentationConfig = AugmentationConfig(max_shift=1)
     data: DataConfig = DataConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_over_their_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        whole = dict(values)
+        for name, field in Recipe.model_fields.items():
+            if isinstance(field.default, Section) and isinstance(values.get(name), dict):
+                whole[name] = {**field.default.model_dump(), **values[name]}
+        return whole
 
 
 def _positive(numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -509,14 +519,15 @@ def run(config: Config, folder: RunFolder) -> Summary | None:
 
 
 def plan(config: Config, folder: RunFolder) -> None:
-    """Show the trials, which are done, what each takes, and an estimate from one timed batch."""
+    """Show the trials, which are done, what each takes, and an estimate from a few timed steps."""
     files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
     trials = make_trials(config, files)
     store = TrialStore(folder.trials_path)
     states = {trial.id: store.folder(trial).state() for trial in trials}
     # Of a cluster's GPU nothing can be known here.
     timed = config.launcher.kind == "local" or resolve_device(config).type == "cpu"
-    seconds_per_flop = _time_one_batch(trials[0]) if timed else None
+    middle = sorted(trials, key=lambda trial: trial.cost)[len(trials) // 2]
+    seconds_per_flop = _time_steps(middle) if timed else None
     rows = [
         {
             **trial.label,
@@ -535,8 +546,8 @@ def plan(config: Config, folder: RunFolder) -> None:
         workers = num_workers(config)
         total = seconds_per_flop * max(sum(todo) / workers, max(todo, default=0.0))
         note = (
-            f"About {duration(total)} of training with {workers} workers, from one timed batch "
-            "of the first trial."
+            f"About {duration(total)} of training with {workers} workers, from timed steps of "
+            f"{middle.label['layers']} layers, {middle.label['heads']} heads."
         )
     terminal.show(
         Table(
@@ -556,7 +567,7 @@ def plan(config: Config, folder: RunFolder) -> None:
     )
 
 
-def _time_one_batch(trial: Trial) -> float:
+def _time_steps(trial: Trial) -> float:
     """Return the seconds that one floating-point operation of training takes one worker."""
     config = trial.config
     assert isinstance(config, TrialConfig)

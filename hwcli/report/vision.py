@@ -227,13 +227,6 @@ def _supported(run: Run) -> str:
             else ", which the whole spread exceeds by far."
         )
     ]
-    alike = [c.get("indistinguishable_from_best") for c in cells]
-    if any(told is not None for told in alike):
-        num = sum(told is not None for told in alike)
-        sentences.append(
-            f"Tested on the same images and corrected for {num} comparisons, "
-            f"{sum(map(bool, alike))} cells cannot be told apart from the best (marked ≈)."
-        )
     if run.summary.get("conclusion"):
         sentences.append(run.summary["conclusion"])
     return " ".join(sentences)

@@ -48,7 +48,7 @@ class Step(Generic[Batch]):
         device: where the model lives.
         precision: the type that matrix products run in.
         recorded: replay the step on CUDA. Batches are tuples of tensors there, and ``judge`` does
-            the same with each, without waiting for the GPU. Those of another shape than the first
+            the same with each, without waiting for the GPU. Those of other shapes than the first
             one's, such as an epoch's last, are worked on unrecorded.
     """
 
@@ -64,9 +64,10 @@ class Step(Generic[Batch]):
     ):
         self._model, self._optimizers, self._judge = model, optimizers, judge
         self._device, self._precision = device, precision
+        self._recorded = recorded and device.type == "cuda"
+        self._shapes: list[torch.Size] | None = None  # of the first batch
         self._steps_to_recording = STEPS_BEFORE_RECORDING
         self._recording: Recording | None = None
-        self._recorded = recorded and device.type == "cuda"
 
     def __call__(self, batch: Batch, rate: float) -> BatchOutcome:
         """Take a step at a factor of the learning rate, and return what the batch gave."""
@@ -74,22 +75,24 @@ class Step(Generic[Batch]):
         if not self._recorded:
             return self._take(batch)
         tensors = cast(tuple[Tensor, ...], batch)
+        shapes = [tensor.shape for tensor in tensors]
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            return self._take(batch)
         if self._steps_to_recording:
             self._steps_to_recording -= 1
             return self._take(batch)
         if self._recording is None:
             self._recording = Recording(lambda batch: self._take(cast(Batch, batch)), tensors)
-        if self._recording.fits(tensors):
-            return self._recording.replay(tensors)
-        return self._take(batch)
+        return self._recording.replay(tensors)
 
     def _take(self, batch: Batch) -> BatchOutcome:
-        self._model.zero_grad()
         with autocast(self._device, self._precision):
             outcome = self._judge(self._model, batch)
         outcome.loss.backward()
         for optimizer in self._optimizers:
             optimizer.step()
+            optimizer.zero_grad()
         return replace(outcome, loss=outcome.loss.detach())
 
 
@@ -105,12 +108,8 @@ class Recording:
         with torch.cuda.graph(self._graph):
             self._outcome = step(self._batch)
 
-    def fits(self, batch: tuple[Tensor, ...]) -> bool:
-        """Tell whether the batch has the recorded one's shape."""
-        return all(own.shape == given.shape for own, given in zip(self._batch, batch, strict=True))
-
     def replay(self, batch: tuple[Tensor, ...]) -> BatchOutcome:
-        """Take the step on another batch."""
+        """Take the step on another batch of that shape."""
         for own, given in zip(self._batch, batch, strict=True):
             own.copy_(given)
         self._graph.replay()

@@ -12,7 +12,8 @@ step, data included. Peers train with fused AdamW, hw2 with its recipe's Muon. T
 
 hw2 runs as its sweep does, one process a core. On a GPU (``--device cuda``) everybody has one
 process; as people run them is float32, eager and torch.compile, and as an expert tunes them is
-hw2's precision, eager and torch.compile's "reduce-overhead", which records CUDA graphs.
+hw2's precision, eager and torch.compile's "reduce-overhead", which records the model's passes as
+CUDA graphs, where hw2 records its whole step.
 
 Every group is interleaved: each contestant in turn for a few seconds, over and over; a ratio is
 the median over the rounds. Before anything is timed, hw2's fast path must follow a plain float32
@@ -44,10 +45,7 @@ from hwcli.results.tables import Column, Table
 LAYERS, HEADS, WIDTH, MLP_WIDTH, BATCH = 6, 4, 64, 128, 128
 PEERS = ("vit-pytorch", "timm", "torchvision", "transformers")
 OURS = "hw2"
-PEAK_SIDE, PEAK_SIDE_ON_GPU = 2048, 8192
 GATE_STEPS = 50
-# As often as training reads its losses.
-STEPS_BETWEEN_WAITS = 50
 # Of a loss, at any of the gate's steps: what bfloat16 moves it by while both learn the same.
 GATE_TOLERANCE = 0.05
 
@@ -178,12 +176,20 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
     return step, num_params
 
 
+def peak_side(device: str) -> int:
+    """Return the side of matrices that are large for a device."""
+    from hwcli.attention import measure
+
+    return measure.PEAK_SIDE if device == "cpu" else measure.PEAK_SIDE_ON_GPU
+
+
 def make_product(entry: Entry) -> tuple[Callable[[], Any], int]:
     """Return a function that multiplies two large matrices: what the processor can do at most."""
     import torch
 
-    side = PEAK_SIDE if entry.device == "cpu" else PEAK_SIDE_ON_GPU
-    a = torch.randn(side, side).to(entry.device, getattr(torch, entry.precision))
+    a = torch.randn(peak_side(entry.device), peak_side(entry.device)).to(
+        entry.device, getattr(torch, entry.precision)
+    )
 
     return lambda: torch.mm(a, a), 0
 
@@ -192,6 +198,8 @@ def contestant(pipe: Connection, entry: Entry) -> None:
     """Warm up; then run an entry of as many threads for as long as is asked: steps, seconds."""
     warnings.simplefilter("ignore")
     import torch
+
+    from hwcli.training.loop import STEPS_BETWEEN_READS_ON_GPU
 
     torch.set_num_threads(entry.threads)
 
@@ -217,7 +225,7 @@ def contestant(pipe: Connection, entry: Entry) -> None:
         while time.perf_counter() - started < seconds:
             step()
             steps += 1
-            if steps % STEPS_BETWEEN_WAITS == 0:
+            if steps % STEPS_BETWEEN_READS_ON_GPU == 0:
                 wait()
         wait()
         pipe.send((steps, time.perf_counter() - started))
@@ -526,8 +534,8 @@ def main() -> None:
         images_per_s |= {
             str(e): BATCH * statistics.median(r) for e, r in rates.items() if e.name != "peak"
         }
-        side = PEAK_SIDE_ON_GPU if on_gpu else PEAK_SIDE
-        peak_flops = max(peak_flops, 2 * side**3 * statistics.median(rates[peak]))
+        flops = 2 * peak_side(device) ** 3
+        peak_flops = max(peak_flops, flops * statistics.median(rates[peak]))
 
     config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
     flops = training_flops(layers=LAYERS, heads=HEADS, config=config)

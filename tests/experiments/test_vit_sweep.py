@@ -67,8 +67,15 @@ def run_trial(tmp_path: Path, **more: Any) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key != "train_s"}
 
 
-def test_a_config_that_says_nothing_is_the_standard_one() -> None:
-    assert build(Config, {"name": "standard"}) == load(Config, vit_sweep.COMMAND)
+@pytest.mark.parametrize(
+    "override", ["", "optimizer.weight_decay=0.1", "augmentation.flip=false", "model.width=32"]
+)
+def test_what_a_config_leaves_out_is_the_standard_recipe(tmp_path: Path, override: str) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("name: standard\n")
+    overrides = [override] if override else []
+    config = load(Config, vit_sweep.COMMAND, path=own, overrides=overrides)
+    assert config == load(Config, vit_sweep.COMMAND, overrides=overrides)
 
 
 def test_a_trial_learns_and_stores_what_it_predicted(

@@ -15,7 +15,7 @@ TABLE = Table(
         {"kind": "a|b", "accuracy": 0.98765, "time_s": 61.4},
         {"kind": "two\nlines", "accuracy": None, "time_s": 2},
     ],
-    notes=["± is the error"],
+    notes=["± is the error", "* best of all"],
 )
 
 
@@ -31,7 +31,7 @@ def test_markdown_shows_formatted_cells_and_escapes_pipes() -> None:
     assert lines[3] == "| --- | ---: | ---: |"
     assert lines[4] == r"| a\|b | 98.8% | 61 s |"
     assert lines[5] == "| two<br>lines | – | 2 s |"
-    assert lines[-1] == "± is the error"
+    assert lines[-3:] == ["± is the error", "", r"\* best of all"]
 
 
 def test_latex_escapes_what_is_special_there() -> None:

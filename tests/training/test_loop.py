@@ -12,7 +12,7 @@ from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
 from hwcli.training.loop import NonFiniteLossError, Work, train
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
-from hwcli.training.step import BatchOutcome
+from hwcli.training.step import STEPS_BEFORE_RECORDING, BatchOutcome, Recording
 
 INPUTS = torch.randn(23, 5, generator=torch.Generator().manual_seed(1))
 TARGETS = (INPUTS.sum(dim=1) > 0).long()
@@ -122,9 +122,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 
 
 @needs_cuda
-def test_a_recorded_pass_trains_as_an_unrecorded_one_does() -> None:
+def test_a_recorded_step_trains_as_an_unrecorded_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train(work(device="cuda"))
+    replayed: list[tuple[Tensor, ...]] = []
+    replay = Recording.replay
+
+    def watched(self: Recording, batch: tuple[Tensor, ...]) -> BatchOutcome:
+        replayed.append(batch)
+        return replay(self, batch)
+
+    monkeypatch.setattr(Recording, "replay", watched)
     history = train(work(device="cuda", recorded=True))
+    assert len(replayed) == 4 * 4 - STEPS_BEFORE_RECORDING
     torch.testing.assert_close(torch.tensor(numbers(history)), torch.tensor(numbers(expected)))
 
 
