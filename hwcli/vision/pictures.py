@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hwcli.results import plots
@@ -131,6 +132,7 @@ def draw_costs(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> F
         )
     panels[0].set(xlabel="training, s", ylabel="test accuracy, %")
     panels[1].set(xlabel="parameters")
+    panels[1].xaxis.set_major_locator(MaxNLocator(6))
     panels[1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f} k")
     handles = [Line2D([], [], color=colour[n], lw=4, label=f"{n} layers") for n in layers]
     handles += [
