@@ -26,6 +26,18 @@ def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
     assert summary["status"] == "complete"
 
 
+def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
+    sweep = ROOT / "results/vit-sweep"
+    trials = json.loads((sweep / "standard/trials.json").read_text())
+    results = [json.loads((sweep / "trials" / t["id"] / "result.json").read_text()) for t in trials]
+    minutes = [sum(r["train_s"] for r in results if r["seed"] == s) / 2 / 60 for s in range(3)]
+    quoted = " ".join(README.split())
+    assert all(f"{m:.0f} minutes a seed" in quoted for m in minutes[1:])
+    assert f"beside other work, took {minutes[0]:.0f}. All {len(results)} networks are" in quoted
+    least = min(result["test_accuracy"] for result in results)
+    assert f"are above {100 * least - 0.01:.1f} %" in quoted
+
+
 def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
     run = ROOT / "results/vit-sweep/strong/summary.json"
     (cell,) = json.loads(run.read_text())["cells"]

@@ -146,8 +146,7 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
         for group in optimizers[0].param_groups:
             group["initial_lr"] = group["lr"]
     num_params = sum(p.numel() for p in model.parameters())
-    graphs = entry.device == "cuda" and entry.tuned
-    mode = "reduce-overhead" if graphs else None
+    mode = "reduce-overhead" if entry.device == "cuda" and entry.tuned else None
     called = torch.compile(model, mode=mode) if entry.compiled else model
 
     def judge(_: Any, batch: tuple[Any, Any]) -> BatchOutcome:
@@ -187,10 +186,8 @@ def make_product(entry: Entry) -> tuple[Callable[[], Any], int]:
     """Return a function that multiplies two large matrices: what the processor can do at most."""
     import torch
 
-    a = torch.randn(peak_side(entry.device), peak_side(entry.device)).to(
-        entry.device, getattr(torch, entry.precision)
-    )
-
+    side = peak_side(entry.device)
+    a = torch.randn(side, side).to(entry.device, getattr(torch, entry.precision))
     return lambda: torch.mm(a, a), 0
 
 
