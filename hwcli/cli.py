@@ -125,8 +125,8 @@ def _run(
 ) -> None:
     """Build the config, hand it to the experiment, and finish its run folder."""
     from hwcli.config import load
-    from hwcli.results import terminal
-    from hwcli.results.run_folder import RunFolder
+    from hwcli.output import terminal
+    from hwcli.output.run_folder import RunFolder
 
     if quiet:
         terminal.silence()
@@ -257,7 +257,7 @@ def vit_sweep(
 def _list_presets(wanted: bool) -> None:
     if wanted:
         from hwcli.experiments.rnn_trace import presets_table
-        from hwcli.results import terminal
+        from hwcli.output import terminal
 
         terminal.show(presets_table())
         raise typer.Exit
@@ -363,7 +363,7 @@ def sentiment_predict(
     ),
 ) -> None:
     """Say of texts whether they are positive, by a classifier that sentiment-train trained."""
-    from hwcli.results import terminal
+    from hwcli.output import terminal
     from hwcli.sentiment import predict
 
     given = predict.gather_texts(texts or [], file)
@@ -394,16 +394,16 @@ def report(
     quiet: Annotated[bool, Option("--quiet", help="Show only the result.")] = False,
 ) -> None:
     """Make the homework's notebook, PDF and page from finished runs."""
-    from hwcli.report import build
-    from hwcli.results import terminal
+    from hwcli.output import terminal
+    from hwcli.report import make
 
     if quiet:
         terminal.silence()
-    for path in build.build(
+    for path in make.build(
         runs,
         out,
-        formats=build.chosen_formats(kind),
-        title=title or build.TITLE,
+        formats=make.chosen_formats(kind),
+        title=title or make.TITLE,
         author=author,
         acknowledged=acknowledge or (),
         say=terminal.say,
@@ -420,8 +420,8 @@ def list_data(context: typer.Context) -> None:
     """List the data sets: what they are, where they would come from, what is present."""
     if context.invoked_subcommand is None:
         from hwcli import sources
-        from hwcli.results import terminal
-        from hwcli.results.tables import Column, Table
+        from hwcli.output import terminal
+        from hwcli.output.tables import Column, Table
 
         keys = ("name", "description", "licence", "size", "sources", "present")
         columns = [Column(key, key) for key in keys]
@@ -432,7 +432,7 @@ def list_data(context: typer.Context) -> None:
 def fetch(name: Annotated[str, typer.Argument(help="A data set, or all.")]) -> None:
     """Get a data set into the cache, and verify it."""
     from hwcli import sources
-    from hwcli.results import terminal
+    from hwcli.output import terminal
 
     for each in sources.names() if name == "all" else [name]:
         sources.fetch(each, terminal.say)
@@ -445,7 +445,7 @@ def status(
     ),
 ) -> None:
     """Show which runs and trials are done, failed or missing."""
-    from hwcli.results import terminal
+    from hwcli.output import terminal
     from hwcli.sweep.status import status_table
 
     terminal.show(status_table(out))

@@ -20,7 +20,7 @@ from hwcli.errors import ConfigError
 MAX_RANGE_LENGTH = 10_000
 
 
-class Config(BaseModel):
+class Section(BaseModel):
     """A frozen mapping that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -33,7 +33,7 @@ def _folder_name(name: str) -> str:
     return name
 
 
-class RunConfig(Config):
+class RunConfig(Section):
     """What every experiment's config starts with."""
 
     name: Annotated[str, AfterValidator(_folder_name)] = "default"
@@ -164,7 +164,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def dump_yaml(config: Config) -> str:
+def dump_yaml(config: Section) -> str:
     """Spell a config as YAML that :func:`load` reads back to an equal config."""
     values = config.model_dump(mode="json")
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)

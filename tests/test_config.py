@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from hwcli.config import Config, IntRange, RunConfig, dump_yaml, load, parse_range, read_yaml
+from hwcli.config import IntRange, RunConfig, Section, dump_yaml, load, parse_range, read_yaml
 from hwcli.errors import ConfigError
 
 
-class Inner(Config):
+class Inner(Section):
     rate: float = Field(0.5, gt=0)
     kind: str = "a"
 

@@ -19,7 +19,7 @@ def test_links_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("name", ["quick", "standard"])
 def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
-    run = ROOT / "results/vit-sweep" / name
+    run = ROOT / "results/reference/vit-sweep" / name
     grid, _, _ = (run / "table.md").read_text().partition("**Vision Transformers")
     assert grid.strip() in README
     summary = json.loads((run / "summary.json").read_text())
@@ -27,7 +27,7 @@ def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
 
 
 def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
-    sweep = ROOT / "results/vit-sweep"
+    sweep = ROOT / "results/reference/vit-sweep"
     trials = json.loads((sweep / "standard/trials.json").read_text())
     results = [json.loads((sweep / "trials" / t["id"] / "result.json").read_text()) for t in trials]
     minutes = [sum(r["train_s"] for r in results if r["seed"] == s) / 2 / 60 for s in range(3)]
@@ -39,7 +39,7 @@ def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
 
 
 def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
-    run = ROOT / "results/vit-sweep/strong/summary.json"
+    run = ROOT / "results/reference/vit-sweep/strong/summary.json"
     (cell,) = json.loads(run.read_text())["cells"]
     mean, std = cell["test_accuracy_mean"], cell["test_accuracy_std"]
     quoted = " ".join(README.split())
@@ -49,13 +49,13 @@ def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
 
 @pytest.mark.parametrize("name", ["float32", "linear", "linear-equal-time", "strong"])
 def test_how_one_run_stands_beside_another_is_what_it_says(name: str) -> None:
-    run = ROOT / "results/vit-sweep" / name / "summary.json"
+    run = ROOT / "results/reference/vit-sweep" / name / "summary.json"
     conclusion = json.loads(run.read_text())["comparison"]["conclusion"]
     assert conclusion in " ".join(README.replace("\n> ", " ").split())
 
 
 def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:
-    run = ROOT / "results/vit-sweep/standard-gpu"
+    run = ROOT / "results/reference/vit-sweep/standard-gpu"
     cells = json.loads((run / "summary.json").read_text())["cells"]
     accuracies = [100 * cell["test_accuracy_mean"] for cell in cells]
     seconds = [cell["train_s"] for cell in cells]
@@ -71,13 +71,13 @@ def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:
 
 
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
-    path = ROOT / "results/rnn-trace/alternating-sum/summary.json"
+    path = ROOT / "results/reference/rnn-trace/alternating-sum/summary.json"
     statement = json.loads(path.read_text())["property"]["statement"]
     assert statement in " ".join(README.replace("\n> ", " ").split())
 
 
 def test_the_times_of_attention_are_those_of_its_run() -> None:
-    path = ROOT / "results/attention-bench/default/summary.json"
+    path = ROOT / "results/reference/attention-bench/default/summary.json"
     rows = json.loads(path.read_text())["rows"]
     longest = {row["method"]: row["median_ms"] for row in rows if row["T"] == 65536}
     softmax, linear = longest["softmax-sdpa"], longest["linear"]
@@ -88,7 +88,7 @@ def test_the_times_of_attention_are_those_of_its_run() -> None:
 
 def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:
     for name in ("homework", "strong"):
-        path = ROOT / "results/sentiment-train" / name / "summary.json"
+        path = ROOT / "results/reference/sentiment-train" / name / "summary.json"
         summary = json.loads(path.read_text())
         assert summary["official_test"]
         for accuracy in (summary["test_accuracy"], *summary["baselines"].values()):

@@ -22,8 +22,8 @@ from hwcli.attention.causal import CHUNK, CausalLinearAttention
 from hwcli.attention.feature_maps import FeatureMapName, map_features
 from hwcli.attention.short import ShortSoftmaxAttention
 from hwcli.attention.streaming import FEWEST_TOKENS, LinearAttention
-from hwcli.native import attention as native_softmax
 from hwcli.native import linear_attention as native_linear
+from hwcli.native import softmax_attention as native_softmax
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 
 from hwcli import runtime
-from hwcli.attention import cost, denominators, measure, presentation, reference
-from hwcli.attention.cases import (
+from hwcli.attention.bench import cost, measure, normalizers, presentation, reference
+from hwcli.attention.bench.cases import (
     DIRECTIONS,
     METHODS,
     SOFTMAX,
@@ -29,16 +29,16 @@ from hwcli.attention.cases import (
     make_call,
     methods_for,
 )
+from hwcli.attention.bench.measure import Machine
+from hwcli.attention.bench.presentation import Comparison, Row, bytes_text, time_text
+from hwcli.attention.bench.scaling import crossing, fit_power_law
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
-from hwcli.attention.measure import Machine
-from hwcli.attention.presentation import Comparison, Row, bytes_text, time_text
-from hwcli.attention.scaling import crossing, fit_power_law
 from hwcli.config import IntRange, RunConfig, parse_range
 from hwcli.errors import ConfigError
 from hwcli.native import linear_attention as native_linear
-from hwcli.results import terminal
-from hwcli.results.run_folder import RunFolder, Summary
-from hwcli.results.tables import Column, Table
+from hwcli.output import terminal
+from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Column, Table
 
 COMMAND = "attention-bench"
 
@@ -396,7 +396,7 @@ def study_denominators(config: Config, machine: Machine) -> list[Row]:
     """Return what becomes of the sums of weights, for each feature map and length."""
     lengths = [T for T in config.T if T <= LONGEST_STUDIED_T] or [LONGEST_STUDIED_T]
     return [
-        denominators.study(
+        normalizers.study(
             Case(
                 "linear",
                 T,
@@ -428,7 +428,7 @@ def sum_up_denominators(rows: Sequence[Row]) -> dict[str, Any]:
 # The run
 
 
-def run(config: Config, folder: RunFolder) -> Summary:
+def run(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Check, measure, fit and show."""
     machine = resolve(config)
     torch.set_num_threads(machine.threads)

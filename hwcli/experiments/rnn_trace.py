@@ -18,9 +18,9 @@ from pydantic import Field, model_validator
 from hwcli import runtime
 from hwcli.config import RunConfig, default_config_path, load, read_yaml
 from hwcli.errors import ConfigError
-from hwcli.results import terminal
-from hwcli.results.run_folder import RunFolder, Summary
-from hwcli.results.tables import Column, Table
+from hwcli.output import terminal
+from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Column, Table
 from hwcli.rnn.closed_form import ClosedForm, closed_form
 from hwcli.rnn.exact import Exact, Number, approximately, magnitude, shown, to_float, to_json
 from hwcli.rnn.gradients import Gradients, gradients, lesson, linear_gradients
@@ -116,7 +116,7 @@ def input_sequence(config: Config) -> Sequence[Letter]:
 # The run
 
 
-def run(config: Config, folder: RunFolder) -> Summary:
+def run(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Trace the network, say what it computes and how that is known."""
     network, sequence = config.network.network(), input_sequence(config)
     # What is given may leave the alphabet; what is claimed has to hold for it too.

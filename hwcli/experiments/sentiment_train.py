@@ -25,12 +25,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hwcli import runtime, sources
-from hwcli.config import Config as Section
-from hwcli.config import RunConfig
+from hwcli.config import RunConfig, Section
 from hwcli.errors import ConfigError
-from hwcli.results import plots, terminal
-from hwcli.results.run_folder import RunFolder, Summary
-from hwcli.results.tables import Column, Table
+from hwcli.output import plots, terminal
+from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Column, Table
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.baselines import BASELINES
 from hwcli.sentiment.classifier import (
@@ -547,7 +546,7 @@ class Reporter:
 # The run
 
 
-def run(config: Config, folder: RunFolder) -> Summary:
+def run(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Train one classifier and show what it came to."""
     started = time.perf_counter()
     folder.check_writable()

@@ -26,14 +26,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from hwcli import runtime, sources
-from hwcli.config import Config as Section
-from hwcli.config import IntRange, RunConfig
+from hwcli.config import IntRange, RunConfig, Section
 from hwcli.errors import ConfigError, KernelError
-from hwcli.native import build
-from hwcli.results import terminal
-from hwcli.results.files import read_json, write_atomic, write_json
-from hwcli.results.run_folder import RunFolder, Summary
-from hwcli.results.tables import Column, Table
+from hwcli.native import compiler
+from hwcli.output import terminal
+from hwcli.output.files import read_json, write_atomic, write_json
+from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Column, Table
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.live import duration
 from hwcli.sweep.runner import Outcome, run_trials
@@ -47,15 +46,15 @@ from hwcli.training.step import BatchOutcome, Step, autocast
 from hwcli.vision import pictures
 from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
 from hwcli.vision.augmentation import AugmentationConfig, batches
-from hwcli.vision.beside import Beside, compare_runs, find_differences
-from hwcli.vision.comparison import (
+from hwcli.vision.compare_runs import Beside, compare_runs, find_differences
+from hwcli.vision.fashion_mnist import IMAGE_SIDE, NUM_TRAINING_IMAGES, FashionMNIST, Part, load
+from hwcli.vision.grid_statistics import (
     Place,
     conclude,
     fit_effects,
     mark_against_best,
     mean_difference,
 )
-from hwcli.vision.fashion_mnist import IMAGE_SIDE, NUM_TRAINING_IMAGES, FashionMNIST, Part, load
 from hwcli.vision.tables import cells_table, grid_table
 from hwcli.vision.vit import ViT, ViTConfig, training_flops
 
@@ -176,7 +175,7 @@ def run_trial(
     config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Train one network, look at the test set once, and return what it came to."""
-    with build.kernels(config.kernels == "compiled"):
+    with compiler.kernels(config.kernels == "compiled"):
         return _train_and_test(config, folder, report)
 
 
@@ -188,7 +187,7 @@ def _train_and_test(
     training = data.train.to(device)
     judge = functools.partial(_judge, data=data, label_smoothing=config.label_smoothing)
 
-    if config.kernels == "compiled" and (reason := build.reason_against()):
+    if config.kernels == "compiled" and (reason := compiler.reason_against()):
         raise KernelError(f"kernels = 'compiled': {reason}")
     # The trials of a run may come from several machines, and from earlier commits.
     write_json(folder.environment, describe_environment(config))
@@ -368,7 +367,7 @@ def resolve_kernels(config: Config, device: torch.device) -> Literal["compiled",
     """
     if config.kernels == "torch" or (config.kernels == "auto" and device.type != "cpu"):
         return "torch"
-    reason = "they are for a CPU" if device.type != "cpu" else build.reason_against()
+    reason = "they are for a CPU" if device.type != "cpu" else compiler.reason_against()
     if reason is None:
         return "compiled"
     if config.kernels == "compiled":
@@ -402,7 +401,7 @@ def num_workers(config: Config) -> int:
     return runtime.num_cores() if runtime.resolve_device(config.device).type == "cpu" else 1
 
 
-def run(config: Config, folder: RunFolder) -> Summary | None:
+def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     """Train what is missing of the grid and show what all of it came to.
 
     Returns None, and shows nothing, where trials were left to a cluster's queue.
@@ -587,7 +586,7 @@ def _time_steps(trial: Trial) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     times = []
-    with build.kernels(config.kernels == "compiled"):
+    with compiler.kernels(config.kernels == "compiled"):
         for _ in range(2 * TIMED_STEPS):
             started = time.perf_counter()
             step(batch, 1.0).loss.item()  # waits for a GPU

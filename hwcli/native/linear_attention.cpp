@@ -22,7 +22,7 @@
 #include <algorithm>
 
 #include "threads.h"
-#include "vectors.h"
+#include "simd.h"
 
 // Elsewhere what does nothing but prefetch is taken for doing nothing, and left out.
 #define INLINE __attribute__((always_inline))

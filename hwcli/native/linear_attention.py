@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hwcli.errors import KernelError
-from hwcli.native import build
+from hwcli.native import compiler
 
 # Tokens that are worked on at a time: with the state they fit the first-level cache.
 CHUNK = 32
@@ -42,7 +42,7 @@ def reason_against(D: int, dtype: torch.dtype) -> str | None:
 def fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Tell whether the kernel is in use and is for such tensors, (B, H, T, D)."""
     return (
-        build.in_use()
+        compiler.in_use()
         and q.device.type == "cpu"
         and q.dtype in ELEMENTS
         and q.dtype == k.dtype == v.dtype
@@ -121,7 +121,7 @@ def _forward(
         *map(_pointer, (normalizers, sums)),
         *map(ctypes.c_int, (MAPS[name], causal)),
         *map(ctypes.c_long, (B, H, T, parts, threads)),
-        build.parallel(),
+        compiler.parallel(),
     )
     return normalizers, sums
 
@@ -148,7 +148,7 @@ def _backward(
         *map(_pointer, (normalizers, slopes, sums, gradients)),
         *map(ctypes.c_int, (MAPS[name], causal)),
         *map(ctypes.c_long, (B, H, T, parts, threads)),
-        build.parallel(),
+        compiler.parallel(),
     )
 
 
@@ -188,4 +188,4 @@ def _sums(number: int, D: int) -> Tensor:
 
 
 def _made(D: int, dtype: torch.dtype) -> ctypes.CDLL:
-    return build.library("linear_attention.cpp", C=str(CHUNK), D=str(D), Element=ELEMENTS[dtype])
+    return compiler.library("linear_attention.cpp", C=str(CHUNK), D=str(D), Element=ELEMENTS[dtype])

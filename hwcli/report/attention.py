@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-from hwcli.attention.cases import METHODS, Case
-from hwcli.attention.measure import Machine
-from hwcli.attention.presentation import Comparison, bytes_text, time_text
+from hwcli.attention.bench.cases import METHODS, Case
+from hwcli.attention.bench.measure import Machine
+from hwcli.attention.bench.presentation import Comparison, bytes_text, time_text
+from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
-from hwcli.results.tables import Column, Table
 
 
 def section(runs: Runs) -> list[Cell]:
@@ -113,7 +113,7 @@ def _measurements(run: Run) -> list[Cell]:
         ),
         code(
             f"""
-            from hwcli.attention.presentation import draw_memory, draw_times, exponents_table
+            from hwcli.attention.bench.presentation import draw_memory, draw_times, exponents_table
             from hwcli.report.attention import stored_comparison, times_table
 
             comparison = stored_comparison(read_run(RUNS / "{run.id}"))

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from hwcli.results.plots import STYLE
-from hwcli.results.tables import Table
+from hwcli.output.plots import STYLE
+from hwcli.output.tables import Table
 
 MOST_VECTOR_POINTS = 300
 

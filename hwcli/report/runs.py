@@ -7,7 +7,7 @@ from typing import Any
 
 from hwcli.config import read_yaml
 from hwcli.errors import HwError, OutputError
-from hwcli.results.files import read_json, read_jsonl
+from hwcli.output.files import read_json, read_jsonl
 
 PNG_END = b"IEND\xaeB`\x82"
 

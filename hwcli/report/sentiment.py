@@ -6,10 +6,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hwcli.output import plots
+from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
-from hwcli.results import plots
-from hwcli.results.tables import Column, Table
 
 COMMAND = "sentiment-train"
 EXPECTED = ("homework", "strong")

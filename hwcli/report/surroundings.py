@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
+from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell, code, text, words
 from hwcli.report.runs import Run, Runs
-from hwcli.results.tables import Column, Table
 
 
 def opening(runs: Runs, root_from_notebook: str) -> list[Cell]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
-from hwcli.results.tables import Column, Table
 from hwcli.vision import pictures
-from hwcli.vision.comparison import p_text
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
+from hwcli.vision.grid_statistics import p_text
 from hwcli.vision.tables import grid_table
 
 COMMAND = "vit-sweep"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from hwcli.results import plots
+from hwcli.output import plots
 from hwcli.rnn.exact import Number, shown, to_float
 from hwcli.rnn.network import Letter
 from hwcli.rnn.state_machine import MooreMachine

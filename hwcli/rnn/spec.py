@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, model_validator
 
-from hwcli.config import MAX_RANGE_LENGTH, Config, parse_range
+from hwcli.config import MAX_RANGE_LENGTH, Section, parse_range
 from hwcli.rnn.activations import Activation
 from hwcli.rnn.exact import Exact, parse_exact, to_json
 from hwcli.rnn.network import Letter, Matrix, Network, Vector
@@ -48,7 +48,7 @@ _MatrixField = Annotated[Any, BeforeValidator(_matrix), _SPELLED]
 _VectorField = Annotated[Any, BeforeValidator(_vector), _SPELLED]
 
 
-class NetworkSpec(Config):
+class NetworkSpec(Section):
     """The weights of :class:`~hwcli.rnn.network.Network` as they are written down.
 
     A matrix is a list of rows, one for each hidden unit, or one number in a scalar network. A

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, load_model, save, save_model
 from torch import Tensor, nn
 
 from hwcli.errors import SourceError
-from hwcli.results.files import read_json, write_atomic, write_json
+from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS

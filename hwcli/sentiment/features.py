@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwcli.errors import OutputError
-from hwcli.results.files import read_json, write_json
+from hwcli.output.files import read_json, write_json
 from hwcli.sentiment import encoder
 from hwcli.sentiment.tokens import Tokens, sorted_batches, valid_tokens
 

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hwcli.config import Config
+from hwcli.config import Section
 from hwcli.sentiment.encoder import pool
 from hwcli.sentiment.gru import BidirectionalGRU
 
 
-class HeadConfig(Config):
+class HeadConfig(Section):
     """The head.
 
     ``gru`` is the homework's: layers of bidirectional GRUs over all tokens. ``mean`` and ``cls``

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hwcli import runtime
 from hwcli.errors import SourceError
-from hwcli.results.tables import Column, Table
+from hwcli.output.tables import Column, Table
 from hwcli.sentiment.classifier import Prediction, load_saved
 from hwcli.sentiment.reviews import read_texts
 

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 
 from hwcli import sources
-from hwcli.config import Config
+from hwcli.config import Section
 from hwcli.errors import SourceError
 
 LABELS = ("negative", "positive")
@@ -65,7 +65,7 @@ class Reviews:
         return hashlib.sha256(b"".join(single)).hexdigest()[:16]
 
 
-class SplitConfig(Config):
+class SplitConfig(Section):
     """Which reviews are trained on, chosen by and tested on.
 
     Fractions are of the training half. ``test_fraction`` counts only where the data has no test

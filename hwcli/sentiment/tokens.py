@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from hwcli.config import Config
+from hwcli.config import Section
 from hwcli.sentiment.reviews import clean
 
 # Texts are shuffled, and sorted by length only within so many batches: padding all but vanishes
@@ -18,7 +18,7 @@ from hwcli.sentiment.reviews import clean
 BATCHES_IN_POOL = 50
 
 
-class TextConfig(Config):
+class TextConfig(Section):
     """What is read of a review.
 
     ``head`` keeps its beginning; ``head_tail`` half of the tokens from its beginning and half

@@ -1,7 +1,8 @@
 """What a launcher is: it takes trials, brings them to processes that train, and tells what happens.
 
 Three are here: :mod:`hwcli.sweep.workers` on this machine (the default, which needs no package),
-:mod:`hwcli.sweep.slurm` through a university's queue, :mod:`hwcli.sweep.ray` on a Ray cluster.
+:mod:`hwcli.sweep.clusters.slurm` through a university's queue, :mod:`hwcli.sweep.clusters.ray` on
+a Ray cluster.
 None of them decides a number: the same trial gives the same bits wherever it is trained.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from hwcli.config import Config
+from hwcli.config import Section
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
 
@@ -59,7 +60,7 @@ class Launcher(Protocol):
         """
 
 
-class LauncherConfig(Config):
+class LauncherConfig(Section):
     """Where trials train, and what each of them is given there; decides none of their numbers.
 
     Attributes:

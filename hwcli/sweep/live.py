@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hwcli.results import terminal
+from hwcli.output import terminal
 from hwcli.sweep.launcher import Event
 from hwcli.sweep.trial import Trial
 

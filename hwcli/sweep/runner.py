@@ -99,11 +99,11 @@ def open_launcher(
 ) -> Launcher:
     """Return the launcher asked for; the packages of the others need not be installed."""
     if config.kind == "slurm":
-        from hwcli.sweep.slurm import SlurmJobs
+        from hwcli.sweep.clusters.slurm import SlurmJobs
 
         return SlurmJobs(function, store, config, num_workers=num_workers)
     if config.kind == "ray":
-        from hwcli.sweep.ray import RayTasks
+        from hwcli.sweep.clusters.ray import RayTasks
 
         return RayTasks(function, store, config, num_workers=num_workers)
     return Workers(function, store, num_workers=num_workers)

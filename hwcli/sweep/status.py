@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from hwcli.errors import OutputError
-from hwcli.results.files import read_json
-from hwcli.results.tables import Column, Table
+from hwcli.output.files import read_json
+from hwcli.output.tables import Column, Table
 from hwcli.sweep.store import State, TrialStore
 
 STATES: tuple[State, ...] = get_args(State)

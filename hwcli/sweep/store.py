@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from hwcli.results.files import read_json, read_jsonl, write_atomic, write_json
+from hwcli.output.files import read_json, read_jsonl, write_atomic, write_json
 from hwcli.sweep.trial import Trial
 
 State = Literal["done", "failed", "running", "interrupted", "missing"]

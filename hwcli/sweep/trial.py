@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hwcli.config import Config
+from hwcli.config import Section
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Trial:
         cost: how much work it is, in any unit that all trials of the sweep share.
     """
 
-    config: Config
+    config: Section
     label: Mapping[str, int]
     facts: Mapping[str, Any]
     cost: float

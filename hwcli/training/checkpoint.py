@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hwcli.results.files import write_atomic
+from hwcli.output.files import write_atomic
 
 FORMAT = "hw2 checkpoint 1"
 

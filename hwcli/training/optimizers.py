@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hwcli.config import Config
-from hwcli.native import orthogonalize as native
+from hwcli.config import Section
+from hwcli.native import newton_schulz as native
 
 
-class OptimizerConfig(Config):
+class OptimizerConfig(Section):
     """How weights are moved.
 
     ``muon`` orthogonalises the updates of the matrices inside the blocks and leaves everything

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from hwcli.config import Config
+from hwcli.config import Section
 from hwcli.vision.fashion_mnist import Part
 
 
-class AugmentationConfig(Config):
+class AugmentationConfig(Section):
     """What is done to training images."""
 
     flip: bool = True

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from hwcli.results import plots
+from hwcli.output import plots
 from hwcli.training.metrics import standard_error
 from hwcli.vision.fashion_mnist import CLASS_NAMES
 
@@ -312,7 +312,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], name: str, other: str) ->
     """Draw two runs over the same cells: differences of accuracy, and accuracy over time.
 
     Args:
-        rows: of :func:`~hwcli.vision.beside.compare_runs`.
+        rows: of :func:`~hwcli.vision.compare_runs.compare_runs`.
         name: of this run.
         other: of the run it is compared with.
     """

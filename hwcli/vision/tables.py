@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwcli.results.tables import Column, Table
+from hwcli.output.tables import Column, Table
 from hwcli.training.significance import Estimate
-from hwcli.vision.comparison import conclude, p_text
+from hwcli.vision.grid_statistics import conclude, p_text
 
 
 def cells_table(cells: Sequence[Mapping[str, Any]], *, num_epochs: int) -> Table:

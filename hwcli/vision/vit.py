@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hwcli.attention.functional import packed_linear_attention, packed_softmax_attention
-from hwcli.config import Config
-from hwcli.native import block as native_block
+from hwcli.config import Section
+from hwcli.native import encoder_layer as native_block
 
 
-class ViTConfig(Config):
+class ViTConfig(Section):
     """Everything of the model but its layers and heads, which are the grid's."""
 
     patch_size: int = Field(4, ge=1)

@@ -26,11 +26,11 @@ from linear_attention_transformer.linear_attention_transformer import linear_att
 from performer_pytorch.performer_pytorch import linear_attention as performer  # noqa: E402
 
 from hwcli import runtime  # noqa: E402
-from hwcli.attention import cost, measure  # noqa: E402
-from hwcli.attention.cases import DIRECTIONS, Case, attend, draw, make_call  # noqa: E402
+from hwcli.attention.bench import cost, measure  # noqa: E402
+from hwcli.attention.bench.cases import DIRECTIONS, Case, attend, draw, make_call  # noqa: E402
+from hwcli.attention.bench.presentation import bytes_text, time_text  # noqa: E402
+from hwcli.attention.bench.scaling import fit_power_law  # noqa: E402
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
-from hwcli.attention.presentation import bytes_text, time_text  # noqa: E402
-from hwcli.attention.scaling import fit_power_law  # noqa: E402
 from hwcli.native import linear_attention as native  # noqa: E402
 
 MAPS: dict[FeatureMapName, Callable[[Tensor], Tensor]] = {

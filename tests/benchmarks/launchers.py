@@ -27,10 +27,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 sys.path.insert(0, str(ROOT))
 
 from hwcli import runtime  # noqa: E402
-from hwcli.config import Config  # noqa: E402
+from hwcli.config import Section  # noqa: E402
 from hwcli.errors import LauncherError  # noqa: E402
-from hwcli.results import terminal  # noqa: E402
-from hwcli.results.tables import Column, Table  # noqa: E402
+from hwcli.output import terminal  # noqa: E402
+from hwcli.output.tables import Column, Table  # noqa: E402
 from hwcli.sweep.launcher import LauncherConfig  # noqa: E402
 from hwcli.sweep.runner import open_launcher  # noqa: E402
 from hwcli.sweep.store import TrialFolder, TrialStore  # noqa: E402
@@ -40,7 +40,7 @@ GOAL_LOCAL_MS = 50
 GOAL_STATUS_S = 2
 
 
-class NoConfig(Config):
+class NoConfig(Section):
     """A trial's number."""
 
     number: int

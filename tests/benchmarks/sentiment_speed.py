@@ -25,8 +25,8 @@ from hwcli import runtime, sources
 from hwcli.config import load
 from hwcli.experiments import sentiment_train
 from hwcli.experiments.sentiment_train import COMMAND, Config, Prepared
-from hwcli.results import terminal
-from hwcli.results.tables import Column, Table
+from hwcli.output import terminal
+from hwcli.output.tables import Column, Table
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import make_head, mean_of
 from hwcli.sentiment.features import cached_features, manifest

@@ -39,8 +39,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hwcli import runtime, sources
-from hwcli.results import terminal
-from hwcli.results.tables import Column, Table
+from hwcli.output import terminal
+from hwcli.output.tables import Column, Table
 
 LAYERS, HEADS, WIDTH, MLP_WIDTH, BATCH = 6, 4, 64, 128, 128
 PEERS = ("vit-pytorch", "timm", "torchvision", "transformers")
@@ -124,7 +124,7 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
     import torch.nn.functional as F
 
     from hwcli.experiments.vit_sweep import DataConfig, _load
-    from hwcli.native import build
+    from hwcli.native import compiler
     from hwcli.training.optimizers import OptimizerConfig, make_optimizers
     from hwcli.training.step import BatchOutcome, Step
     from hwcli.vision.augmentation import AugmentationConfig, batches
@@ -169,7 +169,7 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
     source = stream()
 
     def step() -> Any:
-        with build.kernels(ours and entry.kernels):
+        with compiler.kernels(ours and entry.kernels):
             return take_step(next(source), 1.0).loss
 
     return step, num_params
@@ -177,7 +177,7 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
 
 def peak_side(device: str) -> int:
     """Return the side of matrices that are large for a device."""
-    from hwcli.attention import measure
+    from hwcli.attention.bench import measure
 
     return measure.PEAK_SIDE if device == "cpu" else measure.PEAK_SIDE_ON_GPU
 
@@ -463,7 +463,7 @@ def make_bare_step(precision: str, device: str) -> Callable[[], object]:
     import torch
     import torch.nn.functional as F
 
-    from hwcli.native import build
+    from hwcli.native import compiler
     from hwcli.training.optimizers import OptimizerConfig, make_optimizers
     from hwcli.training.step import BatchOutcome, Step
     from hwcli.vision.vit import ViT, ViTConfig
@@ -483,7 +483,7 @@ def make_bare_step(precision: str, device: str) -> Callable[[], object]:
     )
 
     def step() -> None:
-        with build.kernels(device == "cpu"):
+        with compiler.kernels(device == "cpu"):
             take_step((images, labels), 1.0)
 
     return step

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hwcli import cli
-from hwcli.attention import reference
-from hwcli.attention.cases import METHODS, Case
+from hwcli.attention.bench import reference
+from hwcli.attention.bench.cases import METHODS, Case
 from hwcli.config import build
 from hwcli.errors import ConfigError
 from hwcli.experiments import attention_bench
 from hwcli.experiments.attention_bench import Config
 from hwcli.native import linear_attention as native
-from hwcli.results.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder
 
 ROW = {
     *("method", "T", "direction", "causal", "median_ms", "p20_ms", "p80_ms"),

@@ -14,7 +14,7 @@ from hwcli.config import load
 from hwcli.errors import ConfigError, SourceError
 from hwcli.experiments import sentiment_train
 from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
-from hwcli.results.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder
 from hwcli.sentiment.classifier import load_saved
 from tests.sentiment.tiny import make_encoder, make_reviews, write_csv
 

@@ -12,7 +12,7 @@ from hwcli.config import build, load
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
-from hwcli.results.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder
 from hwcli.sources import Resolved
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder

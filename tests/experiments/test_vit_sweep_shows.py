@@ -13,8 +13,8 @@ from hwcli.config import build
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
-from hwcli.results import plots
-from hwcli.results.run_folder import RunFolder
+from hwcli.output import plots
+from hwcli.output.run_folder import RunFolder
 from hwcli.sources import Resolved
 from hwcli.sweep.store import TrialStore
 from hwcli.vision.fashion_mnist import FashionMNIST

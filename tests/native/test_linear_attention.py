@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.attention.functional import linear_attention, packed_linear_attention
-from hwcli.native import build
+from hwcli.native import compiler
 from hwcli.native import linear_attention as native
 from hwcli.native.linear_attention import CHUNK, NativeLinearAttention
 from tests.attention.reference import MAPS, gradients, plain_linear
@@ -149,7 +149,7 @@ def test_the_packed_form_is_the_same_in_a_vits_layout(dtype: torch.dtype, thread
     qkv = joined.detach().contiguous().requires_grad_()  # (B, T, 3, H, D)
     apart = qkv.detach().clone().requires_grad_()
     upstream = torch.randn(2, 49, 3, 20, generator=torch.Generator().manual_seed(0)).to(dtype)
-    with build.kernels(True):
+    with compiler.kernels(True):
         packed = packed_linear_attention(qkv)
         q, k, v = native.unpack(apart)
         y = linear_attention(q, k, v).transpose(1, 2)
@@ -161,14 +161,14 @@ def test_the_packed_form_is_the_same_in_a_vits_layout(dtype: torch.dtype, thread
 def test_without_openmp_it_starts_threads_of_its_own(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "parallel", lambda: None)
+    monkeypatch.setattr(compiler, "parallel", lambda: None)
     check(draw(1, 1, 3 * CHUNK + 5, 20, dtype=torch.float32), "elu1", True)
 
 
 def test_it_is_used_only_where_it_was_asked_for_and_fits() -> None:
     q, k, v = (x.detach() for x in draw(1, 2, 7, 20, dtype=torch.float32))
     assert not native.fits(q, k, v)
-    with build.kernels(True):
+    with compiler.kernels(True):
         assert native.fits(q, k, v)
         assert not native.fits(q.double(), k.double(), v.double())
         assert not native.fits(q, k, v.bfloat16())

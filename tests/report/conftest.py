@@ -9,7 +9,7 @@ import pytest
 
 from hwcli.config import dump_yaml, load
 
-COMMITTED = Path(__file__).parents[2] / "results"
+COMMITTED = Path(__file__).parents[2] / "results/reference"
 
 ENVIRONMENT = {
     "commit": "0123456789abcdef",

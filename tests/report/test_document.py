@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from nbformat import v4
 
+from hwcli.output.plots import figure
 from hwcli.report import document, html, pdf
 from hwcli.report.display import to_svg
-from hwcli.results.plots import figure
 
 TABLE = "**A title**\n\n| name | n |\n| --- | ---: |\n| a<br>b | 17 |\n\nA note.\n"
 

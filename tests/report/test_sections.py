@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.output.tables import Table
 from hwcli.report import attention, notebook, recurrences, sentiment, vision
 from hwcli.report.cells import Cell
 from hwcli.report.runs import find_runs, read_run
-from hwcli.results.tables import Table
 
 
 def said(cells: list[Cell]) -> str:

@@ -9,8 +9,13 @@ import pytest
 
 from hwcli.config import RunConfig, build
 from hwcli.errors import ConfigError, LauncherError
+from hwcli.sweep.clusters.remote import (
+    MAX_DEATHS_IN_ONE_PLACE,
+    MESSAGES,
+    RemoteTrials,
+    attempt_here,
+)
 from hwcli.sweep.launcher import LauncherConfig
-from hwcli.sweep.remote import MAX_DEATHS_IN_ONE_PLACE, MESSAGES, RemoteTrials, attempt_here
 from hwcli.sweep.runner import run_trials
 from hwcli.sweep.store import TrialStore
 from tests.sweep.toy_trials import toy, toy_trial

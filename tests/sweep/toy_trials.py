@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hwcli.config import Config
+from hwcli.config import Section
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
 
 Report = Callable[[dict[str, Any]], None]
 
 
-class ToyConfig(Config):
+class ToyConfig(Section):
     number: int
     behaviour: str = "work"
     num_steps: int = 3

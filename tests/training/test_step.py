@@ -43,7 +43,9 @@ def test_a_step_moves_weights_by_its_own_gradient_at_the_rate_it_is_told() -> No
         expected = judge(reference, batch(size))
         expected.loss.backward()
         optimizer.step()
-        assert (outcome.loss.item(), outcome.num_examples) == (expected.loss.item(), size)
+        # Fused and unfused kernels of AdamW round differently on some processors.
+        torch.testing.assert_close(outcome.loss, expected.loss)
+        assert outcome.num_examples == size
         torch.testing.assert_close(model.weight, reference.weight)
     assert model.weight.grad is None
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hwcli.results.plots import to_png
+from hwcli.output.plots import to_png
 from hwcli.vision import pictures
 from hwcli.vision.fashion_mnist import CLASS_NAMES
 

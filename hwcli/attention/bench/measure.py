@@ -1,0 +1,264 @@
+"""How long a call takes, what memory it needs, and what the machine could do at best.
+
+Times are torch.utils.benchmark's, of several calls taken in turns, so that a machine that slows
+down slows all of them. Memory is the high-water mark of a process of its own.
+"""
+
+import ctypes
+import math
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hwcli.attention.bench.cases import Case, make_call
+from hwcli.attention.streaming import FEWEST_TOKENS
+
+ROUNDS = 5
+# A call that takes this long needs no fifth round to tell it from another.
+LONG_CALL_S = 1.0
+ROUNDS_OF_LONG_CALLS = 3
+SECONDS_A_ROUND = 0.05
+
+# The machine's limits are taken on what is far larger than its caches.
+PEAK_SIDE, PEAK_SIDE_ON_GPU = 2048, 8192
+STREAM_BYTES = 2**28
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one call: median, 20th and 80th percentile."""
+
+    median_s: float
+    p20_s: float
+    p80_s: float
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks of up to 32 MiB, the most it lets one ask for.
+
+    Else it gives them back to the kernel or not by what was freed before, and takes them anew
+    page by page, which may take longer than a call of linear attention. Larger blocks are taken
+    anew every time, by every method alike. Other allocators know nothing of this.
+    """
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+def time_in_turns(
+    calls: Mapping[K, Callable[[], object]],
+    *,
+    threads: int,
+    device: str = "cpu",
+    rounds: int | None = None,
+    estimates_s: Mapping[K, float] | None = None,
+) -> dict[K, Times]:
+    """Time every call in several rounds, one after the other in each.
+
+    A measurement is warmed up by calls that do not count. Calls whose estimate says that they
+    are long take part in fewer rounds.
+    """
+    # Its import takes a while, which the processes that measure memory can do without.
+    from torch.utils.benchmark import Timer
+
+    timers = {
+        key: Timer("call()", timer=_clock(device), globals={"call": call}, num_threads=threads)
+        for key, call in calls.items()
+    }
+    times: dict[K, list[float]] = {key: [] for key in calls}
+    rounds = rounds or ROUNDS
+    for round_ in range(rounds):
+        for key, timer in timers.items():
+            is_long = estimates_s is not None and estimates_s[key] >= LONG_CALL_S
+            if round_ < (ROUNDS_OF_LONG_CALLS if is_long else rounds):
+                times[key] += timer.blocked_autorange(min_run_time=SECONDS_A_ROUND).times
+    return {key: summarize(taken) for key, taken in times.items()}
+
+
+def _clock(device: str) -> Callable[[], float]:
+    """Return a clock that waits for what the device still has to do."""
+
+    def clock() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        elif device == "mps":
+            torch.mps.synchronize()
+        return time.perf_counter()
+
+    return clock
+
+
+def summarize(seconds: list[float]) -> Times:
+    """Reduce measured times to their median and the percentiles around it."""
+    low, high = np.quantile(seconds, [0.2, 0.8])
+    return Times(statistics.median(seconds), float(low), float(high))
+
+
+# --------------------------------------------------------------------------------------
+# The machine
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it is measured, what may be taken, and what it could do at best.
+
+    ``matmul_peak`` is in operations and ``bandwidth`` in bytes a second; ``kernels`` are what
+    linear attention is computed by.
+    """
+
+    device: str
+    threads: int
+    memory_limit_bytes: int
+    kernels: Literal["compiled", "torch"] = "torch"
+    processor: str = ""
+    matmul_peak: float = math.nan
+    bandwidth: float = math.nan
+
+
+def matmul_peak(*, dtype: str, device: str, threads: int) -> float:
+    """Measure the operations a second of large square products, by the faster library there is."""
+    side = PEAK_SIDE if device == "cpu" else PEAK_SIDE_ON_GPU
+    a, b = (torch.randn(side, side).to(device, getattr(torch, dtype)) for _ in range(2))
+    calls = {"product": lambda: a @ b}
+    if device == "cpu":
+        # A 1 x 1 convolution is a product too, which torch sends to another library. (On CUDA it
+        # would round float32 to TF32, which no method here does.)
+        image, kernels = a.t().reshape(1, side, 1, side), b.t()[:, :, None, None].contiguous()
+        calls["convolution"] = lambda: F.conv2d(image, kernels)
+    times = time_in_turns(calls, threads=threads, device=device, rounds=3)
+    fastest = min(taken.p20_s for taken in times.values())
+    return float(2 * side**3 / fastest)
+
+
+def bandwidth(*, device: str, threads: int) -> float:
+    """Measure the bytes a second of McCalpin's STREAM copy and triad, as it counts them."""
+    a, b, c = (torch.ones(STREAM_BYTES // 4, device=device) for _ in range(3))
+    calls = {2: lambda: c.copy_(a), 3: lambda: torch.add(a, b, alpha=0.5, out=c)}
+    times = time_in_turns(calls, threads=threads, device=device)
+    return float(max(arrays * STREAM_BYTES / t.p20_s for arrays, t in times.items()))
+
+
+# --------------------------------------------------------------------------------------
+# Memory
+
+
+class OutOfMemoryError(Exception):
+    """The process that measured a call's memory did not survive it."""
+
+
+def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
+    """Measure the most memory that a call holds beyond its inputs; None where nothing tells.
+
+    On a GPU torch keeps count. On a CPU a process of its own draws the inputs, has the kernel
+    forget its high-water mark, makes one call and reads the mark.
+
+    Raises:
+        OutOfMemoryError: the process was killed, or told that there is no more.
+    """
+    if case.device == "cuda":
+        return _peak_on_gpu(case)
+    if case.device != "cpu":
+        return None
+    # Forked from a process that has imported torch and not yet used it: as fresh as a new one,
+    # without the seconds of the import, and before the threads exist that do not survive a fork.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(case, threads, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        process.join()
+        raise OutOfMemoryError(f"the process ended with {process.exitcode}") from None
+    process.join()
+    if isinstance(answer, str):
+        raise OutOfMemoryError(answer)
+    return int(answer)
+
+
+def memory_gauge(device: str) -> str:
+    """Name what the peak memory is read from."""
+    if device != "cpu":
+        return "torch's own count" if device == "cuda" else "not measured"
+    if Path("/proc/self/clear_refs").exists():
+        return "VmHWM, reset after the inputs exist"
+    return "ru_maxrss, above its value when the inputs exist"
+
+
+def _measure(case: Case, threads: int, sender: Connection) -> None:
+    """Run one call in this process and send its peak in bytes, or what went wrong."""
+    with suppress(OSError):  # if the machine runs out of memory, this is the process to lose
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    torch.set_num_threads(threads)
+    try:
+        # Threads and libraries take what they need once, by the code that a long call runs.
+        make_call(replace(case, T=min(case.T, FEWEST_TOKENS)))()
+        call = make_call(case)
+        before = _reset_high_water_mark()
+        result = call()
+        sender.send(max(_high_water_mark() - before, 0))
+        del result
+    except (RuntimeError, MemoryError) as error:
+        sender.send(str(error).splitlines()[0])
+
+
+def _reset_high_water_mark() -> int:
+    """Make the mark forget the past where the kernel can, and return it."""
+    with suppress(OSError, AttributeError):  # what was freed goes back, or it would be used again
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _high_water_mark()
+
+
+def _high_water_mark() -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _peak_on_gpu(case: Case) -> int:
+    try:
+        make_call(replace(case, T=min(case.T, FEWEST_TOKENS)))()
+        call = make_call(case)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfMemoryError(str(error).splitlines()[0]) from None
+
+
+def available_memory_bytes(device: str) -> int:
+    """Return the memory that could be taken now."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

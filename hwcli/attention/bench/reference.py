@@ -1,0 +1,145 @@
+"""The float64 reference that every method is held against, and how far rounding may stray.
+
+A dropped exponential makes weights signed, and a row's sum n_i = sum_j w_ij may nearly cancel:
+rounding errors are then amplified by the row's condition c_i = sum_j |w_ij| / |n_i|. The bounds
+here are the formulas themselves with every number replaced by its size, times that condition, so
+that one tolerance, in units of the bound, is right for positive and for signed weights.
+
+Shapes: as in :mod:`hwcli.attention.functional`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwcli.attention.bench.cases import LINEAR, SOFTMAX, Case, MethodName, attend, draw
+from hwcli.attention.causal import CHUNK
+from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
+from hwcli.attention.streaming import FEWEST_TOKENS
+
+# One token, shorter than a chunk, not whole chunks, and above the length where blocks begin.
+GATE_LENGTHS = (1, 7, 2 * CHUNK + 3, FEWEST_TOKENS + 3)
+
+# Roundings that follow upon each other, besides those of a sum over the tokens.
+ROUNDINGS = 16
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The largest error of a method, in units of its bound, and whether rounding explains it."""
+
+    error: float
+    passed: bool
+
+
+def check(case: Case, methods: Sequence[MethodName]) -> dict[MethodName, Check]:
+    """Hold methods against the reference: y and the gradients of q, k and v, on random inputs."""
+    q, k, v, upstream = draw(case)
+    for x in (q, k):  # at least one product is positive: a row of ReLU's weights may be all zero
+        x[..., 0] = x[..., 0].abs() + 0.1
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    allowed = tolerance(case)
+    checks = {}
+    for family in (SOFTMAX, LINEAR):
+        pairs = None
+        for method in (m for m in methods if m in family):
+            each = replace(case, method=method)
+            pairs = pairs or reference(each, q, k, v, upstream)
+            y = attend(each, *inputs)
+            got = [y, *torch.autograd.grad(y, inputs, upstream)]
+            error = max(_error(x, *pair) for x, pair in zip(got, pairs, strict=True))
+            checks[method] = Check(error, error <= allowed)
+    return checks
+
+
+def tolerance(case: Case) -> float:
+    """Return the largest error, in units of the bound, that a dtype's rounding explains.
+
+    A sum of T numbers taken one by one is off by up to T roundings; such sums are kept in at
+    least single precision.
+    """
+    dtype = getattr(torch, case.dtype)
+    sums = torch.promote_types(dtype, torch.float32)
+    return ROUNDINGS * torch.finfo(dtype).eps + case.T * torch.finfo(sums).eps
+
+
+def _error(got: Tensor, want: Tensor, bound: Tensor) -> float:
+    error = (got.detach().cpu().double() - want).abs()
+    if not error.isfinite().all():
+        return math.inf
+    return float((error / bound.clamp(min=torch.finfo(torch.float64).tiny)).max())
+
+
+def reference(case: Case, q: Tensor, k: Tensor, v: Tensor, upstream: Tensor) -> list[Pair]:
+    """Return (value, bound) of y, dq, dk and dv, from T x T weights in float64 on the CPU."""
+    q, k, v, g = (x.detach().cpu().double() for x in (q, k, v, upstream))
+    weigh = _softmax if case.method in SOFTMAX else _linear
+    inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+    y = weigh(case, *inputs[:2]) @ inputs[2]
+    values = [y.detach(), *torch.autograd.grad(y, inputs, g)]
+    return list(zip(values, _bounds(case, q, k, v, g), strict=True))
+
+
+def _softmax(case: Case, q: Tensor, k: Tensor) -> Tensor:
+    scores = q @ k.mT / math.sqrt(case.D)
+    if case.causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+    return scores.softmax(dim=-1)
+
+
+def _linear(case: Case, q: Tensor, k: Tensor) -> Tensor:
+    weights = _mapped(q, case.feature_map) @ _mapped(k, case.feature_map).mT
+    weights = weights.tril() if case.causal else weights
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def _mapped(x: Tensor, name: FeatureMapName) -> Tensor:
+    """Map features by torch's own functions, whose derivatives are its own too."""
+    if name == "elu1":
+        return F.elu(x) + 1
+    if name == "relu":
+        return x.relu()
+    return x.softmax(dim=-1) if name == "softmax" else x
+
+
+def _bounds(case: Case, q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Iterator[Tensor]:
+    """Yield the bounds of y, dq, dk and dv; a and b are the tokens the weights are made of."""
+    if case.method in SOFTMAX:
+        a, b = q.abs() / math.sqrt(case.D), k.abs()
+        shares = _softmax(case, q, k)
+        condition = 1 + (a @ b.mT).amax(dim=-1, keepdim=True)
+    else:
+        phi = FEATURE_MAPS[case.feature_map].value
+        a, b = phi(q).abs(), phi(k).abs()
+        weights, sizes = phi(q) @ phi(k).mT, a @ b.mT
+        if case.causal:
+            weights, sizes = weights.tril(), sizes.tril()
+        sums = weights.sum(dim=-1, keepdim=True).abs()
+        shares = sizes / sums
+        condition = shares.sum(dim=-1, keepdim=True)
+    y = shares @ v.abs()
+    yield condition * y
+    pull = g.abs() @ v.abs().mT + (g.abs() * y).sum(dim=-1, keepdim=True)
+    if case.method in SOFTMAX:
+        pull = condition * pull * shares
+        yield pull @ b / math.sqrt(case.D)
+        yield pull.mT @ a
+    else:
+        pull = condition * pull / sums
+        pull = pull.tril() if case.causal else pull
+        yield _mapped_back(case, pull @ b, a)
+        yield _mapped_back(case, pull.mT @ a, b)
+    yield shares.mT @ (condition * g.abs())
+
+
+def _mapped_back(case: Case, bound: Tensor, value: Tensor) -> Tensor:
+    """Bound the gradient before a feature map: no derivative but softmax's mixes features."""
+    if case.feature_map == "softmax":
+        return value * (bound + (bound * value).sum(dim=-1, keepdim=True))
+    return bound

@@ -1,0 +1,467 @@
+// One encoder layer of a Vision Transformer, forward and backward, a few images at a time:
+//
+//     x2 = x + attention(norm1(x)),    y = x2 + mlp(norm2(x2))
+//
+// What a handful of images need between x and y fits the second-level cache and never reaches
+// memory; the backward pass is given x alone and computes it anew (Chen et al. 2016, "Training
+// Deep Nets with Sublinear Memory Cost"). Products are of bfloat16 and summed in float32; the
+// residual stream, norms, softmax and GELU are float32.
+//
+// Compiled for T tokens, width D, H heads of width W, MLP width M, and LINEAR: 0 for softmax
+// attention, 1 for linear attention with elu + 1 (Katharopoulos et al. 2020, equation 5).
+// D and M are multiples of 32, W of 16. x, y and their gradients are (B, T, D) float32; weights
+// are (outputs, inputs), as in torch.nn.Linear.
+#include <algorithm>
+#include <memory>
+
+#include "threads.h"
+#include "gemm_bf16.h"
+
+constexpr int STRIP = 32;  // tokens at a time, where each is worked on alone
+
+// Of as many images as fit the cache, the number that leaves the smallest part of its strips empty.
+constexpr int images_at_a_time() {
+    int best = 1;
+    for (int n = 2; n <= 384 / D; n++)
+        if (round_up(n * T, STRIP) * best < round_up(best * T, STRIP) * n) best = n;
+    return best;
+}
+
+constexpr int IMAGES = images_at_a_time();
+constexpr int N = IMAGES * T;                   // their tokens
+constexpr int NP = round_up(N, STRIP);
+constexpr int TP = round_up(T, 32), TV = TP / LANES;
+constexpr int ROWS = NP + TP;                   // a head's padded rows may reach behind NP
+constexpr int I = H * W, IP = round_up(I, 32);  // all heads side by side
+constexpr int QKV = 3 * I, QP = round_up(QKV, 32);
+constexpr int WP = round_up(W, 32);
+static_assert(WP <= TP, "places for scores, TP x TP, also hold a head's keys and values");
+
+// The layer's parameters, or their gradients, in the order of `encode` in block.py.
+struct Parameters {
+    float *norm1, *norm1_bias, *qkv, *out, *out_bias;
+    float *norm2, *norm2_bias, *hidden, *hidden_bias, *mlp_out, *mlp_out_bias;
+};
+
+// A weight as right-hand matrices: inputs to outputs, and outputs' gradients to inputs'.
+template <int OUTPUTS, int INPUTS> struct Packed {
+    alignas(64) bf16 forward[round_up(INPUTS, 32) * OUTPUTS];
+    alignas(64) bf16 backward[round_up(OUTPUTS, 32) * INPUTS];
+    void pack(const float *weight) {
+        alignas(64) static thread_local bf16 rounded[OUTPUTS * INPUTS + 32];
+        for (int i = 0; i < OUTPUTS * INPUTS; i += LANES) store(rounded + i, AT(weight + i));
+        pair_columns(forward, rounded, INPUTS, OUTPUTS, INPUTS);
+        pair_rows(backward, rounded, INPUTS, OUTPUTS, round_up(OUTPUTS, 32), INPUTS);
+    }
+};
+
+struct Weights {
+    Packed<QKV, D> qkv;
+    Packed<D, I> out;
+    Packed<M, D> hidden;
+    Packed<D, M> mlp_out;
+    explicit Weights(const Parameters &p) {
+        qkv.pack(p.qkv);
+        out.pack(p.out);
+        hidden.pack(p.hidden);
+        mlp_out.pack(p.mlp_out);
+    }
+};
+
+// What a few images need, token by token, in the order of its making. Padding is zero, or finite
+// where it meets zeros only.
+struct alignas(64) Workspace {
+    float x[NP][D], mean1[NP], scale1[NP];
+    bf16 h1[NP][D], qkv[ROWS][QP];               // norm1(x); under linear attention, features
+    float shares[IMAGES * H][TP];                // of each query: one over the sum of its weights
+    bits weights[IMAGES * H][TP / 2][TV];        // softmax: pairs of keys down, queries across
+    bf16 state[IMAGES * H][W + 1][W];            // linear: sum of k v^T, and a row to read behind
+    float key_sums[IMAGES * H][W];               // linear
+    bf16 mixed[ROWS][IP];                        // what the heads give, side by side
+    float x2[NP][D], mean2[NP], scale2[NP];
+    bf16 h2[NP][D], hidden[NP][M], slope[NP][M];  // norm2(x2); GELU and its slope
+    // Gradients, under the names of what they are of; dx is of y, then of x2, then of x.
+    float dx[NP][D];
+    bf16 dy[NP][D], dhidden[NP][M], dx2[NP][D], dmixed[ROWS][IP], dqkv[ROWS][QP];
+    // Results of a product before they are rounded, and operands made for one.
+    float strip[STRIP * std::max({QKV, M, D})];
+    bf16 left[NP * std::max({QP, M, D})], right[NP * std::max({QP, M, D})];
+};
+
+static void store_rows(bf16 *to, int row, const float *from, int columns, int rows) {
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < columns; c += LANES)
+            store(to + r * row + c, AT(from + r * columns + c));
+}
+
+// The transpose of (W, TP), its first T rows.
+[[maybe_unused]] static void store_columns(bf16 *to, int row, const float (*from)[TP]) {
+    for (int d = 0; d < W; d += TILE)
+        for (int t = 0; t < T; t += TILE) {
+            bits x[TILE];
+            for (int i = 0; i < TILE; i++) x[i] = *(const bits *)(from[d + i] + t);
+            transpose_words(x);
+            for (int i = 0; i < TILE && t + i < T; i++) store(to + (t + i) * row + d, (vec)x[i]);
+        }
+}
+
+static void normalise(const float *x, const float *weight, const float *bias, float epsilon,
+                      bf16 *out, float &mean, float &scale) {
+    vec token[D / LANES], total = {};
+    for (int c = 0; c < D / LANES; c++) total += token[c] = AT(x + c * LANES);
+    mean = sum(total)[0] / D;
+    total = vec{};
+    for (int c = 0; c < D / LANES; c++) {
+        token[c] -= mean;
+        total += token[c] * token[c];
+    }
+    scale = 1 / std::sqrt(sum(total)[0] / D + epsilon);
+    for (int c = 0; c < D / LANES; c++)
+        store(out + c * LANES, token[c] * scale * AT(weight + c * LANES) + AT(bias + c * LANES));
+}
+
+// Adds to dx. With h the normalised token and u = weight g: (u - mean(u) - h mean(u h)) scale.
+static void normalise_backward(const float *g, const float *x, const float *weight, float mean,
+                               float scale, float *dx, float *dweight, float *dbias) {
+    vec h[D / LANES], u[D / LANES], u_mean = {}, uh_mean = {};
+    for (int c = 0; c < D / LANES; c++) {
+        vec upstream = AT(g + c * LANES);
+        h[c] = (AT(x + c * LANES) - mean) * scale;
+        u[c] = upstream * AT(weight + c * LANES);
+        u_mean += u[c];
+        uh_mean += u[c] * h[c];
+        AT(dweight + c * LANES) += upstream * h[c];
+        AT(dbias + c * LANES) += upstream;
+    }
+    u_mean = sum(u_mean) / (float)D;
+    uh_mean = sum(uh_mean) / (float)D;
+    for (int c = 0; c < D / LANES; c++)
+        AT(dx + c * LANES) += (u[c] - u_mean - h[c] * uh_mean) * scale;
+}
+
+// GELU u Phi(u) and its slope Phi(u) + u phi(u); Phi by Abramowitz & Stegun 7.1.25, error 3e-5.
+static void gelu(vec u, vec &value, vec &slope) {
+    vec e = rough_power_of_two(u * u * -0.72134752f);  // e^(-u^2 / 2)
+    vec t = rough_reciprocal(1.0f + 0.33267253f * (u < 0.0f ? -u : u));
+    vec p = t * 0.3739278f - 0.0479399f;
+    p = p * t + 0.1740121f;
+    vec tail = p * t * e;
+    vec area = u < 0.0f ? tail : 1.0f - tail;
+    value = u * area;
+    slope = area + u * e * 0.39894228f;
+}
+
+static vec elu_plus_one(vec x) {
+    vec e = rough_power_of_two(1.44269504f * (x < 0.0f ? x : vec{}));
+    return x > 0.0f ? x + 1.0f : e;
+}
+
+// --------------------------------------------------------------------------------------
+// Attention of one head: q, k, v and the result are rows of w.qkv and w.mixed.
+
+#if !LINEAR
+
+// Keys down and queries across: sums over keys need no lane to know another.
+static void attend(Workspace &w, int image, int head) {
+    static const float scale = 1.44269504f / std::sqrt((float)W);  // of powers of two
+    alignas(64) float scores[TP][TP], columns[W][TP];
+    alignas(64) bf16 pairs[TP * TP], turned[W * TP];
+    const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
+    auto &weights = w.weights[image * H + head];
+    auto &shares = w.shares[image * H + head];
+    pair_columns(pairs, q, QP, TP, W);
+    multiply(TP, TP, WP, scores[0], TP, k, QP, pairs, TP);
+    vec top[TV], total[TV] = {};
+    for (int c = 0; c < TV; c++) top[c] = AT(scores[0] + c * LANES);
+    for (int t = 1; t < T; t++)
+        for (int c = 0; c < TV; c++) top[c] = greater(top[c], AT(scores[t] + c * LANES));
+    for (int c = 0; c < TV; c++) top[c] *= scale;
+    for (int t = 0; t < T; t += 2)
+        for (int c = 0; c < TV; c++) {
+            vec a = rough_power_of_two(AT(scores[t] + c * LANES) * scale - top[c]);
+            vec b = rough_power_of_two(AT(scores[t + 1] + c * LANES) * scale - top[c]);
+            if (t + 1 == T) b = vec{};
+            total[c] += a + b;
+            weights[t / 2][c] = pair(a, b);
+        }
+    for (int c = 0; c < TV; c++) AT(shares + c * LANES) = 1.0f / total[c];
+    pair_rows(pairs, v, QP, T, TP, W);
+    transpose_pairs(turned, pairs, TP, W);
+    multiply(W, TP, TP, columns[0], TP, turned, TP, (bf16 *)weights, TP);
+    for (int d = 0; d < W; d++)
+        for (int c = 0; c < TV; c++) AT(columns[d] + c * LANES) *= AT(shares + c * LANES);
+    store_columns(&w.mixed[image * T][head * W], IP, columns);
+}
+
+// With P the shares and g = dL/dy: dL/dP = g v^T, dL/dS = P (dL/dP - sum P dL/dP), then products.
+static void attend_backward(Workspace &w, int image, int head) {
+    static const float scale = 1 / std::sqrt((float)W);
+    alignas(64) float slopes[TP][TP], columns[W][TP];
+    alignas(64) bf16 pairs[TP * TP], turned[W * TP], P[TP][TP] = {}, dscores[TP][TP] = {};
+    const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
+    const bf16 *g = &w.dmixed[image * T][head * W];
+    bf16 *dq = &w.dqkv[image * T][head * W], *dk = dq + I, *dv = dk + I;
+    auto &weights = w.weights[image * H + head];
+    auto &shares = w.shares[image * H + head];
+    pair_columns(pairs, g, IP, TP, W);
+    multiply(TP, TP, WP, slopes[0], TP, v, QP, pairs, TP);
+    vec mean[TV] = {};
+    for (int t = 0; t < T; t += 2)
+        for (int c = 0; c < TV; c++) {
+            vec a = (vec)(weights[t / 2][c] << 16) * AT(shares + c * LANES);
+            vec b = (vec)(weights[t / 2][c] & 0xffff0000) * AT(shares + c * LANES);
+            mean[c] += a * AT(slopes[t] + c * LANES) + b * AT(slopes[t + 1] + c * LANES);
+            store(P[t] + c * LANES, a);
+            store(P[t + 1] + c * LANES, b);
+        }
+    for (int t = 0; t < T; t += 2)
+        for (int c = 0; c < TV; c++) {
+            vec a = load(P[t] + c * LANES) * (AT(slopes[t] + c * LANES) - mean[c]) * scale;
+            vec b = load(P[t + 1] + c * LANES) * (AT(slopes[t + 1] + c * LANES) - mean[c]) * scale;
+            store(dscores[t] + c * LANES, a);
+            store(dscores[t + 1] + c * LANES, b);
+            weights[t / 2][c] = pair(a, b);  // from here on dL/dS, in pairs of keys
+        }
+    pair_rows(pairs, k, QP, T, TP, W);
+    transpose_pairs(turned, pairs, TP, W);
+    multiply(W, TP, TP, columns[0], TP, turned, TP, (bf16 *)weights, TP);
+    store_columns(dq, QP, columns);
+    pair_rows(pairs, g, IP, T, TP, W);
+    multiply(TP, W, TP, slopes[0], W, P[0], TP, pairs, W);
+    store_rows(dv, QP, slopes[0], W, T);
+    pair_rows(pairs, q, QP, T, TP, W);
+    multiply(TP, W, TP, slopes[0], W, dscores[0], TP, pairs, W);
+    store_rows(dk, QP, slopes[0], W, T);
+}
+
+#else
+
+// q and k are features already. N = q S with S = k^T v, and y = N / n with n = q . z, z = sum k.
+static void attend(Workspace &w, int image, int head) {
+    alignas(64) float product[TP * W];
+    alignas(64) bf16 pairs[TP * W], turned[W * TP], state_pairs[WP * W];
+    const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
+    auto &state = w.state[image * H + head];
+    auto &key_sums = w.key_sums[image * H + head];
+    pair_rows(pairs, k, QP, T, TP, W);
+    transpose_pairs(turned, pairs, TP, W);
+    pair_rows(pairs, v, QP, T, TP, W);
+    multiply(W, W, TP, product, W, turned, TP, pairs, W);
+    store_rows(state[0], W, product, W, W);
+    for (int c = 0; c < W; c += LANES) {
+        vec total = {};
+        for (int t = 0; t < T; t++) total += load(k + t * QP + c);
+        AT(key_sums + c) = total;
+    }
+    pair_rows(state_pairs, state[0], W, W, WP, W);
+    multiply(TP, W, WP, product, W, q, QP, state_pairs, W);
+    for (int t = 0; t < T; t++) {
+        vec n = {};
+        for (int c = 0; c < W; c += LANES) n += load(q + t * QP + c) * AT(key_sums + c);
+        vec share = 1.0f / sum(n);
+        w.shares[image * H + head][t] = share[0];
+        for (int c = 0; c < W; c += LANES)
+            store(&w.mixed[image * T + t][head * W + c], AT(product + t * W + c) * share);
+    }
+}
+
+// With h = g / n and m = -(g . y) / n: dq = h S^T + m z, dS = q^T h, dz = m^T q, dk = v dS^T + dz,
+// dv = k dS; a feature's slope is 1 above 1, where the map is x + 1, and itself below: e^x.
+static void attend_backward(Workspace &w, int image, int head) {
+    alignas(64) float product[TP * W], slope_sums[W] = {}, m[T];
+    alignas(64) bf16 pairs[TP * W], turned[W * TP], state_pairs[WP * W], h[TP][WP] = {};
+    alignas(64) bf16 dstate[W][W + 16];
+    const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
+    const bf16 *g = &w.dmixed[image * T][head * W], *y = &w.mixed[image * T][head * W];
+    bf16 *dq = &w.dqkv[image * T][head * W], *dk = dq + I, *dv = dk + I;
+    const float *key_sums = w.key_sums[image * H + head];
+    auto slope = [](vec feature) { return feature > 1.0f ? vec{} + 1.0f : feature; };
+    for (int t = 0; t < T; t++) {
+        float share = w.shares[image * H + head][t];
+        vec total = {};
+        for (int c = 0; c < W; c += LANES) {
+            vec upstream = load(g + t * IP + c) * share;
+            total += upstream * load(y + t * IP + c);
+            store(h[t] + c, upstream);
+        }
+        m[t] = -sum(total)[0];
+        for (int c = 0; c < W; c += LANES) AT(slope_sums + c) += m[t] * load(q + t * QP + c);
+    }
+    pair_columns(state_pairs, w.state[image * H + head][0], W, W, W);
+    multiply(TP, W, WP, product, W, h[0], WP, state_pairs, W);
+    for (int t = 0; t < T; t++)
+        for (int c = 0; c < W; c += LANES)
+            store(dq + t * QP + c, slope(load(q + t * QP + c)) *
+                                       (AT(product + t * W + c) + m[t] * AT(key_sums + c)));
+    pair_rows(pairs, q, QP, T, TP, W);
+    transpose_pairs(turned, pairs, TP, W);
+    pair_rows(pairs, h[0], WP, T, TP, W);
+    multiply(W, W, TP, product, W, turned, TP, pairs, W);
+    store_rows(dstate[0], W + 16, product, W, W);
+    pair_columns(state_pairs, dstate[0], W + 16, W, W);
+    multiply(TP, W, WP, product, W, v, QP, state_pairs, W);
+    for (int t = 0; t < T; t++)
+        for (int c = 0; c < W; c += LANES)
+            store(dk + t * QP + c, slope(load(k + t * QP + c)) *
+                                       (AT(product + t * W + c) + AT(slope_sums + c)));
+    pair_rows(state_pairs, dstate[0], W + 16, W, WP, W);
+    multiply(TP, W, WP, product, W, k, QP, state_pairs, W);
+    store_rows(dv, QP, product, W, T);
+}
+
+#endif
+
+// --------------------------------------------------------------------------------------
+// The layer
+
+// Everything up to the hidden units of the MLP; `finish` adds what they give to x2.
+static void forward(Workspace &w, const Weights &weights, const Parameters &p, int images,
+                    float epsilon) {
+    for (int n = 0; n < NP; n += STRIP) {
+        for (int r = n; r < n + STRIP; r++)
+            normalise(w.x[r], p.norm1, p.norm1_bias, epsilon, w.h1[r], w.mean1[r], w.scale1[r]);
+        float *strip = w.strip;
+        multiply(STRIP, QKV, D, strip, QKV, w.h1[n], D, weights.qkv.forward, QKV);
+        if (LINEAR)
+            for (int r = 0; r < STRIP; r++)
+                for (int c = 0; c < 2 * I; c += LANES)
+                    AT(strip + r * QKV + c) = elu_plus_one(AT(strip + r * QKV + c));
+        store_rows(w.qkv[n], QP, strip, QKV, STRIP);
+    }
+    for (int image = 0; image < images; image++)
+        for (int head = 0; head < H; head++) attend(w, image, head);
+    memset(w.mixed[images * T], 0, sizeof(bf16) * IP * (ROWS - images * T));
+    for (int n = 0; n < NP; n += STRIP) {
+        float *strip = w.strip;
+        multiply(STRIP, D, IP, strip, D, w.mixed[n], IP, weights.out.forward, D);
+        for (int r = 0; r < STRIP; r++) {
+            for (int c = 0; c < D; c += LANES)
+                AT(w.x2[n + r] + c) = AT(w.x[n + r] + c) + AT(strip + r * D + c) + AT(p.out_bias + c);
+            normalise(w.x2[n + r], p.norm2, p.norm2_bias, epsilon, w.h2[n + r], w.mean2[n + r],
+                      w.scale2[n + r]);
+        }
+        multiply(STRIP, M, D, strip, M, w.h2[n], D, weights.hidden.forward, M);
+        for (int r = 0; r < STRIP; r++)
+            for (int c = 0; c < M; c += LANES) {
+                vec value, slope;
+                gelu(AT(strip + r * M + c) + AT(p.hidden_bias + c), value, slope);
+                store(w.hidden[n + r] + c, value);
+                store(w.slope[n + r] + c, slope);
+            }
+    }
+}
+
+static void finish(Workspace &w, const Weights &weights, const Parameters &p) {
+    for (int n = 0; n < NP; n += STRIP) {
+        float *strip = w.strip;
+        multiply(STRIP, D, M, strip, D, w.hidden[n], M, weights.mlp_out.forward, D);
+        for (int r = 0; r < STRIP; r++)
+            for (int c = 0; c < D; c += LANES)
+                AT(w.x2[n + r] + c) += AT(strip + r * D + c) + AT(p.mlp_out_bias + c);
+    }
+}
+
+// dweight (outputs, inputs) += g^T x, over all tokens
+static void add_outer(Workspace &w, float *dweight, const bf16 *g, int g_row, int outputs,
+                      const bf16 *x, int x_row, int inputs) {
+    pair_rows(w.right, g, g_row, NP, NP, outputs);
+    transpose_pairs(w.left, w.right, NP, outputs);
+    pair_rows(w.right, x, x_row, NP, NP, inputs);
+    multiply(outputs, inputs, NP, dweight, inputs, w.left, NP, w.right, inputs, true);
+}
+
+// w.dx holds the gradient of y and becomes that of x.
+static void backward(Workspace &w, const Weights &weights, const Parameters &p,
+                     const Parameters &d, int images) {
+    float *strip = w.strip;
+    for (int n = 0; n < NP; n += STRIP) {
+        for (int r = n; r < n + STRIP; r++)
+            for (int c = 0; c < D; c += LANES) {
+                AT(d.mlp_out_bias + c) += AT(w.dx[r] + c);
+                store(w.dy[r] + c, AT(w.dx[r] + c));
+            }
+        multiply(STRIP, M, D, strip, M, w.dy[n], D, weights.mlp_out.backward, M);
+        for (int r = 0; r < STRIP; r++)
+            for (int c = 0; c < M; c += LANES) {
+                vec g = AT(strip + r * M + c) * load(w.slope[n + r] + c);
+                AT(d.hidden_bias + c) += g;
+                store(w.dhidden[n + r] + c, g);
+            }
+        multiply(STRIP, D, M, strip, D, w.dhidden[n], M, weights.hidden.backward, D);
+        for (int r = 0; r < STRIP; r++) {
+            normalise_backward(strip + r * D, w.x2[n + r], p.norm2, w.mean2[n + r], w.scale2[n + r],
+                               w.dx[n + r], d.norm2, d.norm2_bias);
+            for (int c = 0; c < D; c += LANES) {
+                AT(d.out_bias + c) += AT(w.dx[n + r] + c);
+                store(w.dx2[n + r] + c, AT(w.dx[n + r] + c));
+            }
+        }
+        multiply(STRIP, I, D, strip, I, w.dx2[n], D, weights.out.backward, I);
+        store_rows(w.dmixed[n], IP, strip, I, STRIP);
+    }
+    add_outer(w, d.mlp_out, w.dy[0], D, D, w.hidden[0], M, M);
+    add_outer(w, d.hidden, w.dhidden[0], M, M, w.h2[0], D, D);
+    add_outer(w, d.out, w.dx2[0], D, D, w.mixed[0], IP, I);
+    for (int image = 0; image < images; image++)
+        for (int head = 0; head < H; head++) attend_backward(w, image, head);
+    memset(w.dqkv[images * T], 0, sizeof(bf16) * QP * (ROWS - images * T));
+    for (int n = 0; n < NP; n += STRIP) {
+        multiply(STRIP, D, QP, strip, D, w.dqkv[n], QP, weights.qkv.backward, D);
+        for (int r = 0; r < STRIP; r++)
+            normalise_backward(strip + r * D, w.x[n + r], p.norm1, w.mean1[n + r], w.scale1[n + r],
+                               w.dx[n + r], d.norm1, d.norm1_bias);
+    }
+    add_outer(w, d.qkv, w.dqkv[0], QP, QKV, w.h1[0], D, D);
+}
+
+// Rows of images from..to of a tensor, and zeros behind them.
+static void fetch(float *rows, const float *tensor, long from, long to) {
+    long numbers = (to - from) * T * D;
+    memcpy(rows, tensor + from * T * D, sizeof(float) * numbers);
+    memset(rows + numbers, 0, sizeof(float) * (NP * D - numbers));
+}
+
+static void keep(const float *rows, float *tensor, long from, long to) {
+    memcpy(tensor + from * T * D, rows, sizeof(float) * (to - from) * T * D);
+}
+
+static Workspace &workspace() {
+    static thread_local auto own = std::make_unique<Workspace>();
+    return *own;
+}
+
+// Gives each thread its share of B images, a few at a time: work(workspace, from, to, thread).
+template <class Work>
+static void by_images(long B, long threads, Parallel parallel, const Work &work) {
+    share_out(threads, threads, parallel, [&](long thread) {
+        TileSetup setup;
+        long last = B * (thread + 1) / threads;
+        for (long from = B * thread / threads; from < last; from += IMAGES)
+            work(workspace(), from, std::min(from + IMAGES, last), thread);
+    });
+}
+
+extern "C" void block_forward(const float *x, const Parameters *p, float *y, float epsilon, long B,
+                              long threads, Parallel parallel) {
+    auto weights = std::make_unique<Weights>(*p);
+    by_images(B, threads, parallel, [&](Workspace &w, long from, long to, long) {
+        fetch(w.x[0], x, from, to);
+        forward(w, *weights, *p, to - from, epsilon);
+        finish(w, *weights, *p);
+        keep(w.x2[0], y, from, to);
+    });
+}
+
+// gradients: those of the parameters, one set for each thread, zero before.
+extern "C" void block_backward(const float *x, const Parameters *p, const float *dy, float *dx,
+                               const Parameters *gradients, float epsilon, long B, long threads,
+                               Parallel parallel) {
+    auto weights = std::make_unique<Weights>(*p);
+    by_images(B, threads, parallel, [&](Workspace &w, long from, long to, long thread) {
+        fetch(w.x[0], x, from, to);
+        fetch(w.dx[0], dy, from, to);
+        forward(w, *weights, *p, to - from, epsilon);
+        backward(w, *weights, *p, gradients[thread], to - from);
+        keep(w.dx[0], dx, from, to);
+    });
+}

@@ -1,0 +1,318 @@
+"""The launcher of a SLURM cluster: one job array, a task of it for each trial, through submitit.
+
+SLURM keeps the queue, gives the resources and queues again what a lost node or a preemption
+ended; submitit writes the scripts and queues again what ran into its time limit. What is left to
+do here: submit what no job stands for yet, look at the queue now and then, and submit again what
+has left it without a result. A trial's job is noted in its folder (``job.json``), so the driver
+can be closed and run again; jobs go on without it.
+"""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hwcli.errors import LauncherError
+from hwcli.output import terminal
+from hwcli.output.files import read_json, write_json
+from hwcli.runtime import worker_variables
+from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
+from hwcli.sweep.launcher import Event, LauncherConfig, TrialFunction
+from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial import Trial
+
+SECONDS_BETWEEN_MESSAGES = 1.0
+# Asking for the queue costs the controller, which everybody shares.
+SECONDS_BETWEEN_QUEUES = 5.0
+# Of one job; then it is not queued again, since an epoch does not fit into its time.
+MAX_TIMEOUTS = 20
+# A name that neither a run nor a trial can have.
+FOLDER = ".slurm"
+
+# States in which a job is no more; in any other it waits, runs, or is about to.
+OVER = {
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY"),
+    *("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "SPECIAL_EXIT"),
+    "",  # the queue does not know it any more
+}
+# State and reason of such a job.
+GONE = ("", "")
+
+
+class _TrialJob:
+    """What a job runs; submitit calls ``checkpoint`` when its time is up or it is preempted."""
+
+    def __init__(self, function: TrialFunction, store_path: Path):
+        self.function = function
+        self.store_path = store_path
+
+    def __call__(self, trial: Trial) -> str:
+        return attempt_here(trial, self.function, self.store_path)[0]
+
+    def checkpoint(self, trial: Trial) -> Any:
+        """Ask to be queued again: the trial's own checkpoint is on disk."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, trial)
+
+
+class SlurmJobs:
+    """Trains what is submitted as jobs of a SLURM cluster.
+
+    Args:
+        function: trains one trial.
+        store: where trials live; on a folder that all nodes share.
+        options: what each job is given.
+        num_workers: trained at a time at the most.
+
+    Raises:
+        LauncherError: the extra is not installed, or this machine has no SLURM.
+    """
+
+    def __init__(
+        self,
+        function: TrialFunction,
+        store: TrialStore,
+        options: LauncherConfig,
+        *,
+        num_workers: int,
+    ):
+        try:
+            import submitit
+        except ImportError:
+            raise LauncherError(
+                "launcher.kind = 'slurm': submitit is not installed; pip install 'hw2[slurm]'"
+            ) from None
+        for program in ("sbatch", "srun", "squeue"):
+            if shutil.which(program) is None:
+                raise LauncherError(
+                    f"launcher.kind = 'slurm': there is no {program} on this machine; run it on a "
+                    "login node of the cluster"
+                )
+        # Nodes know neither this process's working folder nor, perhaps, a link to it.
+        self._store = TrialStore(store.path.resolve())
+        self._job = _TrialJob(function, self._store.path)
+        self._options = options
+        self._trials = RemoteTrials(self._store)
+        self._unsubmitted: list[Trial] = []
+        self._open: dict[str, Trial] = {}
+        self._jobs: dict[str, str] = {}
+        self._executor = submitit.SlurmExecutor(
+            self._store.path.with_name(FOLDER), max_num_timeout=MAX_TIMEOUTS
+        )
+        variables = [f"export {name}={value}" for name, value in worker_variables(1).items()]
+        parameters = {
+            "job_name": "hw2",
+            "partition": options.partition,
+            "time": options.time_limit_min,
+            "cpus_per_task": options.cpus,
+            "gpus_per_node": int(options.gpus) or None,
+            "mem": options.memory_gb and f"{round(1024 * options.memory_gb)}M",
+            "array_parallelism": num_workers,
+            "setup": [*variables, *options.setup],
+            "stderr_to_stdout": True,
+            "additional_parameters": {"requeue": True, **_parse(options.sbatch)},
+        }
+        self._executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        jobs = [self._jobs[name] for name in self._open if name in self._jobs]
+        if not jobs:
+            return
+        if self._options.detach or kind is KeyboardInterrupt:
+            arrays = " ".join(sorted({job.partition("_")[0] for job in jobs}))
+            terminal.say(
+                f"{len(jobs)} trials stay in SLURM's queue (job {arrays}); the same command "
+                f"collects them, scancel {arrays} ends them"
+            )
+        else:
+            subprocess.run(["scancel", *jobs], check=False, capture_output=True)
+
+    def submit(self, trial: Trial) -> None:
+        """Queue a trial."""
+        self._unsubmitted.append(trial)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens, until every trial is done or has failed; or nothing, if detached.
+
+        Raises:
+            LauncherError: SLURM refuses the jobs.
+        """
+        states = self._look()
+        if states is None:
+            raise LauncherError(
+                "launcher.kind = 'slurm': the cluster's controller does not answer squeue; try "
+                "again when sinfo shows its nodes"
+            )
+        self._adopt(states)
+        self._submit_jobs()
+        gone: set[str] = set()
+        looked = time.monotonic()
+        while self._open and not self._options.detach:
+            for trial in list(self._open.values()):
+                job = self._jobs.get(trial.id, "")
+                if states.get(job, GONE)[0] == "PENDING":  # no news, and many of them
+                    continue
+                yield from self._trials.news(trial)
+                if self._trials.endings.get(trial.id) in ("done", "failed"):
+                    yield from self._close(trial)
+            if self._open and time.monotonic() - looked > SECONDS_BETWEEN_QUEUES:
+                answer, looked = self._look(), time.monotonic()
+                # A queue that does not answer says nothing of its jobs.
+                if answer is not None:
+                    states = answer
+                    gone = yield from self._judge(states, gone)
+                self._submit_jobs()
+            if self._open:
+                time.sleep(SECONDS_BETWEEN_MESSAGES)
+
+    def _close(self, trial: Trial) -> Iterator[Event]:
+        event = self._trials.settled(trial)
+        if event is not None:
+            del self._open[trial.id]
+            yield event
+
+    def _judge(
+        self, states: dict[str, tuple[str, str]], gone: set[str]
+    ) -> Generator[Event, None, set[str]]:
+        """See which jobs have left the queue; return those whose trial is not settled yet.
+
+        Their files may be on the way: only when a job is gone at two looks has it died.
+        """
+        still_gone = set()
+        for trial in list(self._open.values()):
+            state, reason = states.get(self._jobs.get(trial.id, ""), GONE)
+            if state == "PENDING" and "requeued held" in reason.lower().replace("_", " "):
+                # SLURM holds what it could not start; nobody would release it.
+                subprocess.run(["scancel", self._jobs[trial.id]], check=False, capture_output=True)
+            elif state not in OVER:
+                continue
+            yield from self._close(trial)
+            if trial.id not in self._open:
+                continue
+            still_gone.add(trial.id)
+            if trial.id not in gone:
+                continue
+            if self._trials.is_owned(trial):
+                # The same trial once more: of another driver, or of a node that SLURM has lost
+                # sight of.
+                if self._trials.endings.get(trial.id) != "busy":
+                    self._trials.endings[trial.id] = "busy"
+                    yield Event("busy", trial)
+                continue
+            still_gone.discard(trial.id)
+            job = self._jobs.pop(trial.id, None)
+            if self._trials.endings.get(trial.id) == "busy":
+                self._again(trial)
+                continue
+            what = f"ended as {state}" if state else "has left the queue"
+            event = self._trials.bury(trial, f"its job {job} {what}")
+            if event.kind == "failed":
+                del self._open[trial.id]
+            else:
+                self._again(trial)
+            yield event
+        return still_gone
+
+    def _again(self, trial: Trial) -> None:
+        del self._open[trial.id]
+        self._unsubmitted.append(trial)
+
+    def _adopt(self, states: dict[str, tuple[str, str]]) -> None:
+        """Take over the jobs that an earlier driver submitted."""
+        for trial in list(self._unsubmitted):
+            try:
+                job = str(read_json(self._job_file(trial))["job"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if states.get(job, GONE)[0] not in OVER:
+                self._unsubmitted.remove(trial)
+                self._jobs[trial.id] = job
+                self._open[trial.id] = trial
+        if self._open:
+            terminal.say(f"{len(self._open)} trials are in SLURM's queue already")
+
+    def _submit_jobs(self) -> None:
+        """Submit what waits, as few arrays as the cluster allows.
+
+        Raises:
+            LauncherError: SLURM refuses; the line says why.
+        """
+        size = _max_array_size() if self._unsubmitted else 1
+        while self._unsubmitted:
+            trials = self._unsubmitted[:size]
+            for trial in trials:
+                self._trials.prepare(trial)
+            try:
+                # What sbatch says is told below, in one line.
+                with redirect_stderr(io.StringIO()):
+                    jobs = self._executor.map_array(self._job, trials)
+            except Exception as error:
+                raise self._refused(error) from None
+            for trial, job in zip(trials, jobs, strict=True):
+                write_json(self._job_file(trial), {"job": job.job_id})
+                self._jobs[trial.id] = job.job_id
+                self._open[trial.id] = trial
+            del self._unsubmitted[:size]
+            array = jobs[0].job_id.partition("_")[0]
+            terminal.say(f"submitted {len(jobs)} trials to SLURM as job {array}")
+
+    def _job_file(self, trial: Trial) -> Path:
+        return self._store.folder(trial).path / "job.json"
+
+    def _refused(self, error: Exception) -> LauncherError:
+        said = "; ".join(re.findall(r"error: (.*)", str(error))) or " ".join(str(error).split())
+        if "partition" in said.lower():
+            done = _ask("sinfo", "--noheader", "--format=%R")
+            choices = ", ".join(sorted(set((done or "").split()))) or "sinfo lists none"
+            return LauncherError(
+                f"launcher.partition = {self._options.partition!r}: {said}; choices: {choices}"
+            )
+        return LauncherError(f"launcher: SLURM refuses the jobs: {said}")
+
+    def _look(self) -> dict[str, tuple[str, str]] | None:
+        """Return state and reason of this user's jobs by id; None where nobody answers."""
+        answer = _ask(
+            "squeue",
+            *("--noheader", "--array", "--states=all"),
+            *(f"--user={os.getuid()}", "--format=%i|%T|%r"),
+        )
+        if answer is None:
+            return None
+        lines = (line.split("|", 2) for line in answer.splitlines())
+        return {job: (state, reason) for job, state, reason in lines}
+
+
+def _ask(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _max_array_size() -> int:
+    """Return how many tasks an array of this cluster may have."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config") or "")
+    return max(1, int(found.group(1)) - 1) if found else 1000
+
+
+def _parse(options: Sequence[str]) -> dict[str, Any]:
+    """Split ``--option=value`` and ``--option``, as submitit wants them."""
+    parts = (option.removeprefix("--").partition("=") for option in options)
+    return {name: value if equals else True for name, equals, value in parts}

@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from hwcli.attention.bench import cost
+from hwcli.attention.bench.cases import DIRECTIONS, Case, Direction, MethodName, make_call
+from hwcli.attention.causal import CHUNK
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("method", "causal", "T"),
+    [
+        ("softmax-naive", False, 11),
+        ("softmax-naive", True, 11),
+        ("linear-quadratic", False, 11),
+        ("linear-quadratic", True, 11),
+        ("linear", False, 13),
+        ("linear-chunked", True, 3 * CHUNK),
+        ("linear-chunked", True, 2 * CHUNK + 1),
+        ("linear-chunked", True, CHUNK),
+    ],
+)
+def test_operations_are_those_that_torch_counts(
+    method: MethodName, causal: bool, T: int, direction: Direction
+) -> None:
+    case = Case(method, T, direction, causal, feature_map="elu1", B=2, H=3, D=5)
+    call = make_call(case)
+    with FlopCounterMode(display=False) as counter:
+        call()
+    got = counter.get_total_flops()
+    if method == "linear":  # and the normalizer's two products with a vector, which count little
+        got -= case.B * case.H * 2 * T * case.D * (1 if direction == "forward" else 3)
+    assert cost.flops(case) == got
+
+
+def test_operations_worked_by_hand() -> None:
+    """With T = 1000 and D = 10: 4 T^2 D = 40 million against 4 T D^2 = 400 thousand."""
+    case = Case("softmax-naive", 1000, D=10)
+    assert cost.flops(case) == 40_000_000
+    assert cost.flops(replace(case, method="linear")) == 400_000
+    assert cost.flops(replace(case, method="softmax-sdpa", causal=True)) == 20_020_000
+    # Flash attention forms the weights again on its way back: 4 + 10 products in place of 4 + 8.
+    assert cost.flops(replace(case, method="softmax-sdpa", direction="forward+backward")) == (
+        14 * 1000 * 1000 * 10
+    )
+
+
+def test_compiled_operations_worked_by_hand() -> None:
+    """At T = 1000, D = 10 the states take 4 T D^2, scores 2 T 32 D, and half of them is mixed."""
+    case = Case("linear-chunked", 1000, causal=True, D=10, compiled=True)
+    assert cost.flops(case) == 400_000 + 640_000 + 320_000
+    both = replace(case, direction="forward+backward")
+    assert cost.flops(both) - cost.flops(case) == 1_000_000 + 3 * 960_000
+
+
+def test_memory_worked_by_hand() -> None:
+    """1000 x 1000 float32 weights are 4 MB: scores and weights 8 MB, beside y of 40 kB."""
+    case = Case("softmax-naive", 1000, D=10)
+    assert cost.peak_bytes(case) == 8_040_000
+    assert cost.peak_bytes(replace(case, method="softmax-sdpa")) == 44_000
+    assert cost.peak_bytes(replace(case, dtype="float64", B=2, H=3)) == 2 * 6 * 8_040_000
+    assert cost.input_bytes(case) == 4 * 40_000
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_only_what_forms_weights_grows_with_the_square(direction: Direction) -> None:
+    for method, causal, growth in [
+        ("softmax-naive", False, 4),
+        ("linear-quadratic", False, 4),
+        ("softmax-sdpa", False, 2),
+        ("linear", False, 2),
+        ("linear", True, 2),
+        ("linear-chunked", True, 2),
+    ]:
+        case = Case(method, 2**20, direction, causal)  # type: ignore[arg-type]
+        for count in (cost.peak_bytes, cost.traffic_bytes):
+            assert count(replace(case, T=2**21)) / count(case) == pytest.approx(growth, rel=0.03)
