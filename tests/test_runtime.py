@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,3 +36,53 @@ def test_bfloat16_is_fast_only_where_the_processor_says_so() -> None:
     fast = "avx512_bf16" in flags or "amx_bf16" in flags
     assert runtime.has_fast_bf16(torch.device("cpu")) == fast
     assert not runtime.has_fast_bf16(torch.device("mps"))
+
+
+def test_free_memory_is_some_and_no_more_than_the_machine_has() -> None:
+    free, whole = runtime.free_memory_bytes(), runtime.fingerprint()["memory_bytes"]
+    assert free is not None
+    assert whole is not None
+    assert 0 <= free <= whole
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"memory.max": "1000", "memory.current": "700",
+         "memory.stat": "anon 300\nactive_file 100\ninactive_file 200"},
+        {"memory.limit_in_bytes": "1000", "memory.usage_in_bytes": "700",
+         "memory.stat": "active_file 1\ntotal_active_file 100\ntotal_inactive_file 200"},
+    ],
+    ids=["version 2", "version 1"],
+)  # fmt: skip
+def test_a_control_group_leaves_its_limit_less_what_is_used_but_for_cached_files(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(runtime, "_cgroup_folders", lambda _: [tmp_path / "gone", tmp_path])
+    assert runtime.free_memory_bytes() == 1000 - (700 - 300)
+
+
+def test_a_quota_of_processor_time_counts_as_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: range(7), raising=False)
+    monkeypatch.setattr(runtime, "_cgroup_folders", lambda _: [tmp_path])
+    assert runtime.num_cores() == 7
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert runtime.num_cores() == 3
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert runtime.num_cores() == 7
+
+
+def test_workers_are_as_many_as_cores_or_as_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "num_cores", lambda: 8)
+    for free, expected in (
+        (4100, runtime.WorkerLimit(3, "memory")),  # (4100 - 500) / 1000, whole ones
+        (100, runtime.WorkerLimit(1, "memory")),
+        (8500, runtime.WorkerLimit(8, "cores")),
+        (None, runtime.WorkerLimit(8, "cores")),
+    ):
+        monkeypatch.setattr(runtime, "free_memory_bytes", lambda free=free: free)
+        assert runtime.worker_limit(1000, reserved_bytes=500) == expected
