@@ -150,7 +150,11 @@ def _run(
             terminal.show_path(folder.finish(summary))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    if summary["status"] != "complete":
+    if isinstance(summary, dict):
+        failed = summary["status"] != "complete"
+    else:
+        failed = summary.exit_code != 0
+    if failed:
         raise typer.Exit(1)
 
 

@@ -36,6 +36,11 @@ class Summary(Section):
     name: str
     status: Literal["complete", "partial"]
 
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of the command: 0, or 1 where something failed."""
+        return int(self.status != "complete")
+
 
 # Room asked for before anything is touched: more than the tables and plots of any run here.
 HEADROOM_BYTES = 16 * 2**20

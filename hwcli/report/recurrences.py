@@ -64,13 +64,14 @@ def section(runs: Runs) -> list[Cell]:
             from hwcli.config import load
             from hwcli.experiments import rnn_trace
             from hwcli.rnn.closed_form import closed_form
+            from hwcli.rnn.tables import closed_form_lines, steps_table
             from hwcli.rnn.trace import trace
 
             run = read_run(RUNS / "{run.id}")
             config = load(rnn_trace.Config, "rnn-trace", path=run.path / "config.yaml")
             network, inputs = config.network.network(), rnn_trace.input_sequence(config)
             traced, closed = trace(network, inputs), closed_form(network)
-            show(rnn_trace.steps_table(network, closed, traced, config.steps))
+            show(steps_table(network, closed, traced, config.steps))
             """
         ),
         text(
@@ -118,7 +119,7 @@ def section(runs: Runs) -> list[Cell]:
             print(f"h_T = {traced.final.hidden[0]}, z_T = {traced.final.preactivation}, "
                   f"y_T = {traced.final.output:g}")
             assert [traced.final.hidden[0]] == run.summary["final"]["hidden"]
-            print(rnn_trace.closed_form_lines(closed)[0])
+            print(closed_form_lines(closed)[0])
             """
         ),
         code(

@@ -37,10 +37,10 @@ def test_the_default_run_answers_the_homework(
         "complete",
     )
     assert found["property"]["id"] == "alternating-sum"
-    assert found["property"]["proved"] is True
-    assert found["property"]["method"] == "closed-form"
-    assert found["coefficients"] == [(-1) ** (1000 - t) for t in range(1, 1001)]
-    assert found["gradients"]["hidden"] == found["coefficients"]
+    assert (found["proof"]["proved"], found["proof"]["kind"]) == (True, "closed-form")
+    coefficients = found["closed_form"]["coefficients"]
+    assert coefficients == [(-1) ** (1000 - t) for t in range(1, 1001)]
+    assert found["gradients"]["hidden"] == coefficients
     assert found["gradients"]["output_largest"] == 0.0
     assert found["checks"]["num_failed"] == 0
     folder = there / "results/rnn-trace/alternating-sum"
@@ -55,7 +55,7 @@ def test_inputs_are_read_exactly_and_rationals_written_as_text(
     found = summary(capsys)
     assert found["name"] == "custom"
     assert found["final"]["hidden"] == ["1/4"]
-    assert found["coefficients"] == ["1/10"] * 3
+    assert found["closed_form"]["coefficients"] == ["1/10"] * 3
     assert found["property"]["id"] == "running-sum"
 
 
@@ -91,7 +91,7 @@ def test_a_long_sequence_is_summarised_by_its_end(
     found = summary(capsys)
     assert found["property"]["id"] == "binary-number"
     assert found["final"]["hidden"][0].startswith("≈")
-    assert len(found["coefficients"]) == 2000
+    assert len(found["closed_form"]["coefficients"]) == 2000
 
 
 def test_the_presets_are_listed(

@@ -1,0 +1,167 @@
+"""What a trace found, as ``summary.json`` holds it: all that a report needs to write question 1.
+
+A number is an int or a float as it is and a rational as ``"p/q"``; see
+:func:`hwcli.rnn.exact.to_json`. Sentences are plain text. Formulas are plain text too, such as
+``h_t = -h_{t-1} + x_t``; :func:`hwcli.rnn.tables.in_tex` spells them for a typesetter.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from hwcli.config import Section
+from hwcli.output.run_folder import Summary
+from hwcli.rnn.spec import NetworkSpec
+
+Value = int | float | str
+"""A number of the trace: an int or float as it is, a rational as ``"p/q"``."""
+
+ProofKind = Literal["closed-form", "state-machine", "interval-machine", "none"]
+
+
+class NetworkSummary(Section):
+    """The network that was traced.
+
+    Attributes:
+        description: one clause, such as "one linear hidden unit, one input per step, ...".
+        spec: its weights as a spec file writes them.
+        recurrence: one step of each hidden unit, for a general t.
+        output: the output unit, for a general t.
+        start: what the network holds before the first step.
+    """
+
+    description: str
+    spec: NetworkSpec
+    recurrence: tuple[str, ...]
+    output: tuple[str, ...]
+    start: str
+
+
+class StepSummary(Section):
+    """One step of the trace.
+
+    Attributes:
+        recurrence, unrolled: a formula for each hidden unit; ``unrolled`` spells h_t by the
+            inputs alone where the network is linear, and else puts the numbers in.
+    """
+
+    t: int
+    letter: tuple[Value, ...]
+    recurrence: tuple[str, ...] = ()
+    unrolled: tuple[str, ...] = ()
+    hidden: tuple[Value, ...]
+    preactivation: Value | tuple[Value, ...]
+    output: Value | tuple[Value, ...]
+
+
+class PropertySummary(Section):
+    """The property that the output computes.
+
+    Attributes:
+        id: its name, None where it has none.
+        statement: the whole answer in sentences, for every length.
+        here: the sentence that applies at the T of this trace.
+        quantity: the weighted sum of the inputs that z_T is ``scale`` times of, in words; None
+            where the property is kept in a finite memory.
+        scale: see ``quantity``.
+        margin: how close y_T is to its class off a tie; None where the output is exact, or
+            where no bound is known.
+    """
+
+    id: str | None
+    statement: str
+    here: str
+    quantity: str | None = None
+    scale: Value | None = None
+    margin: str | None = None
+
+
+class ProofSummary(Section):
+    """How the property is known.
+
+    Attributes:
+        proved: for every sequence that ``scope`` names.
+        kind: the method; ``none`` where the property was checked on sequences only.
+        scope: for which inputs and lengths it holds.
+        lines: the proof in about three sentences.
+        remarks: what else a reader has to know, such as rounding.
+    """
+
+    proved: bool
+    kind: ProofKind
+    scope: str
+    lines: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+
+class ClosedFormSummary(Section):
+    """The weighted sums of a linear network; a line for each parity of T where they differ.
+
+    Attributes:
+        lines: of each hidden unit and of z, in reading order.
+        coefficients: of x_t in h_T, t ascending, for up to 2,000 of the last inputs: a number
+            where H = D = 1, else H rows of D.
+    """
+
+    lines: tuple[str, ...]
+    coefficients: list[Value] | list[list[list[Value]]]
+
+
+class MachineSummary(Section):
+    """The minimal state machine over ``letters``; state 0 is the start.
+
+    Attributes:
+        letters: how each letter is written, (L,).
+        next: the next state of each state and letter, (S, L).
+        outputs: what each state shows, (S,); None for a start that is never reached again.
+    """
+
+    num_states: int = Field(ge=1)
+    letters: tuple[str, ...]
+    next: tuple[tuple[int, ...], ...]
+    outputs: tuple[Value | None, ...]
+
+
+class ChecksSummary(Section):
+    """Sequences on which the property was compared with the network itself."""
+
+    num_exhaustive: int
+    num_random: int
+    num_failed: int
+    counterexample: tuple[tuple[Value, ...], ...] | None
+
+
+class GradientsSummary(Section):
+    """The gradients of h_T with respect to the inputs, and of y_T.
+
+    Attributes:
+        first_step: the t of the first gradient in ``hidden``.
+        hidden: dh_T/dx_t, t ascending: a number where H = D = 1, else H rows of D.
+        output_derivative: dy_T/dz_T.
+        output_largest: the largest absolute dy_T/dx_t.
+        meaning: what this means for learning, in sentences.
+    """
+
+    first_step: int
+    hidden: list[Value] | list[list[list[Value]]]
+    hidden_largest: Value
+    hidden_smallest: Value
+    output_derivative: Value
+    output_largest: Value
+    meaning: str
+
+
+class TraceSummary(Summary):
+    """What ``hw2 rnn-trace`` found."""
+
+    length: int
+    arithmetic: Literal["exact", "float64"]
+    network: NetworkSummary
+    steps: tuple[StepSummary, ...]
+    final: StepSummary
+    property: PropertySummary
+    proof: ProofSummary
+    closed_form: ClosedFormSummary | None
+    machine: MachineSummary | None
+    checks: ChecksSummary
+    gradients: GradientsSummary | None
