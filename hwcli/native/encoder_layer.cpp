@@ -96,12 +96,12 @@ static void store_rows(bf16 *to, int row, const float *from, int columns, int ro
 
 // The transpose of (W, TP), its first T rows.
 [[maybe_unused]] static void store_columns(bf16 *to, int row, const float (*from)[TP]) {
-    for (int d = 0; d < W; d += TILE)
-        for (int t = 0; t < T; t += TILE) {
-            bits x[TILE];
-            for (int i = 0; i < TILE; i++) x[i] = *(const bits *)(from[d + i] + t);
-            transpose_words(x);
-            for (int i = 0; i < TILE && t + i < T; i++) store(to + (t + i) * row + d, (vec)x[i]);
+    for (int d = 0; d < W; d += LANES)
+        for (int t = 0; t < T; t += LANES) {
+            vec x[LANES];
+            for (int i = 0; i < LANES; i++) x[i] = AT(from[d + i] + t);
+            transpose(x);
+            for (int i = 0; i < LANES && t + i < T; i++) store(to + (t + i) * row + d, x[i]);
         }
 }
 

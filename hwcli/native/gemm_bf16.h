@@ -9,8 +9,6 @@
 typedef uint16_t bf16;
 constexpr int TILE = 16;
 
-constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
-
 #if defined(__AMX_BF16__) && !defined(NO_TILES)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -122,7 +120,26 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
 }
 
 #else
-#error "no products of bfloat16 in this processor"
+
+// By float32, on any processor: correct, and there to be tested; not fast.
+extern "C" int tiles_are_given() { return 1; }
+struct TileSetup {
+    TileSetup() {}
+};
+
+template <int MT, int NT>
+inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const bf16 *b, int b_row,
+                           int K, bool add) {
+    for (int m = 0; m < MT * TILE; m++)
+        for (int n = 0; n < NT * TILE; n++) {
+            float total = add ? c[m * c_row + n] : 0;
+            for (int k = 0; k < K; k++)
+                total += load_one(a[m * a_row + k]) *
+                         load_one(b[k / 2 * 2 * b_row + 2 * n + k % 2]);
+            c[m * c_row + n] = total;
+        }
+}
+
 #endif
 
 // c = a b, or c + a b: (rows, inner) x (inner, columns); multiples of 16, inner of 32.
@@ -144,30 +161,10 @@ inline void multiply(int rows, int columns, int inner, float *c, int c_row, cons
         }
 }
 
-// Swap rows and columns of 16 x 16 words: blocks of 8, then 4, 2 and 1.
-#define EXCHANGE(distance, low, high)                                        \
-    for (int i = 0; i < TILE; i++)                                           \
-        if (!(i & distance)) {                                               \
-            bits a = x[i], b = x[i + distance];                              \
-            x[i] = __builtin_shufflevector(a, b, low);                       \
-            x[i + distance] = __builtin_shufflevector(a, b, high);           \
-        }
-#define LIST(...) __VA_ARGS__
-inline void transpose_words(bits (&x)[TILE]) {
-    EXCHANGE(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-             LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-    EXCHANGE(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-             LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-    EXCHANGE(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-             LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-    EXCHANGE(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-             LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-}
-
 // The first `rows` rows of x (rows, columns) in pairs; zeros from there to `inner` rows.
 inline void pair_rows(bf16 *out, const bf16 *x, int row, int rows, int inner, int columns) {
     for (int k = 0; k < inner; k += 2)
-        for (int n = 0; n < columns; n += TILE) {
+        for (int n = 0; n < columns; n += LANES) {
             bits pair = {};
             if (k < rows) pair = widen(*(const halves *)(x + k * row + n));
             if (k + 1 < rows) pair |= widen(*(const halves *)(x + (k + 1) * row + n)) << 16;
@@ -177,25 +174,25 @@ inline void pair_rows(bf16 *out, const bf16 *x, int row, int rows, int inner, in
 
 // The transpose of a matrix in pairs (inner, columns): (columns, inner), as a left-hand matrix.
 inline void transpose_pairs(bf16 *out, const bf16 *paired, int inner, int columns) {
-    for (int k = 0; k < inner; k += 2 * TILE)
-        for (int n = 0; n < columns; n += TILE) {
-            bits x[TILE];
-            for (int i = 0; i < TILE; i++)
+    for (int k = 0; k < inner; k += 2 * LANES)
+        for (int n = 0; n < columns; n += LANES) {
+            bits x[LANES];
+            for (int i = 0; i < LANES; i++)
                 x[i] = *(const loose_bits *)(paired + (k + 2 * i) * columns + 2 * n);
-            transpose_words(x);
-            for (int i = 0; i < TILE; i++) *(loose_bits *)(out + (n + i) * inner + k) = x[i];
+            transpose(x);
+            for (int i = 0; i < LANES; i++) *(loose_bits *)(out + (n + i) * inner + k) = x[i];
         }
 }
 
 // The transpose of x (columns, inner) in pairs, with zeros up to a multiple of 32 rows. Reads the
 // rows of x as far, which is why behind its last number there must be 16 more.
 inline void pair_columns(bf16 *out, const bf16 *x, int row, int columns, int inner) {
-    for (int k = 0; k < inner; k += 2 * TILE)
-        for (int n = 0; n < columns; n += TILE) {
-            bits word[TILE];
-            for (int i = 0; i < TILE; i++) word[i] = *(const loose_bits *)(x + (n + i) * row + k);
-            transpose_words(word);
-            for (int i = 0; i < TILE; i++)
+    for (int k = 0; k < inner; k += 2 * LANES)
+        for (int n = 0; n < columns; n += LANES) {
+            bits word[LANES];
+            for (int i = 0; i < LANES; i++) word[i] = *(const loose_bits *)(x + (n + i) * row + k);
+            transpose(word);
+            for (int i = 0; i < LANES; i++)
                 *(loose_bits *)(out + (k + 2 * i) * columns + 2 * n) =
                     k + 2 * i < inner ? word[i] : bits{};
         }

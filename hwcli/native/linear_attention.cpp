@@ -167,26 +167,13 @@ static void read(Tokens &x, Map map, const Head &from, long t, int n) {
     }
     if (n < C) memset(x[n], 0, (C - n) * sizeof x[0]);
 }
-// Sixteen rows become columns: each trades halves with the row eight below, then quarters with the
-// row four below, and so on.
-#define TRADE(x, s)                                               \
-    for (int i = 0; i < LANES; i++)                               \
-        if (!(i & s)) {                                           \
-            vec upper = x[i], lower = x[i + s];                   \
-            x[i] = (lane & s) != 0 ? SWAP_##s(lower) : upper;     \
-            x[i + s] = (lane & s) != 0 ? lower : SWAP_##s(upper); \
-        }
 template <int ROWS, int COLUMNS>
 static void transpose(float (&out)[COLUMNS][ROWS], const float (&x)[ROWS][COLUMNS]) {
-    const bits lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int r = 0; r < ROWS; r += LANES)
         for (int c = 0; c < COLUMNS; c += LANES) {
             vec block[LANES];
             for (int i = 0; i < LANES; i++) block[i] = AT(&x[r + i][c]);
-            TRADE(block, 8)
-            TRADE(block, 4)
-            TRADE(block, 2)
-            TRADE(block, 1)
+            transpose(block);
             for (int i = 0; i < LANES; i++) AT(&out[c + i][r]) = block[i];
         }
 }

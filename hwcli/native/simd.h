@@ -1,24 +1,37 @@
-// Sixteen float32 at a time, in whatever registers the processor has: the compiler splits a vector
-// that is wider than they are. GCC and Clang both read these extensions.
+// Vectors of float32 as wide as the processor's registers: 16 lanes with AVX-512, 8 with AVX2, 4 with
+// NEON or SSE. GCC 9 and newer and Clang 14 and newer read these extensions. The file must not be
+// compiled with -ffast-math, which undoes the rounding to whole numbers in the exponentials.
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
+#if defined(__AVX512F__)
 constexpr int LANES = 16;
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
-typedef uint32_t loose_bits __attribute__((vector_size(4 * LANES), aligned(2)));
+typedef uint32_t bits __attribute__((vector_size(4 * LANES), may_alias));
+typedef uint32_t loose_bits __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 
 constexpr int vectors(int n) { return (n + LANES - 1) / LANES; }
+constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 // A vector at a place in memory. No function: of a reference that one returns Clang believes that it
 // is aligned as a vector is, whatever the type says.
 #define AT(place) (*(vec *)(place))
+
+// --------------------------------------------------------------------------------------
+// From and to memory
 
 inline bits widen(halves x) {
 #ifdef __AVX512F__
@@ -37,12 +50,12 @@ inline void store(float *p, vec x) { AT(p) = x; }
 inline void store(uint16_t *p, vec x) {
 #ifdef __AVX512BF16__
     *(halves *)p = (halves)_mm512_cvtneps_pbh((__m512)x);
-    return;
-#endif
+#else
     bits b = (bits)x;
     bits rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
     rounded = x == x ? rounded : (rounded & 0) + 0x7fc0;
     *(halves *)p = __builtin_convertvector(rounded, halves);
+#endif
 }
 inline float load_one(float x) { return x; }
 inline float load_one(uint16_t x) {
@@ -58,27 +71,66 @@ inline void store_one(uint16_t *p, float x) {
     *p = x != x ? 0x7fc0 : (b + 0x7fff + ((b >> 16) & 1)) >> 16;
 }
 
-inline vec greater(vec x, vec y) { return x > y ? x : y; }
+// Two vectors rounded to bfloat16, lane by lane side by side, the first in the lower halves.
+inline bits pair(vec x, vec y) {
+#ifdef __AVX512BF16__
+    halves a = (halves)_mm512_cvtneps_pbh((__m512)x), b = (halves)_mm512_cvtneps_pbh((__m512)y);
+#else
+    halves a, b;
+    store((uint16_t *)&a, x);
+    store((uint16_t *)&b, y);
+#endif
+    return widen(a) | widen(b) << 16;
+}
 
-// Every lane becomes the sum, or the largest, of all: halves swapped, then quarters, and so on.
-#define SWAP(x, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
-    __builtin_shufflevector(x, x, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
-#define SWAP_8(x) SWAP(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
-#define SWAP_4(x) SWAP(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
-#define SWAP_2(x) SWAP(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
-#define SWAP_1(x) SWAP(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
-inline vec sum(vec x) {
-    x += SWAP_8(x);
-    x += SWAP_4(x);
-    x += SWAP_2(x);
-    return x + SWAP_1(x);
+// --------------------------------------------------------------------------------------
+// Across lanes
+
+// Of the lanes of x and y, numbered from x's on to y's, the one that `number`, which names a pack of
+// lane numbers, says for each lane.
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(x, y, number) __builtin_shufflevector(x, y, (number)...)
+#else
+#define SHUFFLE(x, y, number) __builtin_shuffle(x, y, bits{(uint32_t)(number)...})
+#endif
+typedef std::make_integer_sequence<int, LANES> LaneNumbers;
+
+// Blocks of DISTANCE lanes change places with their neighbours.
+template <int DISTANCE, int... I>
+inline vec swap_blocks(vec x, std::integer_sequence<int, I...>) {
+    return SHUFFLE(x, x, I ^ DISTANCE);
 }
-inline vec largest(vec x) {
-    x = greater(x, SWAP_8(x));
-    x = greater(x, SWAP_4(x));
-    x = greater(x, SWAP_2(x));
-    return greater(x, SWAP_1(x));
+
+// Every lane becomes the sum, or the largest, of all: halves are swapped, then quarters, and so on.
+template <int DISTANCE = LANES / 2> inline vec sum(vec x) {
+    x += swap_blocks<DISTANCE>(x, LaneNumbers());
+    if constexpr (DISTANCE > 1) x = sum<DISTANCE / 2>(x);
+    return x;
 }
+inline vec greater(vec x, vec y) { return x > y ? x : y; }
+template <int DISTANCE = LANES / 2> inline vec largest(vec x) {
+    x = greater(x, swap_blocks<DISTANCE>(x, LaneNumbers()));
+    if constexpr (DISTANCE > 1) x = largest<DISTANCE / 2>(x);
+    return x;
+}
+
+// The upper right block of two rows of blocks changes places with the lower left one.
+template <int DISTANCE, class Vector, int... I>
+inline void exchange(Vector &upper, Vector &lower, std::integer_sequence<int, I...>) {
+    Vector a = upper, b = lower;
+    upper = SHUFFLE(a, b, I & DISTANCE ? LANES + I - DISTANCE : I);
+    lower = SHUFFLE(a, b, I & DISTANCE ? LANES + I : I + DISTANCE);
+}
+
+// Rows become columns: LANES x LANES numbers, by blocks of half the side, then a quarter, and so on.
+template <int DISTANCE = LANES / 2, class Vector> inline void transpose(Vector (&x)[LANES]) {
+    for (int i = 0; i < LANES; i++)
+        if (!(i & DISTANCE)) exchange<DISTANCE>(x[i], x[i + DISTANCE], LaneNumbers());
+    if constexpr (DISTANCE > 1) transpose<DISTANCE / 2>(x);
+}
+
+// --------------------------------------------------------------------------------------
+// Elementary functions. tests/native/test_simd.py holds them to the errors that are stated.
 
 // e^x for x <= 88, relative error 2e-7; e^-80 below -80, so that no product with it leaves the
 // normal numbers, which takes a processor a hundred times as long: 2^n times a polynomial in what
@@ -115,16 +167,4 @@ inline vec rough_reciprocal(vec x) {
 #else
     return 1.0f / x;
 #endif
-}
-
-// Two vectors rounded to bfloat16, lane by lane side by side, the first in the lower halves.
-inline bits pair(vec x, vec y) {
-#ifdef __AVX512BF16__
-    halves a = (halves)_mm512_cvtneps_pbh((__m512)x), b = (halves)_mm512_cvtneps_pbh((__m512)y);
-#else
-    halves a, b;
-    store((uint16_t *)&a, x);
-    store((uint16_t *)&b, y);
-#endif
-    return widen(a) | widen(b) << 16;
 }
