@@ -140,7 +140,7 @@ def _run(
         overrides=settings or (),
     )
     try:
-        with RunFolder(out, chosen.COMMAND, resolved.name, terminal.say) as folder:
+        with RunFolder(out, chosen.COMMAND, resolved.name, terminal.log) as folder:
             if dry_run:
                 chosen.plan(resolved, folder)
                 return
@@ -410,7 +410,7 @@ def report(
         title=title or make.TITLE,
         author=author,
         acknowledged=acknowledge or (),
-        say=terminal.say,
+        say=terminal.log,
     ):
         terminal.show_path(path)
 
@@ -420,26 +420,39 @@ app.add_typer(data_app, name="data")
 
 
 @data_app.callback(invoke_without_command=True)
-def list_data(context: typer.Context) -> None:
-    """List the data sets: what they are, where they would come from, what is present."""
+def list_data(
+    context: typer.Context,
+    as_json: Annotated[bool, Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List data sets and weights: what they are, where hw2 looks for them, what is present."""
     if context.invoked_subcommand is None:
-        from hwcli import sources
+        from hwcli.data.catalogue import CATALOGUE
         from hwcli.output import terminal
         from hwcli.output.tables import Column, Table
 
-        keys = ("name", "description", "licence", "size", "sources", "present")
-        columns = [Column(key, key) for key in keys]
-        terminal.show(Table("Data sets", columns, sources.inventory()))
+        rows = [entry.to_row() for entry in CATALOGUE.values()]
+        if as_json:
+            terminal.show_json(rows)
+        else:
+            columns = [
+                Column("name", "name"),
+                Column("num_bytes", "size", lambda size: f"{size / 1e6:.0f} MB"),
+                Column("present", "on this machine", lambda places: "\n".join(places) or "nothing"),
+                Column("sources", "looked for in this order", "\n".join),
+                Column("licence", "licence"),
+                Column("description", "description"),
+            ]
+            terminal.show(Table("Data sets and weights", columns, rows))
 
 
 @data_app.command()
 def fetch(name: Annotated[str, typer.Argument(help="A data set, or all.")]) -> None:
     """Get a data set into the cache, and verify it."""
-    from hwcli import sources
+    from hwcli.data.catalogue import CATALOGUE, find
     from hwcli.output import terminal
 
-    for each in sources.names() if name == "all" else [name]:
-        sources.fetch(each, terminal.say)
+    for each in CATALOGUE if name == "all" else [name]:
+        find(each, log=terminal.log)
 
 
 @app.command()

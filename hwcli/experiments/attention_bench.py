@@ -170,7 +170,7 @@ def resolve_kernels(config: Config, device: str) -> Literal["compiled", "torch"]
         return "compiled"
     if config.kernels == "compiled":
         raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.say(f"kernels: torch's own, which take up to twice as long ({reason})")
+    terminal.log(f"kernels: torch's own, which take up to twice as long ({reason})")
     return "torch"
 
 
@@ -279,7 +279,7 @@ def measure_points(
             else:
                 row = unmeasured_row(case, machine, pace, passed, notes[case])
             folder.log(**row)
-            terminal.say(f"{direction} T {T:,} {case.method}: {_brief(row)}")
+            terminal.log(f"{direction} T {T:,} {case.method}: {_brief(row)}")
             rows.append(row)
     return rows
 
@@ -441,7 +441,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any]:
 
     gate = run_gate(config, machine)
     for entry in gate:
-        terminal.say(_gate_line(entry))
+        terminal.log(_gate_line(entry))
     passed = {m for m in METHODS if all(e["passed"] for e in gate if e["method"] == m)}
 
     machine = replace(
@@ -452,7 +452,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any]:
         ),
         bandwidth=measure.bandwidth(device=machine.device, threads=machine.threads),
     )
-    terminal.say(
+    terminal.log(
         f"the machine at best: {machine.matmul_peak / 1e9:,.0f} GFLOP/s, "
         f"{machine.bandwidth / 1e9:,.1f} GB/s"
     )

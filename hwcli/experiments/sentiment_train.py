@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from hwcli import runtime, sources
+from hwcli import runtime
 from hwcli.config import RunConfig, Section
+from hwcli.data import catalogue
+from hwcli.data.cache import cache_folder
 from hwcli.errors import ConfigError
 from hwcli.output import plots, terminal
 from hwcli.output.run_folder import RunFolder
@@ -108,7 +110,7 @@ class Config(RunConfig, Recipe):
     """A run: the reviews, the encoder, the recipe, and what it is asked to judge."""
 
     data: str | None = None
-    encoder: str = sources.ENCODER
+    encoder: str = catalogue.MINILM.name
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     baselines: bool = True
     texts: tuple[str, ...] = ()
@@ -168,9 +170,9 @@ def prepare(config: Config) -> Prepared:
     wanted = config.precision
     if wanted == "auto":
         wanted = "bfloat16" if runtime.has_fast_bf16(device) else "float32"
-    located = sources.locate_reviews(config.data)
-    encoder = sources.locate_encoder(config.encoder)
-    terminal.say(
+    located = catalogue.find("imdb", config.data)
+    encoder = catalogue.find_encoder(config.encoder)
+    terminal.log(
         f"{COMMAND} {config.name}: reviews {located.name} ({located.origin}), "
         f"encoder {encoder.name} ({encoder.origin})"
     )
@@ -182,7 +184,7 @@ def prepare(config: Config) -> Prepared:
         )
     tokenizer = encoders.load_tokenizer(encoder.path)
     split = load(located, config.split)
-    terminal.say(
+    terminal.log(
         f"{len(split.train):,} training, {len(split.valid):,} validation and "
         f"{len(split.test):,} test reviews ({split.test_name}); "
         f"{split.num_in_both} test texts stand among the others too"
@@ -270,7 +272,7 @@ def train_on_frozen(config: Config, prepared: Prepared, folder: TrialFolder) -> 
     ).requires_grad_(False)
     torch.manual_seed(config.seed)
     head = make_head(config.head, encoder, finetuned=False).to(device)
-    terminal.say(
+    terminal.log(
         f"{count(encoder) + count(head):,} parameters, {count(head):,} of them trainable once "
         "the encoder is frozen"
     )
@@ -341,7 +343,7 @@ def encode(config: Config, prepared: Prepared, encoder: nn.Module) -> list[Featu
             precision=_name(prepared.precision),
         )
         known = cached_features(
-            sources.cache_folder() / "features",
+            cache_folder() / "features",
             tokens,
             encoder,
             description,
@@ -433,7 +435,7 @@ def finetune(config: Config, prepared: Prepared, folder: TrialFolder) -> Trained
         head = make_head(config.head, encoder, finetuned=True)
         own = [head]
     model = assemble(encoder, head, config.head, finetuned=True).to(device)
-    terminal.say(f"{count(model):,} parameters, all of them trainable")
+    terminal.log(f"{count(model):,} parameters, all of them trainable")
     labels, valid_labels = labels_of(prepared.split.train), labels_of(prepared.split.valid)
 
     def judge_rows(model: nn.Module, rows: NDArray[np.int64]) -> BatchOutcome:
@@ -510,7 +512,7 @@ class Ticker:
         elif now - self.said > SECONDS_BETWEEN_LINES or done == total:
             self.said = now
             rate = (done - self.num_before) / (now - self.started)
-            terminal.say(f"{self.what}: {done:,} of {total:,} ({rate:.0f}/s)")
+            terminal.log(f"{self.what}: {done:,} of {total:,} ({rate:.0f}/s)")
 
 
 class Reporter:
@@ -527,7 +529,7 @@ class Reporter:
         now = time.perf_counter()
         if "valid_loss" in event:
             self.said = now
-            terminal.say(
+            terminal.log(
                 f"{epoch}: loss {event['train_loss']:.4f}, accuracy "
                 f"{event['train_accuracy']:.2%}; validation {event['valid_loss']:.4f}, "
                 f"{event['valid_accuracy']:.2%}; {event['train_s'] / 60:.1f} min"
@@ -535,7 +537,7 @@ class Reporter:
         elif now - self.said > SECONDS_BETWEEN_LINES:
             self.said = now
             left = (self.epochs * self.steps - event["step"]) / self.steps
-            terminal.say(
+            terminal.log(
                 f"{epoch}: step {event['step'] - event['epoch'] * self.steps} of {self.steps}, "
                 f"loss {event['loss']:.4f}, {event['examples_per_s']:.0f} reviews/s, "
                 f"{left:.2f} epochs left"
@@ -583,7 +585,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any]:
     test = mean_of(logits, labels)
     hits = {config.name: ((logits > 0) == labels.bool()).numpy()}
     for name, baseline in BASELINES.items() if config.baselines else ():
-        terminal.say(f"{name}: training on the same {len(split.train):,} reviews")
+        terminal.log(f"{name}: training on the same {len(split.train):,} reviews")
         hits[name] = baseline(split.train, split.test) == labels.numpy()
 
     tables = [

@@ -25,8 +25,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from hwcli import runtime, sources
+from hwcli import runtime
 from hwcli.config import IntRange, RunConfig, Section
+from hwcli.data import catalogue
+from hwcli.data.cache import Found
 from hwcli.errors import ConfigError, KernelError
 from hwcli.native import compiler
 from hwcli.output import terminal
@@ -258,7 +260,7 @@ def _load(path: Path, config: DataConfig) -> FashionMNIST:
     """Load the images once for all trials of a worker."""
     if not path.is_dir():
         # Another machine than the one that made the trial: the same files lie elsewhere on it.
-        path = sources.resolve("fashion-mnist").folder
+        path = catalogue.find("fashion-mnist").path
     return load(
         path,
         valid_size=config.valid_size,
@@ -307,7 +309,7 @@ def classify(
 # The sweep
 
 
-def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
+def make_trials(config: Config, files: Found) -> list[Trial]:
     """Return every point of the grid, validated, in the order of the table."""
     device = resolve_device(config)
     precision = config.precision
@@ -326,7 +328,7 @@ def make_trials(config: Config, files: sources.Resolved) -> list[Trial]:
             device=device.type,
             precision=precision,
             kernels=kernels,
-            data_path=files.folder,
+            data_path=files.path,
             **recipe,
         )
         flops = training_flops(layers=layers, heads=heads, config=config.model)
@@ -372,7 +374,7 @@ def resolve_kernels(config: Config, device: torch.device) -> Literal["compiled",
         return "compiled"
     if config.kernels == "compiled":
         raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.say(f"kernels: torch's own, which take about twice as long ({reason})")
+    terminal.log(f"kernels: torch's own, which take about twice as long ({reason})")
     return "torch"
 
 
@@ -407,7 +409,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     Returns None, and shows nothing, where trials were left to a cluster's queue.
     """
     other = None if config.compare_with is None else read_other_run(config, folder)
-    files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
+    files = catalogue.find("fashion-mnist", config.data_path, terminal.log)
     trials = make_trials(config, files)
     first = trials[0].config
     assert isinstance(first, TrialConfig)
@@ -422,11 +424,11 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     )
     # A sweep of the same name that is under way keeps the folder; its trials are shared anyway.
     if not claim(wait=False):
-        terminal.say(f"{COMMAND} {config.name}: another sweep writes this name; sharing its trials")
+        terminal.log(f"{COMMAND} {config.name}: another sweep writes this name; sharing its trials")
     else:
         folder.write("trials.json", _list_trials(trials))
     if num_done:
-        terminal.say(f"{num_done} of {len(trials)} trials are done already, and used as they are")
+        terminal.log(f"{num_done} of {len(trials)} trials are done already, and used as they are")
     try:
         outcomes = run_trials(
             trials,
@@ -439,14 +441,14 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
         )
     except KeyboardInterrupt:
         num_done = sum(store.folder(trial).result() is not None for trial in trials)
-        terminal.say(
+        terminal.log(
             f"stopped: {num_done} of {len(trials)} trials are done and kept, the others up to "
             "their last finished epoch; run the same command again to go on"
         )
         raise
     if config.launcher.detach and any(outcome.status == "missing" for outcome in outcomes):
         num_done = sum(outcome.status == "done" for outcome in outcomes)
-        terminal.say(f"detached: {num_done} of {len(trials)} trials are done")
+        terminal.log(f"detached: {num_done} of {len(trials)} trials are done")
         return None
     claim()
     folder.write("trials.json", _list_trials(trials))
@@ -460,7 +462,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
         key=lambda cell: cell["valid_accuracy_mean"],
         default=None,
     )
-    data = _load(files.folder, config.data)
+    data = _load(files.path, config.data)
     done = [(o.trial.id, o.trial.label) for o in outcomes if o.status == "done"]
     hits = read_hits(done, store, data.test.labels)
     effects = fit_effects(cells)
@@ -519,7 +521,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
 
 def plan(config: Config, folder: RunFolder) -> None:
     """Show the trials, which are done, what each takes, and an estimate from a few timed steps."""
-    files = sources.resolve("fashion-mnist", config.data_path, terminal.say)
+    files = catalogue.find("fashion-mnist", config.data_path, terminal.log)
     trials = make_trials(config, files)
     store = TrialStore(folder.trials_path)
     states = {trial.id: store.folder(trial).state() for trial in trials}
@@ -663,7 +665,7 @@ def read_hits(
         predictions = read_predictions(folder, len(labels))
         if predictions is None:
             shown = ", ".join(f"{name} {label[name]}" for name in ("layers", "heads", "seed"))
-            terminal.say(
+            terminal.log(
                 f"{shown}: no predictions to compare; delete {folder.path} to train it anew"
             )
             continue
@@ -711,7 +713,7 @@ def draw_best(
         yield "mistakes", mistakes
     model = trained_model(config, folder)
     if model is None:
-        terminal.say(
+        terminal.log(
             f"{who}: {folder.checkpoint.name} of {folder.path.name} is not here; "
             "rollout.png and positions.png are not drawn anew"
         )
@@ -806,7 +808,7 @@ def show_beside(
     pairs = {place: (hits[place], other_hits[place]) for place in other_hits}
     rows = compare_runs(cells, other.cells, pairs)
     if not rows:
-        terminal.say(f"compare_with = {other.name!r}: no cell is done in both runs")
+        terminal.log(f"compare_with = {other.name!r}: no cell is done in both runs")
         return None
     identity = read_json(store.folder(done[0]["id"]).path / "identity.json") if done else {}
     place = ("config.layers", "config.heads", "config.seed")
@@ -837,10 +839,10 @@ def _list_trials(trials: Sequence[Trial]) -> str:
 def _tell_failures(outcomes: Sequence[Outcome], folder: RunFolder) -> None:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
-        terminal.say(f"failed: {outcome.trial}: {outcome.reason} (log: {outcome.log})")
+        terminal.log(f"failed: {outcome.trial}: {outcome.reason} (log: {outcome.log})")
     if failed:
         out = folder.path.parent.parent
-        terminal.say(
+        terminal.log(
             f"try them again: hw2 {COMMAND} --config {folder.path / 'config.yaml'} "
             f"--out {out} --retry-failed"
         )

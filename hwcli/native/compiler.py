@@ -22,7 +22,8 @@ from pathlib import Path
 
 import torch
 
-from hwcli import runtime, sources
+from hwcli import runtime
+from hwcli.data.cache import cache_folder
 from hwcli.errors import KernelError
 
 FOLDER = Path(__file__).parent
@@ -80,7 +81,7 @@ def library(source: str, **constants: str) -> ctypes.CDLL:
     defines = [f"-D{name}={value}" for name, value in sorted(constants.items())]
     decides = [*compiler, version, *FLAGS, *defines, *sorted(runtime.cpu_flags())]
     digest = hashlib.sha256(text + "\0".join(decides).encode()).hexdigest()[:16]
-    folder = sources.cache_folder() / "kernels"
+    folder = cache_folder() / "kernels"
     path = folder / f"{Path(source).stem}-{digest}.so"
     try:
         if not path.is_file():

@@ -1,7 +1,9 @@
 """What a run shows: results on standard output, progress and errors on standard error."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,14 +19,19 @@ for console in (output, progress):
         console.width = UNWATCHED_WIDTH
 
 
-def say(text: str) -> None:
+def log(line: str) -> None:
     """Print one line of progress; ``--quiet`` silences it."""
-    progress.print(text, markup=False, soft_wrap=True)
+    progress.print(line, markup=False, soft_wrap=True)
 
 
 def show(result: Table | str) -> None:
     """Print a part of the result."""
     output.print(result.to_rich() if isinstance(result, Table) else result, markup=False)
+
+
+def show_json(value: Any) -> None:
+    """Print a result as JSON, for scripts."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def show_path(path: Path) -> None:

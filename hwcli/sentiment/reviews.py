@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from hwcli import sources
 from hwcli.config import Section
+from hwcli.data.cache import Found
 from hwcli.errors import SourceError
 
 LABELS = ("negative", "positive")
@@ -103,7 +103,7 @@ class Split:
     num_in_both: int
 
 
-def load(located: sources.Located, config: SplitConfig) -> Split:
+def load(located: Found, config: SplitConfig) -> Split:
     """Read reviews and split them.
 
     Raises:
@@ -117,9 +117,7 @@ def load(located: sources.Located, config: SplitConfig) -> Split:
         test = test.select(_shuffle(len(test), config.seed)[: config.test_limit])
     else:
         official = False
-        name = "held-out part of the training half"
-        if located.name != sources.REVIEWS_PACKAGE:
-            name = f"held-out part of {located.name}"
+        name = f"held-out part of {located.holds or located.name}"
         num_test = max(1, round(config.test_fraction * len(whole)))
         test = whole.select(order[:num_test][: config.test_limit])
         order = order[num_test:]
@@ -154,7 +152,7 @@ def _shuffle(number: int, seed: int) -> list[int]:
 # Layouts
 
 
-def read(located: sources.Located) -> tuple[Reviews, Reviews | None]:
+def read(located: Found) -> tuple[Reviews, Reviews | None]:
     """Read the training half and, where the data has one, the test half.
 
     A file is CSV or JSON lines with a text and a label; a folder is the hub's parquet files, the
@@ -165,7 +163,7 @@ def read(located: sources.Located) -> tuple[Reviews, Reviews | None]:
     """
     path = located.path
     if path.is_file():
-        only = PACKAGE_ROWS if located.name == sources.REVIEWS_PACKAGE else None
+        only = PACKAGE_ROWS if located.holds else None
         return read_file(path, only), None
     for root in (path, path / "plain_text", path / "aclImdb"):
         for read_part in (_parquet_part, _text_part, _table_part):

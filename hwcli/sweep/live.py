@@ -87,7 +87,7 @@ class LiveView:
 
     def _line(self, text: str, *, always: bool = False) -> None:
         if always or not self._live:
-            terminal.say(text)
+            terminal.log(text)
 
     def _render(self) -> RenderableType:
         total = sum(self._costs.values())

@@ -108,7 +108,7 @@ def main() -> None:
             try:
                 per_trial_s = measure(kind, arguments.num_trials, store)
             except LauncherError as error:
-                terminal.say(f"{kind} is left out: {error}")
+                terminal.log(f"{kind} is left out: {error}")
                 continue
             status_s = time_status(out, make_trials(0, arguments.num_trials))
             figures[f"{kind}_ms_per_trial"] = round(1e3 * per_trial_s, 1)

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hwcli import runtime, sources
+from hwcli import runtime
 from hwcli.config import load
+from hwcli.data.cache import cache_folder
 from hwcli.experiments import sentiment_train
 from hwcli.experiments.sentiment_train import COMMAND, Config, Prepared
 from hwcli.output import terminal
@@ -186,13 +187,13 @@ def compare(kind: str, arguments: argparse.Namespace) -> list[dict[str, object]]
                     "se": standard_error(ours, arguments.valid),
                 }
             )
-            terminal.say(f"{kind}, epoch {epoch}: {theirs_s:.1f} s against {ours_s:.1f} s")
+            terminal.log(f"{kind}, epoch {epoch}: {theirs_s:.1f} s against {ours_s:.1f} s")
     return rows
 
 
 def _scratch() -> Path:
     """Return where features go: the disk that the program itself would use."""
-    folder = sources.cache_folder()
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

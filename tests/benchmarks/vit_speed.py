@@ -38,7 +38,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from hwcli import runtime, sources
+from hwcli import runtime
+from hwcli.data import catalogue
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
 
@@ -132,7 +133,7 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
 
     torch.manual_seed(seed)
     device, precision = torch.device(entry.device), getattr(torch, entry.precision)
-    data = _load(sources.resolve("fashion-mnist").folder, DataConfig())
+    data = _load(catalogue.find("fashion-mnist").path, DataConfig())
     ours = entry.name == OURS
     if ours:
         config = ViTConfig(
@@ -282,7 +283,7 @@ def race(entries: list[Entry], *, seconds: float, rounds: int) -> dict[Entry, li
     running = [Running(entry) for entry in entries]
     try:
         for each in running:
-            terminal.say(f"warming up: {each.entry}")
+            terminal.log(f"warming up: {each.entry}")
             each.start(wait=each.entry.device == "cpu")
         for each in running:
             if each.entry.device != "cpu":  # they share no core: all at once
@@ -314,7 +315,7 @@ def check_ours(precision: str, device: str) -> float:
         gaps.append(abs(fast().item() - losses[-1]))
     assert statistics.fmean(losses[-10:]) < 0.6 * losses[0], "nothing was learned"
     assert max(gaps) < GATE_TOLERANCE, f"the loss strays by {max(gaps):.3f}"
-    terminal.say(
+    terminal.log(
         f"gate: over {GATE_STEPS} steps the loss falls from {losses[0]:.3f} to {losses[-1]:.3f}, "
         f"and {precision} strays from plain float32 by {max(gaps):.4f} at most"
     )
@@ -419,7 +420,7 @@ def overhead_process(pipe: Connection, precision: str, device: str, rounds: int)
     config = vit_sweep.TrialConfig(
         layers=LAYERS, heads=HEADS, seed=0, device=device, precision=precision,
         kernels="compiled" if device == "cpu" else "torch",
-        data_path=sources.resolve("fashion-mnist").folder, epochs=1, batch_size=BATCH,
+        data_path=catalogue.find("fashion-mnist").path, epochs=1, batch_size=BATCH,
         data=vit_sweep.DataConfig(train_limit=steps * BATCH),
         model=vit_sweep.ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
         optimizer=vit_sweep.OptimizerConfig(kind="muon"),

@@ -224,11 +224,11 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
 def test_a_node_without_the_data_says_so_in_the_row(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    from hwcli import sources
+    from hwcli.data import catalogue
 
     # The folder is there when the trials are made, and gone where they are trained.
     here = tmp_path / "here"
-    here.symlink_to(sources.resolve("fashion-mnist").folder)
+    here.symlink_to(catalogue.find("fashion-mnist").path)
     out = tmp_path / "out"
     more = ["--data", str(here)]
     run(out, environment, *more, "--detach", "--set", "launcher.sbatch=[--hold]",

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from hwcli import sources
 from hwcli.config import build, load
+from hwcli.data import catalogue
+from hwcli.data.cache import Found
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
 from hwcli.output.run_folder import RunFolder
-from hwcli.sources import Resolved
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
@@ -152,7 +152,7 @@ def test_a_trials_identity_holds_what_decides_its_numbers_and_nothing_else() -> 
 
 
 def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
-    files = Resolved(files={}, folder=Path("unused"), origin="nowhere", digest="made-up")
+    files = Found(Path("unused"), "fashion-mnist", "nowhere", digest="made-up")
     grid = {**TINY, "layers": "1,2", "heads": "2,3", "device": "cpu"}
     launchers: list[dict[str, Any]] = [
         {},
@@ -188,8 +188,8 @@ def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
 def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    files = Resolved(files={}, folder=tmp_path, origin="nowhere", digest="made-up")
-    monkeypatch.setattr(sources, "resolve", lambda *arguments: files)
+    files = Found(tmp_path, "fashion-mnist", "nowhere", digest="made-up")
+    monkeypatch.setattr(catalogue, "find", lambda *arguments: files)
     launcher = {"kind": "slurm", "gpus": 1}
     config = build(Config, {**TINY, "layers": "2", "heads": "3", "launcher": launcher})
     vit_sweep.plan(config, RunFolder(tmp_path, "vit-sweep", "default"))

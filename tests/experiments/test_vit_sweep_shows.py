@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from hwcli import sources
 from hwcli.config import build
+from hwcli.data import catalogue
+from hwcli.data.cache import Found
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config, TrialConfig
 from hwcli.output import plots
 from hwcli.output.run_folder import RunFolder
-from hwcli.sources import Resolved
 from hwcli.sweep.store import TrialStore
 from hwcli.vision.fashion_mnist import FashionMNIST
 from tests.experiments.test_vit_sweep import TINY, made_up_part
 
-FILES = Resolved(files={}, folder=Path("unused"), origin="nowhere", digest="made-up")
+FILES = Found(Path("unused"), "fashion-mnist", "nowhere", digest="made-up")
 GRID = {**TINY, "layers": "1,2", "heads": "2,3", "epochs": 1, "precision": "float32"}
 LINEAR = {"model": {**TINY["model"], "attention": "linear"}}  # type: ignore[dict-item]
 
@@ -30,7 +30,7 @@ def made_up_data(monkeypatch: pytest.MonkeyPatch) -> None:
     train, valid, test = (made_up_part(n, seed) for n, seed in ((101, 1), (53, 2), (71, 3)))
     data = FashionMNIST(train, valid, test, mean=0.2, std=0.3)
     monkeypatch.setattr(vit_sweep, "_load", lambda path, config: data)
-    monkeypatch.setattr(sources, "resolve", lambda *arguments: FILES)
+    monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
 
 
 @pytest.fixture

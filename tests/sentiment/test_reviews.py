@@ -6,17 +6,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from hwcli.data.cache import Found
 from hwcli.errors import SourceError
 from hwcli.sentiment.reviews import Reviews, SplitConfig, clean, load, read, read_texts
-from hwcli.sources import REVIEWS_PACKAGE, Located
 from tests.sentiment.tiny import make_reviews, write_csv
 
 TRAIN = Reviews(["a\nfine <br /> film", "dull, \"very\"", "", "😀 good"], [1, 0, 0, 1])  # fmt: skip
 TEST = Reviews(["bad", "dull, \"very\"", "good"], [0, 0, 1])  # fmt: skip
 
 
-def located(path: Path, name: str = "mine") -> Located:
-    return Located(path, name, "the path given")
+def located(path: Path, holds: str = "") -> Found:
+    return Found(path, "mine", "the path given", holds)
 
 
 def as_parquet(folder: Path, names: tuple[str, str] = ("neg", "pos")) -> None:
@@ -106,7 +106,7 @@ def test_a_folder_without_reviews_says_what_was_expected(tmp_path: Path) -> None
 def test_of_the_package_only_imdbs_rows_are_read(tmp_path: Path) -> None:
     path = tmp_path / "combined.csv"
     path.write_text("text,label,source\nx,1,imdb\ny,0,rotten_tomatoes\nz,0,imdb\n")
-    train, test = read(located(path, REVIEWS_PACKAGE))
+    train, test = read(located(path, holds="the training half"))
     assert (list(train.texts), list(train.labels), test) == (["x", "z"], [1, 0], None)
 
 
@@ -131,7 +131,7 @@ def test_a_held_out_part_is_never_called_the_official_test(tmp_path: Path) -> No
     split = load(located(path), SplitConfig())
     assert (split.official_test, split.test_name) == (False, "held-out part of mine")
     path.write_text("text,label,source\n" + "x,1,imdb\ny,0,imdb\n" * 11)
-    split = load(located(path, REVIEWS_PACKAGE), SplitConfig())
+    split = load(located(path, holds="the training half"), SplitConfig())
     assert (split.official_test, split.test_name) == (False, "held-out part of the training half")
     as_jsonl(tmp_path)
     split = load(located(tmp_path), SplitConfig())

@@ -206,7 +206,7 @@ class RayTasks:
                 f"{wish}: more than this machine has; ask for less, or join a cluster by "
                 "--set launcher.address=HOST:PORT"
             )
-        terminal.say(f"{wish}: more than any node of the cluster has now; waiting for one")
+        terminal.log(f"{wish}: more than any node of the cluster has now; waiting for one")
 
 
 def _check_address(address: str) -> None:

@@ -136,7 +136,7 @@ class SlurmJobs:
             return
         if self._options.detach or kind is KeyboardInterrupt:
             arrays = " ".join(sorted({job.partition("_")[0] for job in jobs}))
-            terminal.say(
+            terminal.log(
                 f"{len(jobs)} trials stay in SLURM's queue (job {arrays}); the same command "
                 f"collects them, scancel {arrays} ends them"
             )
@@ -245,7 +245,7 @@ class SlurmJobs:
                 self._jobs[trial.id] = job
                 self._open[trial.id] = trial
         if self._open:
-            terminal.say(f"{len(self._open)} trials are in SLURM's queue already")
+            terminal.log(f"{len(self._open)} trials are in SLURM's queue already")
 
     def _submit_jobs(self) -> None:
         """Submit what waits, as few arrays as the cluster allows.
@@ -270,7 +270,7 @@ class SlurmJobs:
                 self._open[trial.id] = trial
             del self._unsubmitted[:size]
             array = jobs[0].job_id.partition("_")[0]
-            terminal.say(f"submitted {len(jobs)} trials to SLURM as job {array}")
+            terminal.log(f"submitted {len(jobs)} trials to SLURM as job {array}")
 
     def _job_file(self, trial: Trial) -> Path:
         return self._store.folder(trial).path / "job.json"

@@ -1,4 +1,3 @@
-import dataclasses
 import gzip
 import hashlib
 import threading
@@ -7,12 +6,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
-from hwcli import sources
+from hwcli.data import verified_files
+from hwcli.data.cache import Found, cache_folder
+from hwcli.data.catalogue import Entry, find
+from hwcli.data.verified_files import DataFile, VerifiedFiles
 from hwcli.errors import SourceError
-from hwcli.sources import DataFile, Dataset, resolve
+from hwcli.vision import fashion_mnist
 
 CONTENTS = {"a.gz": b"seven b", "b.gz": b"eleven byte"}
 
@@ -22,25 +24,22 @@ def digest(content: bytes) -> str:
 
 
 @pytest.fixture
-def dataset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Entry:
     """A data set of two files that only the test can give."""
-    made = Dataset(
-        name="tiny",
-        description="two files",
-        licence="none",
-        files=tuple(DataFile(n, len(c), digest(c)) for n, c in CONTENTS.items()),
-        mirrors=(),
-        debian_package="no-such-package",
-    )
-    return use(made, monkeypatch, tmp_path)
-
-
-def use(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
-    monkeypatch.setattr(sources, "DATASETS", {"tiny": dataset})
-    monkeypatch.setattr(sources.shutil, "which", lambda name: None)  # no Debian machine
+    monkeypatch.setattr(verified_files.shutil, "which", lambda name: None)  # not a Debian system
     monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HW2_DATA", raising=False)
-    return dataset
+    return entry()
+
+
+def entry(*mirrors: str) -> Entry:
+    files = tuple(DataFile(n, len(c), digest(c)) for n, c in CONTENTS.items())
+    source = VerifiedFiles(files, mirrors, "no-such-package", layout="FashionMNIST/raw")
+    return Entry("tiny", "two files", "none", 18, "--data", source)
+
+
+def is_kept(found: Found, name: str) -> bool:
+    return gzip.decompress(found.files[name].read_bytes()) == CONTENTS[name]
 
 
 def fill(folder: Path) -> Path:
@@ -55,6 +54,10 @@ class Server(ThreadingHTTPServer):
 
     manner = "well"
     asked: list[str]
+
+    @property
+    def tiny(self) -> Entry:
+        return entry(f"http://127.0.0.1:{self.server_address[1]}/")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -94,23 +97,21 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def server(tiny: Entry) -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as made:
         made.asked = []
         threading.Thread(target=made.serve_forever, daemon=True).start()
-        mirror = f"http://127.0.0.1:{made.server_address[1]}/"
-        use(dataclasses.replace(dataset, mirrors=(mirror,)), monkeypatch, tmp_path)
         yield made
         made.shutdown()
 
 
 def test_a_mirror_fills_the_cache_and_is_not_asked_again(server: Server, tmp_path: Path) -> None:
     said: list[str] = []
-    found = resolve("tiny", say=said.append)
-    assert found.folder == tmp_path / "cache" / "tiny"
-    assert gzip.decompress(found.files["b.gz"].read_bytes()) == b"eleven byte"
+    found = find(server.tiny, log=said.append)
+    assert found.path == tmp_path / "cache" / "tiny"
+    assert is_kept(found, "b.gz")
     assert "127.0.0.1" in said[-1]
-    again = resolve("tiny", say=said.append)
+    again = find(server.tiny, log=said.append)
     assert server.asked == ["a.gz", "b.gz"]
     assert again.digest == found.digest
     assert said[-1].endswith("(cache)")
@@ -131,11 +132,11 @@ def test_what_a_bad_server_sends_is_never_kept(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, manner: str, reason: str
 ) -> None:
     server.manner = manner
-    monkeypatch.setattr(sources, "ANSWER_S", 0.3)
-    monkeypatch.setattr(sources, "FILE_S", 0.3)
+    monkeypatch.setattr(verified_files, "ANSWER_S", 0.3)
+    monkeypatch.setattr(verified_files, "FILE_S", 0.3)
     started = time.monotonic()
     with pytest.raises(SourceError) as caught:
-        resolve("tiny")
+        find(server.tiny)
     assert time.monotonic() - started < 3
     assert reason in str(caught.value)
     assert "Put a.gz, b.gz into" in str(caught.value)
@@ -144,91 +145,90 @@ def test_what_a_bad_server_sends_is_never_kept(
     assert kept <= {".lock", "a.gz"}
 
 
-def test_an_unreachable_mirror_is_given_up_at_once(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    mirrors = ("http://127.0.0.1:9/", "http://no-such-host.invalid/")
-    use(dataclasses.replace(dataset, mirrors=mirrors), monkeypatch, tmp_path)
-    with pytest.raises(SourceError, match=r"tried 127\.0\.0\.1:9: not reachable .*; no-such-host"):
-        resolve("tiny")
+def test_an_unreachable_mirror_is_given_up_at_once(tiny: Entry) -> None:
+    unreachable = entry("http://127.0.0.1:9/", "http://no-such-host.invalid/")
+    with pytest.raises(
+        SourceError, match=r"tiny: not found; tried 127\.0\.0\.1:9: not reachable .*; no-such-host"
+    ):
+        find(unreachable)
 
 
 def test_a_damaged_file_in_the_cache_is_named_and_replaced(server: Server, tmp_path: Path) -> None:
     folder = fill(tmp_path / "cache" / "tiny")
     (folder / "b.gz").write_bytes(gzip.compress(b"altered"))
     said: list[str] = []
-    found = resolve("tiny", say=said.append)
+    found = find(server.tiny, log=said.append)
     assert server.asked == ["b.gz"]
-    assert "b.gz is damaged; getting it anew" in said[0]
-    assert gzip.decompress(found.files["b.gz"].read_bytes()) == b"eleven byte"
+    assert "b.gz is damaged; fetching it again" in said[0]
+    assert is_kept(found, "b.gz")
 
 
 @pytest.mark.parametrize("layout", [".", "FashionMNIST/raw"])
 def test_an_explicit_path_comes_first_and_a_damaged_file_there_is_refused(
-    dataset: Dataset, tmp_path: Path, layout: str
+    tiny: Entry, tmp_path: Path, layout: str
 ) -> None:
     folder = fill(tmp_path / "mine" / layout)
-    assert resolve("tiny", tmp_path / "mine").folder == folder
+    assert find(tiny, tmp_path / "mine").path == folder
     (folder / "a.gz").write_bytes((folder / "a.gz").read_bytes()[:-5])
     with pytest.raises(SourceError, match=r"a\.gz is damaged \(the path given\)"):
-        resolve("tiny", tmp_path / "mine")
+        find(tiny, tmp_path / "mine")
     with pytest.raises(SourceError, match=r"a\.gz is missing"):
-        resolve("tiny", tmp_path / "empty")
+        find(tiny, tmp_path / "empty")
 
 
 def test_hw2_data_names_a_folder_of_data_sets(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HW2_DATA", str(tmp_path / "all"))
     fill(tmp_path / "all" / "tiny")
-    found = resolve("tiny")
-    assert found.folder == tmp_path / "all" / "tiny"
+    found = find(tiny)
+    assert found.path == tmp_path / "all" / "tiny"
     assert found.origin.endswith("(HW2_DATA)")
 
 
 def test_the_same_data_compressed_in_another_way_is_the_same_data(
-    dataset: Dataset, tmp_path: Path
+    tiny: Entry, tmp_path: Path
 ) -> None:
     folder = fill(tmp_path / "mine")
-    before = resolve("tiny", folder).digest
+    before = find(tiny, folder).digest
     (folder / "a.gz").write_bytes(gzip.compress(CONTENTS["a.gz"], compresslevel=1, mtime=7))
-    assert resolve("tiny", folder).digest == before
-
-
-def test_an_unknown_name_is_refused_with_the_choices(dataset: Dataset) -> None:
-    with pytest.raises(SourceError, match="data set 'mnist': unknown; choices: tiny"):
-        resolve("mnist")
+    assert find(tiny, folder).digest == before
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HW2_CACHE", str(tmp_path / "file"))
-    with pytest.raises(SourceError, match="the cache cannot be written"):
-        resolve("tiny")
+    with pytest.raises(SourceError, match="cannot write to the cache"):
+        find(tiny)
 
 
-def test_the_inventory_says_what_is_present(dataset: Dataset, tmp_path: Path) -> None:
-    row = sources.inventory()[0]
-    assert row["present"] == "0 of 2 files in the cache"
+def test_a_killed_process_leaves_no_temporary_files_for_ever(server: Server) -> None:
+    folder = cache_folder() / "tiny"
+    folder.mkdir(parents=True)
+    (folder / ".a.gz.4711.tmp").write_bytes(b"half of it")
+    find(server.tiny)
+    assert {path.name for path in folder.iterdir()} == {".lock", "a.gz", "b.gz"}
+
+
+def test_a_row_says_what_is_present(tiny: Entry, tmp_path: Path) -> None:
+    assert tiny.to_row()["present"] == []
     fill(tmp_path / "cache" / "tiny")
-    row = sources.inventory()[0]
-    assert row["present"] == "2 of 2 files in the cache"
+    assert tiny.to_row()["present"] == ["2 of 2 files in the cache"]
 
 
-def test_idx_files_are_read_in_their_shape(tmp_path: Path) -> None:
-    values = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5)
-    header = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in values.shape)
-    path = tmp_path / "x.gz"
-    path.write_bytes(gzip.compress(header + values.tobytes()))
-    assert np.array_equal(sources.read_idx(path), values)
-    path.write_bytes(gzip.compress(header + values.tobytes()[:-1]))
-    with pytest.raises(SourceError, match=r"holds 29 values, its header says \(2, 3, 5\)"):
-        sources.read_idx(path)
-    path.write_bytes(gzip.compress(b"\0\0\x0d" + header[3:]))
-    with pytest.raises(SourceError, match="not an IDX file"):
-        sources.read_idx(path)
+def test_without_a_home_folder_the_cache_is_one_line(
+    tiny: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("HW2_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(SourceError, match=r"there is no home folder .*; name one by HW2_CACHE"):
+        find(tiny)
 
 
 @pytest.mark.slow
@@ -238,7 +238,11 @@ def test_fashion_mnist_can_be_had_on_this_machine_into_an_empty_cache(
     monkeypatch.setenv("HW2_CACHE", str(tmp_path))
     monkeypatch.delenv("HW2_DATA", raising=False)
     started = time.monotonic()
-    found = resolve("fashion-mnist", say=print)
+    found = find("fashion-mnist", log=print)
     assert time.monotonic() - started < 60
-    images = sources.read_idx(found.files["train-images-idx3-ubyte.gz"])
+    images, labels, *_ = fashion_mnist.read(found.path)
     assert images.shape == (60_000, 28, 28)
+    assert torch.bincount(labels).tolist() == [6000] * 10
+    # The second reading maps what the first one kept.
+    again = fashion_mnist.read(None)
+    assert torch.equal(images, again[0])

