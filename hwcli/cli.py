@@ -368,14 +368,14 @@ def sentiment_predict(
 ) -> None:
     """Say of texts whether they are positive, by a classifier that sentiment-train trained."""
     from hwcli.output import terminal
-    from hwcli.sentiment import predict
+    from hwcli.sentiment import predict, tables
 
     given = predict.gather_texts(texts or [], file)
     predictions = predict.predict(given, predict.find_run(model, out), device)
     if as_json:
         sys.stdout.write(predict.to_json_lines(predictions))
     else:
-        terminal.show(predict.predictions_table(predictions))
+        terminal.show(tables.predictions_table(predictions))
 
 
 @app.command()

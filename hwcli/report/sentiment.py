@@ -69,10 +69,10 @@ def _model() -> list[Cell]:
         ),
         code(
             """
-            from hwcli.experiments import sentiment_train
             from hwcli.sentiment.heads import GRUHead
+            from hwcli.sentiment.training import batch_loss
 
-            show_source(GRUHead, sentiment_train.judge)
+            show_source(GRUHead, batch_loss)
             """
         ),
         text(
@@ -92,7 +92,7 @@ def _model() -> list[Cell]:
             head = GRUHead(5, HeadConfig(hidden=7, layers=2, dropout=0.0))
             optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
             for step in range(41):
-                outcome = sentiment_train.judge(head(states, lengths), labels)
+                outcome = batch_loss(head(states, lengths), labels)
                 if step % 20 == 0:
                     share = outcome.num_correct.item() / outcome.num_examples
                     print(f"step {step:2d}: loss {outcome.loss.item():.2f}, accuracy {share:.0%}")

@@ -27,6 +27,7 @@ from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS
+from hwcli.sentiment.summary import Prediction
 from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
 from hwcli.training.metrics import Mean
 from hwcli.training.step import autocast
@@ -108,18 +109,18 @@ def is_plain(config: HeadConfig, *, finetuned: bool) -> bool:
 
 
 # --------------------------------------------------------------------------------------
-# Judging many reviews
+# Predicting many reviews
 
 
 @torch.inference_mode()
-def judge_tokens(
+def predict_logits(
     model: nn.Module,
     tokens: Tokens,
     *,
     device: torch.device,
     precision: torch.dtype = torch.float32,
-    keep: Path | None = None,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    resume_file: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Return the logits (N,) of reviews, in float32 on the CPU.
 
@@ -128,22 +129,23 @@ def judge_tokens(
         tokens: of the reviews.
         device: where the model lives.
         precision: the type that products run in.
-        keep: a file to go on from where an earlier process was stopped; the caller removes it.
-        report: gets reviews done and reviews in all, now and then.
+        resume_file: holds the logits of a stopped process; the caller removes it.
+        on_progress: gets reviews done and reviews in all after every batch.
     """
     logits = torch.zeros(len(tokens))
     batches = sorted_batches(tokens.lengths, TOKENS_PER_BATCH)
-    done = _restore_logits(keep, logits)
+    done = _restore_logits(resume_file, logits)
     marked = time.perf_counter()
     for index, rows in enumerate(batches[done:], done):
         ids, lengths = tokens.pad(rows)
         with autocast(device, precision):
             batch = model(ids.to(device), lengths.to(device))
         logits[torch.from_numpy(rows)] = batch.float().cpu()
-        if keep and time.perf_counter() - marked > SECONDS_BETWEEN_MARKS:
+        if resume_file and time.perf_counter() - marked > SECONDS_BETWEEN_MARKS:
             marked = time.perf_counter()
-            write_atomic(keep, save({"logits": logits}, {"batches": str(index + 1)}))
-        report(int(sum(map(len, batches[: index + 1]))), len(tokens))
+            write_atomic(resume_file, save({"logits": logits}, {"batches": str(index + 1)}))
+        if on_progress:
+            on_progress(int(sum(map(len, batches[: index + 1]))), len(tokens))
     return logits
 
 
@@ -173,15 +175,6 @@ def mean_of(logits: Tensor, labels: Tensor) -> Mean:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one text."""
-
-    text: str
-    label: str
-    probability_positive: float
-
-
-@dataclass(frozen=True)
 class TextClassifier:
     """A classifier with all it takes to judge texts."""
 
@@ -195,9 +188,9 @@ class TextClassifier:
         if not texts:
             return []
         tokens = tokenize(texts, self.tokenizer, self.text)
-        probabilities = judge_tokens(self.model, tokens, device=self.device).sigmoid()
+        probabilities = predict_logits(self.model, tokens, device=self.device).sigmoid()
         return [
-            Prediction(text, LABELS[int(p > 0.5)], float(p))
+            Prediction(text=text, label=LABELS[int(p > 0.5)], probability_positive=p)
             for text, p in zip(texts, probabilities.tolist(), strict=True)
         ]
 
@@ -273,7 +266,7 @@ def load_saved(folder: Path, device: torch.device) -> TextClassifier:
 # The best epoch
 
 
-class KeepBest:
+class BestEpoch:
     """Keeps the weights of the epoch with the lowest validation loss, on disk.
 
     A resumed run repeats its last epoch's evaluation at most, which gives the same loss, so the
@@ -293,7 +286,7 @@ class KeepBest:
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return float("inf")
 
-    def offer(self, model: nn.Module, valid: Mean) -> None:
+    def save_if_best(self, model: nn.Module, valid: Mean) -> None:
         """Keep a model's weights if its loss is the lowest yet."""
         if valid.loss < self.loss():
             tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
@@ -314,8 +307,7 @@ class KeepBest:
             ) from None
 
 
-def confusion(predicted: Tensor, labels: Tensor) -> list[list[int]]:
+def confusion(predicted: Tensor, labels: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
     """Count reviews by label (down) and prediction (across), both negative first."""
-    counts = np.zeros((2, 2), int)
-    np.add.at(counts, (labels.long().numpy(), predicted.long().numpy()), 1)
-    return counts.tolist()
+    (a, b), (c, d) = np.bincount(2 * labels.long() + predicted.long(), minlength=4).reshape(2, 2)
+    return (int(a), int(b)), (int(c), int(d))

@@ -3,14 +3,13 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from hwcli import runtime
 from hwcli.errors import SourceError
-from hwcli.output.tables import Column, Table
-from hwcli.sentiment.classifier import Prediction, load_saved
+from hwcli.sentiment.classifier import load_saved
 from hwcli.sentiment.reviews import read_texts
+from hwcli.sentiment.summary import Prediction
 
 
 def gather_texts(arguments: Sequence[str], file: Path | None) -> list[str]:
@@ -62,25 +61,4 @@ def predict(texts: Sequence[str], run: Path, device: str) -> list[Prediction]:
 
 def to_json_lines(predictions: Sequence[Prediction]) -> str:
     """Spell predictions as JSON, one a line."""
-    return "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in predictions)
-
-
-def predictions_table(predictions: Sequence[Prediction]) -> Table:
-    """Return texts with what the classifier says of them."""
-    return Table(
-        title="Predictions",
-        columns=[
-            Column("text", "text", shorten),
-            Column("label", "label"),
-            Column("probability_positive", "probability of positive", "{:.4f}"),
-        ],
-        rows=[asdict(prediction) for prediction in predictions],
-    )
-
-
-def shorten(text: str, length: int = 240) -> str:
-    """Return a text's two ends on one line."""
-    line = " ".join(text.split())
-    if len(line) <= length:
-        return line or "(empty)"
-    return f"{line[: length // 2]} … {line[-length // 2 :]}"
+    return "".join(json.dumps(p.model_dump(), ensure_ascii=False) + "\n" for p in predictions)

@@ -20,8 +20,9 @@ from pydantic import Field
 from hwcli.config import Section
 from hwcli.data.cache import Found
 from hwcli.errors import SourceError
+from hwcli.sentiment.summary import Label
 
-LABELS = ("negative", "positive")
+LABELS: tuple[Label, Label] = ("negative", "positive")
 """The names of classes 0 and 1."""
 
 SPELLINGS = {

@@ -24,15 +24,16 @@ from torch import Tensor, nn
 from hwcli import runtime
 from hwcli.config import load
 from hwcli.data.cache import cache_folder
-from hwcli.experiments import sentiment_train
-from hwcli.experiments.sentiment_train import COMMAND, Config, Prepared
+from hwcli.experiments.sentiment_train import COMMAND, Config
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import make_head, mean_of
 from hwcli.sentiment.features import cached_features, manifest
 from hwcli.sentiment.heads import FrozenPooledHead
+from hwcli.sentiment.prepare import SentimentData, prepare
 from hwcli.sentiment.tokens import valid_tokens
+from hwcli.sentiment.training import FeaturePart, batch_loss, epoch_batches, labels_of
 from hwcli.training.metrics import standard_error
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast
@@ -71,20 +72,20 @@ class NotebookMean(nn.Module):
         return self.out(self.norm((states * mask).sum(1) / lengths[:, None])).squeeze(1)
 
 
-def notebook_way(config: Config, prepared: Prepared) -> Iterator[Epoch]:
+def notebook_way(config: Config, data: SentimentData) -> Iterator[Epoch]:
     """Run the frozen encoder again for every batch of every epoch."""
     from transformers import AutoModel
 
     torch.manual_seed(config.seed)
     # Transformers' own choice of attention, as the notebook gets it.
-    encoder = AutoModel.from_pretrained(prepared.encoder_folder, dtype=torch.float32).eval()
+    encoder = AutoModel.from_pretrained(data.encoder_folder, dtype=torch.float32).eval()
     if config.num_encoder_layers is not None:
         encoder.encoder.layer = encoder.encoder.layer[: config.num_encoder_layers]
     width = encoders.width(encoder)
     head = NotebookGRU(width) if config.head.kind == "gru" else NotebookMean(width)
     (optimizer,) = make_optimizers(head, config.optimizer)
-    labels = sentiment_train.labels_of(prepared.split.train)
-    valid_labels = sentiment_train.labels_of(prepared.split.valid)
+    labels = labels_of(data.split.train)
+    valid_labels = labels_of(data.split.valid)
     generator = torch.Generator().manual_seed(config.seed)
     spent = 0.0
     for _ in range(config.epochs):
@@ -92,37 +93,34 @@ def notebook_way(config: Config, prepared: Prepared) -> Iterator[Epoch]:
         head.train()
         order = torch.randperm(len(labels), generator=generator)
         for rows in order.split(config.batch_size):
-            ids, lengths = prepared.train.pad(rows.numpy())
+            ids, lengths = data.train.pad(rows.numpy())
             with torch.no_grad():
                 states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
-            sentiment_train.judge(head(states, lengths), labels[rows]).loss.backward()
+            batch_loss(head(states, lengths), labels[rows]).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
         head.eval()
         logits = []
         with torch.no_grad():
             for rows in torch.arange(len(valid_labels)).split(config.batch_size):
-                ids, lengths = prepared.valid.pad(rows.numpy())
+                ids, lengths = data.valid.pad(rows.numpy())
                 states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
                 logits.append(head(states, lengths))
         spent += time.perf_counter() - started
         yield spent, mean_of(torch.cat(logits), valid_labels).accuracy
 
 
-def our_way(config: Config, prepared: Prepared, cache: Path) -> Iterator[Epoch]:
+def our_way(config: Config, data: SentimentData, cache: Path) -> Iterator[Epoch]:
     """Encode once, then train the head alone."""
-    precision = prepared.precision
+    precision = data.precision
     started = time.perf_counter()
-    encoder = encoders.load_encoder(
-        prepared.encoder_folder, num_layers=config.num_encoder_layers
-    ).to(precision)
+    encoder = encoders.load_encoder(data.encoder_folder, num_layers=config.num_encoder_layers).to(
+        precision
+    )
     torch.manual_seed(config.seed)
     head = make_head(config.head, encoder, finetuned=False)
     parts = []
-    for tokens, reviews in (
-        (prepared.train, prepared.split.train),
-        (prepared.valid, prepared.split.valid),
-    ):
+    for tokens in (data.train, data.valid):
         description = manifest(
             tokens,
             kind="tokens" if config.head.kind == "gru" else config.head.kind,
@@ -131,25 +129,27 @@ def our_way(config: Config, prepared: Prepared, cache: Path) -> Iterator[Epoch]:
             precision=str(precision),
         )
         known = cached_features(cache, tokens, encoder, description, device=CPU)
-        parts.append(sentiment_train.make_part(config, known, reviews, CPU))
+        pooled = None if config.head.kind == "gru" else known.whole()
+        parts.append(FeaturePart(known, pooled, CPU))
     training, valid = parts
     if isinstance(head, FrozenPooledHead):
         assert training.pooled is not None
         head.standardize_by(training.pooled)
     (optimizer,) = make_optimizers(head, config.optimizer)
+    labels, valid_labels = labels_of(data.split.train), labels_of(data.split.valid)
     spent = time.perf_counter() - started
     for epoch in range(config.epochs):
         started = time.perf_counter()
         head.train()
-        for rows in sentiment_train.draw(prepared.train, config, epoch):
+        for rows in epoch_batches(data.train, config, epoch):
             with autocast(CPU, precision):
-                logits = training.judge(head, rows)
-            sentiment_train.judge(logits, training.labels[rows]).loss.backward()
+                logits = training.forward_rows(head, rows)
+            batch_loss(logits, labels[rows]).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        logits = sentiment_train.evaluate(head, valid, CPU, precision)
+        logits = valid.predict(head, precision)
         spent += time.perf_counter() - started
-        yield spent, mean_of(logits, valid.labels).accuracy
+        yield spent, mean_of(logits, valid_labels).accuracy
 
 
 def compare(kind: str, arguments: argparse.Namespace) -> list[dict[str, object]]:
@@ -168,12 +168,10 @@ def compare(kind: str, arguments: argparse.Namespace) -> list[dict[str, object]]
             "head.dropout=0.25" if kind == "gru" else "head.dropout=0.0",
         ],
     )
-    prepared = sentiment_train.prepare(config)
+    data = prepare(config.data, config.encoder, config, config.device, config.precision)
     rows = []
     with tempfile.TemporaryDirectory(dir=_scratch()) as cache:
-        turns = zip(
-            notebook_way(config, prepared), our_way(config, prepared, Path(cache)), strict=True
-        )
+        turns = zip(notebook_way(config, data), our_way(config, data, Path(cache)), strict=True)
         for epoch, ((theirs_s, theirs), (ours_s, ours)) in enumerate(turns, start=1):
             rows.append(
                 {

@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 
 from hwcli.config import load
 from hwcli.errors import ConfigError, SourceError
-from hwcli.experiments import sentiment_train
 from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
 from hwcli.output.run_folder import RunFolder
+from hwcli.sentiment import training
 from hwcli.sentiment.classifier import load_saved
+from hwcli.sentiment.probes import HOMEWORK_SENTENCES
+from hwcli.sentiment.recipe import RECIPE_VERSION
 from tests.sentiment.tiny import make_encoder, make_reviews, write_csv
 
 GRU = ("head.kind=gru", "head.all_layers=false", "head.hidden=7")
@@ -91,12 +93,12 @@ def test_a_run_learns_shows_and_stores_everything(
     }
     assert set(summary["baselines"]) == {"TF-IDF + logistic regression", "NB-SVM bigrams"}
     texts = [prediction["text"] for prediction in summary["predictions"]]
-    assert texts == [*sentiment_train.HOMEWORK_SENTENCES, "a superb film"]
+    assert texts == [*HOMEWORK_SENTENCES, "a superb film"]
     assert set(summary["predictions"][0]) == {"text", "label", "probability_positive"}
     assert np.trace(summary["confusion"]) == round(42 * summary["test_accuracy"])
 
     folder = tmp_path / COMMAND / "tiny"
-    for name in ("config.yaml", "env.json", "metrics.jsonl", "table.csv", "table.md", "table.tex"):
+    for name in ("config.yaml", "env.json", "metrics.jsonl", "table.csv", "table.md"):
         assert (folder / name).stat().st_size
     for name in ("calibration", "length", "curves"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -137,8 +139,8 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     config = configure(*WAYS[way])
     whole = train(config, tmp_path / "whole")
 
-    monkeypatch.setattr(sentiment_train, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    judge = sentiment_train.judge
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    judge = training.batch_loss
     steps = 0
 
     def stopping(*arguments: Any) -> Any:
@@ -148,7 +150,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
             raise StoppedError
         return judge(*arguments)
 
-    monkeypatch.setattr(sentiment_train, "judge", stopping)
+    monkeypatch.setattr(training, "batch_loss", stopping)
     with pytest.raises(StoppedError):
         train(config, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / COMMAND / "tiny" / "summary.json").exists()
@@ -173,16 +175,16 @@ def test_the_first_losses_change_only_with_the_recipe_version(
 ) -> None:
     """Raise RECIPE_VERSION when this fails, or half-trained models of the old one go on."""
     losses = []
-    judge = sentiment_train.judge
+    judge = training.batch_loss
 
     def watched(*arguments: Any) -> Any:
         outcome = judge(*arguments)
         losses.append(outcome.loss.item())
         return outcome
 
-    monkeypatch.setattr(sentiment_train, "judge", watched)
+    monkeypatch.setattr(training, "batch_loss", watched)
     train(configure(*GRU, epochs=1), tmp_path)
-    assert sentiment_train.RECIPE_VERSION == 1
+    assert RECIPE_VERSION == 1
     assert losses[:10] == pytest.approx(GOLDEN_LOSSES, abs=2e-4)
 
 

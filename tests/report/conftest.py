@@ -89,9 +89,10 @@ def write_sweep(root: Path, name: str, *, attention: str = "softmax", **more: An
 
 def write_sentiment(root: Path, name: str) -> Path:
     from hwcli.experiments import sentiment_train
+    from hwcli.sentiment.probes import HOMEWORK_SENTENCES
 
     config = load(sentiment_train.Config, "sentiment-train", preset=name)
-    texts = [*sentiment_train.HOMEWORK_SENTENCES, *config.texts]
+    texts = [*HOMEWORK_SENTENCES, *config.texts]
     said = [
         {
             "text": text,

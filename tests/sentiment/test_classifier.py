@@ -8,15 +8,14 @@ from torch import Tensor, nn
 from hwcli.errors import SourceError
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import (
-    KeepBest,
+    BestEpoch,
     TextClassifier,
     assemble,
     confusion,
-    is_plain,
-    judge_tokens,
     load_saved,
     make_head,
     mean_of,
+    predict_logits,
     save_classifier,
 )
 from hwcli.sentiment.heads import FrozenPooledHead, HeadConfig
@@ -42,7 +41,7 @@ NAMES = [f"{config.kind}-{'finetuned' if tuned else 'frozen'}" for config, tuned
 def make(folder: Path, config: HeadConfig, *, finetuned: bool) -> TextClassifier:
     torch.manual_seed(2)
     head = None
-    if is_plain(config, finetuned=finetuned):
+    if finetuned and config.kind == "cls":
         encoder = encoders.load_classifier(folder)
     else:
         encoder = encoders.load_encoder(folder)
@@ -71,10 +70,10 @@ def test_padding_never_changes_a_probability(
     assert len({round(p.probability_positive, 4) for p in together}) > 3
 
     tokens = tokenize(TEXTS, classifier.tokenizer, TEXT)
-    low = judge_tokens(classifier.model, tokens, device=CPU, precision=torch.bfloat16).sigmoid()
+    low = predict_logits(classifier.model, tokens, device=CPU, precision=torch.bfloat16).sigmoid()
     for row in range(0, len(TEXTS), 5):
         one = tokenize([TEXTS[row]], classifier.tokenizer, TEXT)
-        alone_low = judge_tokens(classifier.model, one, device=CPU, precision=torch.bfloat16)
+        alone_low = predict_logits(classifier.model, one, device=CPU, precision=torch.bfloat16)
         assert alone_low.sigmoid().item() == pytest.approx(low[row].item(), abs=2e-2)
 
 
@@ -143,7 +142,7 @@ def test_a_stopped_pass_over_the_test_reviews_is_gone_on_with(
     monkeypatch.setattr(module, "SECONDS_BETWEEN_MARKS", -1.0)
     ours = make(tiny_encoder, HeadConfig(kind="mean"), finetuned=True)
     tokens = tokenize(TEXTS, ours.tokenizer, TEXT)
-    whole = judge_tokens(ours.model, tokens, device=CPU)
+    whole = predict_logits(ours.model, tokens, device=CPU)
 
     class Stopping(nn.Module):
         left = 4
@@ -157,10 +156,10 @@ def test_a_stopped_pass_over_the_test_reviews_is_gone_on_with(
     keep = tmp_path / "test.safetensors"
     model = Stopping().eval()
     with pytest.raises(StoppedError):
-        judge_tokens(model, tokens, device=CPU, keep=keep)
+        predict_logits(model, tokens, device=CPU, resume_file=keep)
     model.left = len(module.sorted_batches(tokens.lengths, 64)) - 4
     torch.testing.assert_close(
-        judge_tokens(model, tokens, device=CPU, keep=keep), whole, rtol=0, atol=0
+        predict_logits(model, tokens, device=CPU, resume_file=keep), whole, rtol=0, atol=0
     )
 
 
@@ -172,24 +171,24 @@ def test_loss_and_accuracy_are_sums_over_reviews() -> None:
 
 
 def test_the_epoch_with_the_lowest_loss_is_kept(tmp_path: Path) -> None:
-    best, model = KeepBest(tmp_path / "best.safetensors"), nn.Linear(1, 1)
+    best, model = BestEpoch(tmp_path / "best.safetensors"), nn.Linear(1, 1)
     for bias, loss in ((1.0, 0.5), (2.0, 0.3), (3.0, 0.4)):
         nn.init.constant_(model.bias, bias)
-        best.offer(model, Mean(loss * 7, 3, 7))
-    KeepBest(tmp_path / "best.safetensors").restore(model)
+        best.save_if_best(model, Mean(loss * 7, 3, 7))
+    BestEpoch(tmp_path / "best.safetensors").restore(model)
     assert model.bias.item() == 2.0
 
 
 def test_confusion_has_labels_down_and_predictions_across() -> None:
     predicted, labels = torch.tensor([1, 1, 0, 0, 0]), torch.tensor([1, 0, 0, 0, 1])
-    assert confusion(predicted, labels) == [[2, 1], [1, 1]]
+    assert confusion(predicted, labels) == ((2, 1), (1, 1))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_damaged_weights_of_the_best_epoch_are_one_line(
     content: bytes | None, tmp_path: Path
 ) -> None:
-    best = KeepBest(tmp_path / "best.safetensors")
+    best = BestEpoch(tmp_path / "best.safetensors")
     if content is not None:
         best.path.write_bytes(content)
     with pytest.raises(SourceError, match=r"weights are damaged .*train again"):

@@ -1,0 +1,295 @@
+"""The tables of sentiment runs, made from their summaries: shown by the run and by the report."""
+
+from collections.abc import Sequence
+
+from hwcli.output.tables import Column, Table
+from hwcli.sentiment.summary import Prediction, SentimentSummary
+from hwcli.training.metrics import standard_error
+
+PERCENT = "{:.2%}"
+WHAT_AND_VALUE = (Column("what", "what"), Column("value", "value"))
+
+
+def shorten(text: str, length: int = 240) -> str:
+    """Return a text's two ends on one line, without control characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) <= length:
+        return line or "(empty)"
+    return f"{line[: length // 2]} … {line[-length // 2 :]}"
+
+
+def all_tables(summary: SentimentSummary) -> list[Table]:
+    """Return every table of one run, in the order in which they are shown."""
+    return [
+        setup_table(summary),
+        epochs_table(summary),
+        models_table(summary),
+        predictions_table(summary.predictions),
+        probes_table(summary),
+        confusion_table(summary),
+        mistakes_table(summary),
+    ]
+
+
+def setup_table(summary: SentimentSummary) -> Table:
+    """Return what was trained on what: the first blanks of the homework's notebook."""
+    sizes, assignment = summary.split_sizes, summary.assignment
+    frozen = "" if summary.finetuned else " (encoder frozen)"
+    facts = {
+        "reviews": summary.dataset,
+        "encoder": summary.encoder,
+        "head": summary.head,
+        "vocabulary size": f"{summary.vocab_size:,}",
+        "training reviews": f"{sizes.train:,}",
+        "validation reviews": f"{sizes.valid:,}",
+        "test reviews": f"{sizes.test:,} ({summary.test_name})",
+        "test texts that also occur in training or validation": (
+            f"{summary.num_test_texts_in_train:,}"
+        ),
+        "parameters": f"{summary.num_params:,}",
+        "trainable parameters": f"{summary.num_trainable_params:,}{frozen}",
+        "the assignment's model: parameters": f"{assignment.total:,}",
+        "the assignment's model: trainable": f"{assignment.trainable:,} (encoder frozen)",
+        "time of encoding": f"{summary.encode_s / 60:.1f} min",
+        "time of training": f"{summary.train_s / 60:.1f} min",
+    }
+    if summary.reading is not None:
+        facts["tokens read per review"] = f"at most {summary.reading.max_length:,}"
+        facts["test reviews cut to that"] = f"{summary.reading.cut_share:.1%}"
+        facts["tokens unknown to the encoder"] = f"{summary.reading.unknown_share:.2%}"
+    if summary.num_contradictions is not None:
+        facts["texts that occur with both labels"] = f"{summary.num_contradictions:,}"
+    rows = [{"what": name, "value": value} for name, value in facts.items()]
+    return Table("Setup", WHAT_AND_VALUE, rows)
+
+
+def epochs_table(summary: SentimentSummary) -> Table:
+    """Return loss and accuracy of every epoch."""
+    return Table(
+        title="Epochs",
+        columns=[
+            Column("epoch", "epoch"),
+            Column("train_loss", "training loss", "{:.4f}"),
+            Column("train_accuracy", "training accuracy", PERCENT),
+            Column("valid_loss", "validation loss", "{:.4f}"),
+            Column("valid_accuracy", "validation accuracy", PERCENT),
+            Column("minutes", "minutes", "{:.2f}"),
+        ],
+        rows=[epoch.model_dump() for epoch in summary.epochs],
+    )
+
+
+def models_table(summary: SentimentSummary) -> Table:
+    """Return the test accuracy of the classifier and of the baselines on the same reviews."""
+    number = summary.split_sizes.test
+    rows: list[dict[str, object]] = [
+        {
+            "model": f"{summary.encoder}, {summary.way}",
+            "test_accuracy": summary.test_accuracy,
+            "test_accuracy_se": summary.test_accuracy_se,
+            "balanced_accuracy": summary.balanced_accuracy,
+            "f1": summary.f1,
+            "test_loss": summary.test_loss,
+            "num_test": number,
+        }
+    ]
+    if summary.accuracy_without_duplicates is not None:
+        rest = number - summary.num_test_texts_in_train
+        rows.append(
+            {
+                "model": "the same, without test texts that occur elsewhere",
+                "test_accuracy": summary.accuracy_without_duplicates,
+                "test_accuracy_se": standard_error(summary.accuracy_without_duplicates, rest),
+                "num_test": rest,
+            }
+        )
+    others = {**summary.baselines, "always the majority label": summary.majority_accuracy}
+    for name, accuracy in others.items():
+        gain = summary.gains.get(name)
+        rows.append(
+            {
+                "model": name,
+                "test_accuracy": accuracy,
+                "test_accuracy_se": standard_error(accuracy, number),
+                "num_test": number,
+                "gain": gain and gain.gain,
+                "gain_se": gain and gain.standard_error,
+            }
+        )
+    return Table(
+        title=f"Test accuracy on {summary.test_name}",
+        columns=[
+            Column("model", "model"),
+            Column("test_accuracy", "accuracy", PERCENT),
+            Column("test_accuracy_se", "standard error", PERCENT),
+            Column("gain", "difference to ours", lambda gain: f"{-gain:+.2%}"),
+            Column("gain_se", "its standard error", PERCENT),
+            Column("balanced_accuracy", "balanced accuracy", PERCENT),
+            Column("f1", "F1", "{:.4f}"),
+            Column("test_loss", "loss", "{:.4f}"),
+            Column("num_test", "n", "{:,}"),
+        ],
+        rows=rows,
+        notes=[
+            f"All models are trained on the same {summary.split_sizes.train:,} reviews. "
+            "Differences are paired over the same test reviews; below two standard errors they "
+            "are not significant.",
+            *_verdict(summary),
+        ],
+    )
+
+
+def _verdict(summary: SentimentSummary) -> list[str]:
+    """Name the baseline that is significantly better, if there is one."""
+    worst = min(summary.gains.items(), key=lambda item: item[1].gain, default=None)
+    if worst is None or worst[1].gain > -2 * worst[1].standard_error:
+        return []
+    return [f"{worst[0]} is significantly better than this classifier, and trains in seconds."]
+
+
+def predictions_table(predictions: Sequence[Prediction], title: str = "Predictions") -> Table:
+    """Return texts with the label and the probability that the classifier gives them."""
+    return Table(
+        title=title,
+        columns=[
+            Column("text", "text", shorten),
+            Column("label", "label"),
+            Column("probability_positive", "probability of positive", "{:.4f}"),
+        ],
+        rows=[prediction.model_dump() for prediction in predictions],
+    )
+
+
+def probes_table(summary: SentimentSummary) -> Table:
+    """Return the fixed probes with the label a reader would give."""
+    return Table(
+        title="Probes",
+        columns=[
+            Column("kind", "kind"),
+            Column("text", "text", shorten),
+            Column("expected", "reader"),
+            Column("label", "label"),
+            Column("probability_positive", "probability of positive", "{:.4f}"),
+        ],
+        rows=[
+            {**probe.model_dump(), "expected": probe.expected or "neither"}
+            for probe in summary.probes
+        ],
+    )
+
+
+def confusion_table(summary: SentimentSummary) -> Table:
+    """Return how many test reviews of each label were predicted to have which."""
+    labels = ("negative", "positive")
+    return Table(
+        title=f"Confusion on {summary.test_name}",
+        columns=[
+            Column("label", "label"),
+            *(Column(name, f"predicted {name}", "{:,}") for name in labels),
+        ],
+        rows=[
+            {"label": label, **dict(zip(labels, line, strict=True))}
+            for label, line in zip(labels, summary.confusion, strict=True)
+        ],
+    )
+
+
+def mistakes_table(summary: SentimentSummary) -> Table:
+    """Return the wrong predictions with the most confidence."""
+    return Table(
+        title="The most confident mistakes",
+        columns=[
+            Column("expected", "label"),
+            Column("probability_positive", "probability of positive", "{:.4f}"),
+            Column("text", "text", shorten),
+        ],
+        rows=[mistake.model_dump() for mistake in summary.mistakes],
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Several runs side by side
+
+
+def accuracy_text(summary: SentimentSummary) -> str:
+    """Return test accuracy and standard error as ``93.47 ± 0.16 %``."""
+    return f"{100 * summary.test_accuracy:.2f} ± {100 * summary.test_accuracy_se:.2f} %"
+
+
+def answers_table(summaries: Sequence[SentimentSummary]) -> Table:
+    """Return the blanks of the homework's notebook, one column per run."""
+    answers = {summary.name: _answers(summary) for summary in summaries}
+    questions = list(next(iter(answers.values())))
+    return Table(
+        title="The questions of the notebook",
+        columns=[Column("question", "question"), *(Column(name, name) for name in answers)],
+        rows=[{"question": q, **{name: a[q] for name, a in answers.items()}} for q in questions],
+    )
+
+
+def _answers(summary: SentimentSummary) -> dict[str, str]:
+    sizes = summary.split_sizes
+    trainable = f"{summary.num_trainable_params:,}"
+    minutes = sum(epoch.minutes for epoch in summary.epochs) / len(summary.epochs)
+    batches = "" if summary.batch_size is None else f"batches of {summary.batch_size}, "
+    sentences = [
+        f"“{p.text}”: {p.label} ({p.probability_positive:.4f})" for p in summary.predictions
+    ]
+    own = "\n".join(sentences[2:])
+    return {
+        "Q1a vocabulary size": f"{summary.vocab_size:,}",
+        "Q1b train / valid / test": f"{sizes.train:,} / {sizes.valid:,} / {sizes.test:,}",
+        "Q2a the model": summary.model,
+        "Q2b parameters": f"{summary.num_params:,}",
+        "Q2c trainable after freezing": (
+            f"{trainable} (nothing is frozen)" if summary.finetuned else trainable
+        ),
+        "Q2b, Q2c of the assignment's own model": (
+            f"{summary.assignment.total:,}; {summary.assignment.trainable:,}"
+        ),
+        "Q3a accuracy": (
+            "a review counts as correct if the sign of its logit matches its label; sums over "
+            "reviews, divided once"
+        ),
+        "Q3b, Q3c training, evaluation": (
+            f"{batches}BCE with logits; the {summary.kept_epoch} epoch is kept"
+        ),
+        "Q3d epochs; minutes each": f"{len(summary.epochs)}; {minutes:.2f}",
+        "Q3d test loss": f"{summary.test_loss:.4f}",
+        "Q3d test accuracy": accuracy_text(summary),
+        "Q4a given sentences": "\n".join(sentences[:2]),
+        "Q4b sentences of our own": own or "none given; name some by --text",
+    }
+
+
+def comparison_table(summaries: Sequence[SentimentSummary]) -> Table:
+    """Return the test accuracy of several runs, each with the bags of words on its reviews."""
+    rows: list[dict[str, object]] = []
+    for summary in summaries:
+        training = summary.split_sizes.train
+        rows.append(
+            {
+                "model": summary.name,
+                "trained": training,
+                "accuracy": accuracy_text(summary),
+                "loss": summary.test_loss,
+            }
+        )
+        rows += [
+            {
+                "model": f"{name} (data of {summary.name})",
+                "trained": training,
+                "accuracy": f"{100 * accuracy:.2f} %",
+            }
+            for name, accuracy in summary.baselines.items()
+        ]
+    return Table(
+        title="Test accuracy (± standard error)",
+        columns=[
+            Column("model", "model"),
+            Column("trained", "trained on", "{:,}"),
+            Column("accuracy", "accuracy"),
+            Column("loss", "loss", "{:.4f}"),
+        ],
+        rows=rows,
+    )
