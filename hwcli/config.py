@@ -1,19 +1,31 @@
 """YAML and flags in, one frozen config out; every mistake is one line with its dotted key.
 
-Values come in the order YAML < preset < flags < ``--set a.b=value``. A YAML file spells one
-pydantic model, which lives beside the experiment that owns it. Two keys belong to the file and
-not to the model: ``presets`` (named partial mappings) and ``preset`` (the one used when none is
-asked for). ``name`` defaults to the preset's name, so that each preset has its own run folder.
+Values come in the order shipped YAML < the user's YAML < preset < flags < ``--set a.b=value``;
+each layer may hold as little as it changes, at any depth. A YAML file spells one pydantic model,
+which lives in the module of its experiment. Two keys belong to the file and not to the model:
+``presets`` (named partial mappings) and ``preset`` (the one used by default).
+
+Defaults stand once. The shipped YAML holds every default of a command, so the fields of an
+experiment's own config have none in Python. Sections that are also used as a library
+(``ViTConfig(width=96)``) have neutral ones, which no command ever sees.
 """
 
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from hwcli.errors import ConfigError
 
@@ -34,10 +46,14 @@ def _folder_name(name: str) -> str:
 
 
 class RunConfig(Section):
-    """What every experiment's config starts with."""
+    """What every experiment's config starts with; no YAML needs to spell it."""
 
-    name: Annotated[str, AfterValidator(_folder_name)] = "default"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    name: Annotated[str, AfterValidator(_folder_name)] = Field(
+        "default", description="Name of the run folder; by default the name of the preset."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Device to compute on: auto, cpu, cuda or mps."
+    )
 
 
 C = TypeVar("C", bound=RunConfig)
@@ -193,29 +209,37 @@ def load(
 ) -> C:
     """Build the config of one run.
 
+    Without ``preset`` the user's file decides by its ``preset:`` key; if it has none either, its
+    values lie over the shipped file's default preset. ``name`` defaults to the preset's name, or
+    to the name of the user's file.
+
     Args:
         model: the experiment's config class.
-        command: names the shipped YAML, which is read where ``path`` is None.
-        path: a YAML file of the user's.
-        preset: a name under ``presets:`` in the YAML; None takes the file's ``preset:``.
+        command: names the shipped YAML.
+        path: a YAML file of the user's, which needs only what it changes.
+        preset: a name under ``presets:`` in either YAML.
         flags: dotted keys to values; None means that the flag was not given.
         overrides: ``KEY=VALUE`` texts, the value in YAML's spelling.
 
     Raises:
         ConfigError: one line with the dotted key, the bad value and the choices.
     """
-    path = path or default_config_path(command)
-    values = read_yaml(path)
-    presets = values.pop("presets", None) or {}
-    default_preset = values.pop("preset", None)
-    if not isinstance(presets, dict):
-        raise ConfigError(f"{path}: presets = {presets!r}: expected a mapping of names to values")
-    chosen = default_preset if preset is None else preset
-    if chosen is not None:
-        if chosen not in presets:
-            choices = ", ".join(map(str, presets)) or "none in this file"
-            raise ConfigError(f"preset = {chosen!r}: unknown; choices: {choices}")
-        values = _merge(values, {"name": str(chosen), **(presets[chosen] or {})})
+    shipped_path = default_config_path(command)
+    # A model of a test or of a script has no shipped file.
+    shipped = _read_file(shipped_path) if path is None or shipped_path.exists() else _File()
+    own = _File() if path is None else _read_file(path)
+    presets = _merge(shipped.presets, own.presets)
+    chosen = own.preset if preset is None else preset
+    if chosen is None:
+        values = _merge(shipped.values, _preset_values(presets, shipped.preset))
+        values = _merge(values, own.values)
+        name = shipped.preset if path is None else re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)
+    else:
+        values = _merge(shipped.values, own.values)
+        values = _merge(values, _preset_values(presets, chosen))
+        name = chosen
+    if name is not None:
+        values.setdefault("name", name)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)
@@ -229,6 +253,38 @@ def load(
             raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
         _assign(values, key.strip(), value)
     return build(model, values)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What one YAML file says: values of the model, named partial mappings, the default one."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    presets: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+
+
+def _read_file(path: Path) -> _File:
+    values = read_yaml(path)
+    presets, preset = values.pop("presets", None) or {}, values.pop("preset", None)
+    if not isinstance(presets, dict):
+        raise ConfigError(f"{path}: presets = {presets!r}: expected a mapping of names to values")
+    for name, content in presets.items():
+        if not isinstance(content, dict | None):
+            raise ConfigError(f"{path}: presets.{name} = {content!r}: expected a mapping")
+    if not isinstance(preset, str | None):
+        raise ConfigError(f"{path}: preset = {preset!r}: expected a name under presets")
+    return _File(values, {str(name): content or {} for name, content in presets.items()}, preset)
+
+
+def _preset_values(presets: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    if name not in presets:
+        choices = ", ".join(presets) or "none in this file"
+        raise ConfigError(f"preset = {name!r}: unknown; choices: {choices}")
+    found: dict[str, Any] = presets[name]
+    return found
 
 
 def build(model: type[C], values: Mapping[str, Any]) -> C:
@@ -253,6 +309,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
+    """Set one value in place; a mapping changes only what it names."""
     *parents, last = dotted_key.split(".")
     for parent in parents:
         inner = values.get(parent, {})
@@ -260,7 +317,7 @@ def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
             raise ConfigError(f"{dotted_key}: {parent!r} is a single value, not a section")
         values[parent] = dict(inner)
         values = values[parent]
-    values[last] = value
+    values |= _merge(values, {last: value})
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
@@ -298,8 +355,8 @@ def _field_path(model: type[BaseModel], location: Sequence[int | str]) -> list[s
 
 def _fields_at(model: type[BaseModel], location: Iterable[str]) -> list[str]:
     for name in location:
-        field = model.model_fields.get(name)
-        candidates = () if field is None else (field.annotation, *get_args(field.annotation))
+        info = model.model_fields.get(name)
+        candidates = () if info is None else (info.annotation, *get_args(info.annotation))
         inner = [t for t in candidates if isinstance(t, type) and issubclass(t, BaseModel)]
         if not inner:
             return []

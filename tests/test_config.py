@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from hwcli import config
 from hwcli.config import IntRange, RunConfig, Section, dump_yaml, load, parse_range, read_yaml
 from hwcli.errors import ConfigError
 
@@ -82,7 +83,7 @@ def test_values_come_from_yaml_then_preset_then_flags_then_set(tmp_path: Path) -
     def read(**more: object) -> Outer:
         return load(Outer, "c", path=path, **more)  # type: ignore[arg-type]
 
-    assert (read().epochs, read().inner.rate, read().name) == (1, 0.1, "default")
+    assert (read().epochs, read().inner.rate, read().name) == (1, 0.1, "c")
     preset = read(preset="p")
     assert (preset.epochs, preset.inner.rate, preset.inner.kind) == (2, 0.2, "y")
     assert preset.name == "p"
@@ -96,6 +97,32 @@ def test_the_files_own_preset_is_used_when_none_is_asked_for(tmp_path: Path) -> 
     path = write(tmp_path, "preset: p\npresets: {p: {epochs: 7}, q: {name: chosen}}\n")
     assert load(Outer, "c", path=path).epochs == 7
     assert load(Outer, "c", path=path, preset="q").name == "chosen"
+
+
+def test_a_users_file_lies_over_the_shipped_one_at_any_depth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = write(
+        tmp_path,
+        "preset: p\nepochs: 1\ninner: {rate: 0.1, kind: y}\n"
+        "presets:\n  p: {epochs: 2}\n  q: {epochs: 3, inner: {rate: 0.3}}\n",
+    )
+    monkeypatch.setattr(config, "default_config_path", lambda command: shipped)
+    own = tmp_path / "my file.yaml"
+    own.write_text("inner: {kind: z}\npresets: {q: {epochs: 4}, r: {name: other}}\n")
+
+    def read(**more: object) -> tuple[str, int, float, str]:
+        found = load(Outer, "c", **more)  # type: ignore[arg-type]
+        return found.name, found.epochs, found.inner.rate, found.inner.kind
+
+    assert read() == ("p", 2, 0.1, "y")
+    assert read(path=own) == ("my-file", 2, 0.1, "z")
+    assert read(path=own, preset="q") == ("q", 4, 0.3, "z")
+    assert read(path=own, preset="r") == ("other", 1, 0.1, "z")
+    assert read(path=own, flags={"inner": {"rate": 9}}) == ("my-file", 2, 9.0, "z")
+    own.write_text("name: mine\npreset: q\n")
+    assert read(path=own) == ("mine", 3, 0.3, "y")
+    assert read(path=own, preset="p") == ("mine", 2, 0.1, "y")
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", "0.001", "+1e-3"])

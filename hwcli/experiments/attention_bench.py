@@ -100,21 +100,44 @@ def _auto_or_bytes(value: object) -> object:
 class Config(RunConfig):
     """What is compared, at which lengths, and how far a measurement may go."""
 
-    T: Annotated[IntRange, BeforeValidator(_from_one)] = tuple(2**n for n in range(8, 17))
-    dim: int = Field(64, ge=1, le=4096)
-    heads: int = Field(1, ge=1, le=4096)
-    batch: int = Field(1, ge=1, le=4096)
-    causal: bool = False
-    direction: Literal["forward", "forward+backward", "both"] = "forward"
-    methods: Annotated[Literal["auto"] | tuple[MethodName, ...], BeforeValidator(_methods)] = "auto"
-    feature_map: FeatureMapName = "identity"
-    dtype: Literal["float64", "float32", "bfloat16"] = "float32"
-    kernels: Literal["auto", "compiled", "torch"] = "auto"
-    threads: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)] = "auto"
-    memory_limit: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_bytes)] = "auto"
-    time_limit_s: float = Field(30, gt=0)
-    fit_octaves: float = Field(3, ge=1)
-    seed: int = Field(0, ge=0)
+    T: Annotated[IntRange, BeforeValidator(_from_one)] = Field(
+        description="Sequence lengths in tokens, a range such as 256..65536*2 or a list."
+    )
+    dim: int = Field(ge=1, le=4096, description="Width of one attention head.")
+    heads: int = Field(ge=1, le=4096, description="Attention heads per sequence.")
+    batch: int = Field(ge=1, le=4096, description="Batch size: sequences computed at once.")
+    causal: bool = Field(description="Causal attention: each token sees only earlier ones.")
+    direction: Literal["forward", "forward+backward", "both"] = Field(
+        description="What is timed: forward, forward+backward or both."
+    )
+    methods: Annotated[Literal["auto"] | tuple[MethodName, ...], BeforeValidator(_methods)] = Field(
+        description=f"Implementations to measure, names of {', '.join(METHODS)}; auto: all."
+    )
+    feature_map: FeatureMapName = Field(
+        description=f"Feature map of linear attention: {', '.join(FEATURE_MAPS)}; "
+        "identity is the homework's."
+    )
+    dtype: Literal["float64", "float32", "bfloat16"] = Field(
+        description="Number format of the inputs: float64, float32 or bfloat16."
+    )
+    kernels: Literal["auto", "compiled", "torch"] = Field(
+        description="Linear attention by compiled C++ kernels (CPU only) or by torch; "
+        "auto: compiled where possible."
+    )
+    threads: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)] = Field(
+        description="Number of CPU threads; auto: one per core."
+    )
+    memory_limit: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_bytes)] = Field(
+        description="Predict cases that need more memory, such as 8GiB, instead of running "
+        "them; auto: 70 % of what is free."
+    )
+    time_limit_s: float = Field(
+        gt=0, description="Predict cases that need more seconds per call instead of running them."
+    )
+    fit_octaves: float = Field(
+        ge=1, description="The exponents are fitted over the last N doublings of the length."
+    )
+    seed: int = Field(ge=0, description="Seed of the random inputs.")
 
     @model_validator(mode="after")
     def _methods_exist(self) -> "Config":

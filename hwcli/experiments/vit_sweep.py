@@ -79,34 +79,31 @@ BEST_PICTURES = ("confusion", "mistakes", "rollout", "positions")
 class DataConfig(Section):
     """Which images are trained on, and which are set aside for validation."""
 
-    valid_size: int = Field(5000, ge=10, le=NUM_TRAINING_IMAGES // 2, multiple_of=10)
-    split_seed: int = Field(0, ge=0)
-    train_limit: int | None = Field(None, ge=1)
+    valid_size: int = Field(
+        5000,
+        ge=10,
+        le=NUM_TRAINING_IMAGES // 2,
+        multiple_of=10,
+        description="Training images set aside for validation, equally many of each class.",
+    )
+    split_seed: int = Field(0, ge=0, description="Seed of the choice of validation images.")
+    train_limit: int | None = Field(
+        None, ge=1, description="Train on the first N images after the seeded shuffle; null: all."
+    )
 
 
 class Recipe(Section):
-    """All that the trials of a sweep share, and that decides their numbers.
+    """Settings that all trials of a sweep share and that decide their numbers."""
 
-    The defaults are the preset standard, so that a file of one's own may hold what it changes: a
-    section of it, too, changes what it names and leaves the rest.
-    """
-
-    epochs: int = Field(20, ge=1, le=10_000)
-    batch_size: int = Field(128, ge=1)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    model: ViTConfig = ViTConfig(head_width=16)
-    optimizer: OptimizerConfig = OptimizerConfig(kind="muon", muon_learning_rate=7e-3)
-    augmentation: AugmentationConfig = AugmentationConfig(max_shift=1)
-    data: DataConfig = DataConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sections_over_their_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        whole = dict(values)
-        for name, field in Recipe.model_fields.items():
-            if isinstance(field.default, Section) and isinstance(values.get(name), dict):
-                whole[name] = {**field.default.model_dump(), **values[name]}
-        return whole
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training images.")
+    batch_size: int = Field(ge=1, description="Images per training step.")
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="Share of each target spread evenly over the ten classes."
+    )
+    model: ViTConfig = Field(description="The network, except for its layers and heads.")
+    optimizer: OptimizerConfig = Field(description="How the weights are updated.")
+    augmentation: AugmentationConfig = Field(description="Random changes to training images.")
+    data: DataConfig = Field(description="The split into training and validation images.")
 
 
 def _positive(numbers: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,17 +128,35 @@ def _jobs(value: object) -> object:
 class Config(RunConfig, Recipe):
     """A sweep: the grid, the recipe, and how it is run."""
 
-    layers: Annotated[IntRange, AfterValidator(_positive)] = (4, 5, 6, 7, 8)
-    heads: Annotated[IntRange, AfterValidator(_positive)] = (2, 3, 4)
-    seeds: Annotated[IntRange, AfterValidator(_not_negative)] = (0,)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    kernels: Literal["auto", "compiled", "torch"] = "auto"
-    jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = "auto"
-    retry_failed: bool = False
-    fail_fast: bool = False
-    data_path: Path | None = None
-    compare_with: str | None = None
-    launcher: LauncherConfig = LauncherConfig()
+    layers: Annotated[IntRange, AfterValidator(_positive)] = Field(
+        description="Numbers of layers in the grid, a range such as 4..8 or a list."
+    )
+    heads: Annotated[IntRange, AfterValidator(_positive)] = Field(
+        description="Numbers of attention heads in the grid, a range such as 2..4 or a list."
+    )
+    seeds: Annotated[IntRange, AfterValidator(_not_negative)] = Field(
+        description="Seeds of weights, batch order and augmentation; each trains every cell once."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        description="Number format of matrix products: float32, bfloat16, "
+        "or auto (bfloat16 where the device is fast at it)."
+    )
+    kernels: Literal["auto", "compiled", "torch"] = Field(
+        description="compiled (C++ kernels for the CPU, built on first use), torch, "
+        "or auto (compiled where possible)."
+    )
+    jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = Field(
+        description="Trials that train at the same time; auto: one per core, or one per GPU."
+    )
+    retry_failed: bool = Field(description="Train trials again that failed earlier.")
+    fail_fast: bool = Field(description="Stop at the first failed trial.")
+    data_path: Path | None = Field(
+        description="Folder with the Fashion-MNIST files; null: find or download them."
+    )
+    compare_with: str | None = Field(
+        description="Name of a finished run to compare this run with; null: none."
+    )
+    launcher: LauncherConfig = Field(description="Where trials train and what each gets there.")
 
     @model_validator(mode="after")
     def _every_cell_exists(self) -> "Config":

@@ -3,10 +3,10 @@
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from hwcli.config import MAX_RANGE_LENGTH, Section, parse_range
-from hwcli.rnn.activations import Activation
+from hwcli.rnn.activations import ACTIVATIONS, Activation
 from hwcli.rnn.exact import Exact, parse_exact, to_json
 from hwcli.rnn.network import Letter, Matrix, Network, Vector
 
@@ -46,6 +46,7 @@ ExactField = Annotated[Any, BeforeValidator(_exact), _SPELLED]
 """A config field that holds one exact number (``int`` or ``Fraction``)."""
 _MatrixField = Annotated[Any, BeforeValidator(_matrix), _SPELLED]
 _VectorField = Annotated[Any, BeforeValidator(_vector), _SPELLED]
+_ACTIVATIONS = ", ".join(ACTIVATIONS)
 
 
 class NetworkSpec(Section):
@@ -55,16 +56,22 @@ class NetworkSpec(Section):
     vector is a list, one number for each hidden unit, or one number that holds for all.
     """
 
-    w_in: _MatrixField
-    w_rec: _MatrixField
-    w_out: _VectorField
-    bias: _VectorField = 0
-    w_feedback: _VectorField = 0
-    initial_state: _VectorField = 0
-    output_bias: ExactField = 0
-    initial_output: ExactField = 0
-    activation: Activation = "identity"
-    output_activation: Activation = "logistic"
+    w_in: _MatrixField = Field(description="Input weights, a row per hidden unit.")
+    w_rec: _MatrixField = Field(description="Recurrent weights, a row per hidden unit.")
+    w_out: _VectorField = Field(description="Output weights, one per hidden unit.")
+    bias: _VectorField = Field(0, description="Biases of the hidden units.")
+    w_feedback: _VectorField = Field(
+        0, description="Weights from the previous output to the hidden units (Jordan network)."
+    )
+    initial_state: _VectorField = Field(0, description="Hidden state before the first step.")
+    output_bias: ExactField = Field(0, description="Bias of the output unit.")
+    initial_output: ExactField = Field(0, description="Output before the first step.")
+    activation: Activation = Field(
+        "identity", description=f"Activation of the hidden units: {_ACTIVATIONS}."
+    )
+    output_activation: Activation = Field(
+        "logistic", description=f"Activation of the output unit: {_ACTIVATIONS}."
+    )
 
     @model_validator(mode="after")
     def _dimensions_agree(self) -> "NetworkSpec":

@@ -22,11 +22,18 @@ class HeadConfig(Section):
     encoder see the pooled states of every layer, side by side.
     """
 
-    kind: Literal["gru", "mean", "cls"] = "gru"
-    hidden: int = Field(256, ge=1)
-    layers: int = Field(2, ge=1)
-    dropout: float = Field(0.25, ge=0, lt=1)
-    all_layers: bool = False
+    kind: Literal["gru", "mean", "cls"] = Field(
+        "gru",
+        description="gru (the homework's, over all tokens), or one linear layer over the mean "
+        "state (mean) or the first token's (cls).",
+    )
+    hidden: int = Field(256, ge=1, description="gru: hidden width of each direction.")
+    layers: int = Field(2, ge=1, description="gru: number of layers.")
+    dropout: float = Field(0.25, ge=0, lt=1, description="Dropout probability in the head.")
+    all_layers: bool = Field(
+        False,
+        description="mean and cls on a frozen encoder: read the states of every encoder layer.",
+    )
 
 
 class GRUHead(nn.Module):

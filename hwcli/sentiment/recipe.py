@@ -18,29 +18,27 @@ RECIPE_VERSION = 1
 class Recipe(Section):
     """Everything that decides the numbers of a run."""
 
-    seed: int = Field(0, ge=0, description="Seed of weights, dropout and batches.")
-    epochs: int = Field(2, ge=1, le=10_000, description="Passes over the training reviews.")
-    batch_size: int = Field(128, ge=1, description="Reviews per training step.")
+    seed: int = Field(ge=0, description="Seed of weights, dropout and batches.")
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training reviews.")
+    batch_size: int = Field(ge=1, description="Reviews per training step.")
     keep: Literal["best", "last"] = Field(
-        "best", description="Epoch to keep: best (lowest validation loss) or last."
+        description="Epoch to keep: best (lowest validation loss) or last."
     )
-    finetune: bool = Field(False, description="Train the encoder too, not only the head.")
+    finetune: bool = Field(description="Train the encoder too, not only the head.")
     num_encoder_layers: int | None = Field(
-        None, ge=1, description="Keep only the first N layers of the encoder; null keeps all."
+        ge=1, description="Keep only the first N layers of the encoder; null keeps all."
     )
     encoder_dropout: float = Field(
-        0.1, ge=0, lt=1, description="Dropout of hidden states inside a fine-tuned encoder."
+        ge=0, lt=1, description="Dropout of hidden states inside a fine-tuned encoder."
     )
-    text: TextConfig = Field(TextConfig(), description="What is read of each review.")
-    head: HeadConfig = Field(HeadConfig(), description="The classifier on top of the encoder.")
-    optimizer: OptimizerConfig = Field(
-        OptimizerConfig(), description="Optimizer of the head; adamw only."
-    )
+    text: TextConfig = Field(description="What is read of each review.")
+    head: HeadConfig = Field(description="The classifier on top of the encoder.")
+    optimizer: OptimizerConfig = Field(description="Optimizer of the head; adamw only.")
     encoder_optimizer: OptimizerConfig = Field(
-        OptimizerConfig(), description="Optimizer of a fine-tuned encoder; adamw only."
+        description="Optimizer of a fine-tuned encoder; adamw only."
     )
     split: SplitConfig = Field(
-        SplitConfig(), description="How reviews are split into training, validation and test."
+        description="How reviews are split into training, validation and test."
     )
 
     @model_validator(mode="after")

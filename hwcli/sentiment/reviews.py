@@ -73,12 +73,25 @@ class SplitConfig(Section):
     part of its own. Limits keep the first so many after the seeded shuffle.
     """
 
-    seed: int = Field(0, ge=0)
-    valid_fraction: float = Field(0.3, gt=0, lt=1)
-    test_fraction: float = Field(0.2, gt=0, lt=1)
-    train_limit: int | None = Field(None, ge=2)
-    valid_limit: int | None = Field(None, ge=1)
-    test_limit: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0, description="Seed of the shuffle before the split.")
+    valid_fraction: float = Field(
+        0.3, gt=0, lt=1, description="Share of the training half used for validation."
+    )
+    test_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share used for testing, only if the data has no test part of its own.",
+    )
+    train_limit: int | None = Field(
+        None, ge=2, description="Train on the first N reviews after the seeded shuffle; null: all."
+    )
+    valid_limit: int | None = Field(
+        None, ge=1, description="Validate on the first N reviews of that part; null: all."
+    )
+    test_limit: int | None = Field(
+        None, ge=1, description="Test on the first N reviews of that part; null: all."
+    )
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,14 @@ class TextConfig(Section):
     from its end (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", 5.3.1).
     """
 
-    max_length: int = Field(256, ge=8, le=8192)
-    truncation: Literal["head", "head_tail"] = "head_tail"
+    max_length: int = Field(
+        256, ge=8, le=8192, description="Maximum tokens per review, special tokens included."
+    )
+    truncation: Literal["head", "head_tail"] = Field(
+        "head_tail",
+        description="What a long review keeps: head (its beginning) or head_tail (half from "
+        "each end).",
+    )
 
 
 @dataclass(frozen=True)

@@ -61,32 +61,38 @@ class Launcher(Protocol):
 
 
 class LauncherConfig(Section):
-    """Where trials train, and what each of them is given there; decides none of their numbers.
+    """Where trials train, and what each of them is given there; decides none of their numbers."""
 
-    Attributes:
-        kind: ``local`` is this machine, ``slurm`` and ``ray`` need the extra of that name.
-        cpus: of each trial. It computes with one thread all the same, as it does locally.
-        gpus: of each trial; on Ray a fraction lets several trials share one.
-        memory_gb: of each trial; None takes what the cluster gives by default.
-        partition: SLURM's; None takes the cluster's default.
-        time_limit_min: SLURM's, for each job; a trial that needs longer is queued again in time
-            and goes on from its last epoch.
-        sbatch: more of sbatch's options, such as ``--account=vision``.
-        setup: shell lines that a SLURM job runs first, such as ``module load cuda``.
-        detach: submit to SLURM and return.
-        address: of a running Ray cluster, ``HOST:PORT`` or ``auto``; None starts Ray here.
-    """
-
-    kind: Literal["local", "slurm", "ray"] = "local"
-    cpus: int = Field(1, ge=1)
-    gpus: float = Field(0, ge=0)
-    memory_gb: float | None = Field(None, gt=0)
-    partition: str | None = None
-    time_limit_min: int = Field(60, ge=1)
-    sbatch: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
-    detach: bool = False
-    address: str | None = None
+    kind: Literal["local", "slurm", "ray"] = Field(
+        "local", description="local (this machine), slurm or ray (each an extra to install)."
+    )
+    cpus: int = Field(
+        1, ge=1, description="Cluster: CPUs per trial, which computes with one thread all the same."
+    )
+    gpus: float = Field(
+        0, ge=0, description="Cluster: GPUs per trial; on Ray a fraction shares one GPU."
+    )
+    memory_gb: float | None = Field(
+        None, gt=0, description="Cluster: memory per trial in GB; null: the cluster's default."
+    )
+    partition: str | None = Field(
+        None, description="SLURM: partition; null: the cluster's default."
+    )
+    time_limit_min: int = Field(
+        60,
+        ge=1,
+        description="SLURM: minutes per job; a longer trial is queued again and resumes.",
+    )
+    sbatch: tuple[str, ...] = Field(
+        (), description="SLURM: further options of sbatch, such as [--account=vision]."
+    )
+    setup: tuple[str, ...] = Field(
+        (), description="SLURM: shell lines that a job runs first, such as [module load cuda]."
+    )
+    detach: bool = Field(False, description="SLURM: submit the jobs and return at once.")
+    address: str | None = Field(
+        None, description="Ray: HOST:PORT of a running cluster, or auto; null: start Ray here."
+    )
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "LauncherConfig":

@@ -19,14 +19,24 @@ class OptimizerConfig(Section):
     else (embeddings, norms, biases, the classifier) to AdamW; ``adamw`` does it all by AdamW.
     """
 
-    kind: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = Field(3e-3, gt=0)
-    muon_learning_rate: float = Field(2e-2, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.99, ge=0, lt=1)
-    momentum: float = Field(0.95, ge=0, lt=1)
-    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw for all weights, or muon for the matrices inside the layers.",
+    )
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate of AdamW.")
+    muon_learning_rate: float = Field(2e-2, gt=0, description="Peak learning rate of Muon.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of matrices.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the mean of gradients.")
+    beta2: float = Field(
+        0.99, ge=0, lt=1, description="AdamW: decay of the mean of squared gradients."
+    )
+    momentum: float = Field(0.95, ge=0, lt=1, description="Momentum of Muon (Nesterov).")
+    warmup_fraction: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of all steps in which the rate rises; then it falls linearly to 0.",
+    )
 
 
 def rate_at(progress: float, warmup_fraction: float) -> float:

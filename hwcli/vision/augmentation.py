@@ -19,10 +19,20 @@ from hwcli.vision.fashion_mnist import Part
 class AugmentationConfig(Section):
     """What is done to training images."""
 
-    flip: bool = True
-    max_shift: int = Field(0, ge=0, le=27)
+    flip: bool = Field(
+        True, description="Mirror a random half of the images, and the other half an epoch later."
+    )
+    max_shift: int = Field(
+        0, ge=0, le=27, description="Shift each image by up to this many pixels in x and in y."
+    )
     # Left out where nothing is erased: trials that know nothing of it are the same trials.
-    erase_probability: float = Field(0.0, ge=0, le=1, exclude_if=lambda share: share == 0)
+    erase_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share == 0,
+        description="Probability that a random rectangle of an image is erased.",
+    )
 
 
 def batches(

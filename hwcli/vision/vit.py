@@ -21,13 +21,20 @@ from hwcli.native import encoder_layer as native_block
 class ViTConfig(Section):
     """Everything of the model but its layers and heads, which are the grid's."""
 
-    patch_size: int = Field(4, ge=1)
-    width: int = Field(64, ge=1)
-    mlp_width: int = Field(128, ge=1)
-    head_width: int | None = Field(None, ge=1)
-    pooling: Literal["mean", "class"] = "mean"
-    attention: Literal["softmax", "linear"] = "softmax"
-    dropout: float = Field(0.0, ge=0, lt=1)
+    patch_size: int = Field(4, ge=1, description="Side of a square patch in pixels; divides 28.")
+    width: int = Field(64, ge=1, description="Width of a token: numbers per patch in every layer.")
+    mlp_width: int = Field(128, ge=1, description="Hidden width of the MLP in every layer.")
+    head_width: int | None = Field(
+        None, ge=1, description="Width of one attention head; null: width / heads."
+    )
+    pooling: Literal["mean", "class"] = Field(
+        "mean",
+        description="What the classifier reads: mean of all tokens, or an extra class token.",
+    )
+    attention: Literal["softmax", "linear"] = Field(
+        "softmax", description="Kind of self-attention: softmax or linear."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability inside every layer.")
 
     def head_width_for(self, heads: int) -> int:
         """Return the width of one head: given, or the width's equal share.

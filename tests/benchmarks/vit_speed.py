@@ -421,7 +421,7 @@ def overhead_process(pipe: Connection, precision: str, device: str, rounds: int)
         layers=LAYERS, heads=HEADS, seed=0, device=device, precision=precision,
         kernels="compiled" if device == "cpu" else "torch",
         data_path=catalogue.find("fashion-mnist").path, epochs=1, batch_size=BATCH,
-        data=vit_sweep.DataConfig(train_limit=steps * BATCH),
+        label_smoothing=0.1, data=vit_sweep.DataConfig(train_limit=steps * BATCH),
         model=vit_sweep.ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
         optimizer=vit_sweep.OptimizerConfig(kind="muon"),
         augmentation=vit_sweep.AugmentationConfig(max_shift=1),

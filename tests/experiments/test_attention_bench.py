@@ -1,8 +1,7 @@
 """The whole command on tiny lengths, and what it makes of points that it must not start."""
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwcli import cli
 from hwcli.attention.bench import reference
 from hwcli.attention.bench.cases import METHODS, Case
-from hwcli.config import build
+from hwcli.config import load
 from hwcli.errors import ConfigError
 from hwcli.experiments import attention_bench
 from hwcli.experiments.attention_bench import Config
@@ -44,7 +42,9 @@ def short_measurements(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def run(tmp_path: Path, **values: Any) -> tuple[dict[str, Any], Path]:
-    config = build(Config, {"dim": 8, "threads": 1, "device": "cpu", **values})
+    config = load(
+        Config, "attention-bench", flags={"dim": 8, "threads": 1, "device": "cpu", **values}
+    )
     with RunFolder(tmp_path, "attention-bench", config.name) as folder:
         path = folder.finish(attention_bench.run(config, folder))
     return json.loads(path.read_text()), path.parent
@@ -171,7 +171,7 @@ def test_without_a_compiler_it_is_torchs_and_a_line_says_so(
 
 def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive", "device": "cpu"}
-    config = build(Config, values)
+    config = load(Config, "attention-bench", flags=values)
     with RunFolder(tmp_path, "attention-bench", "default") as folder:
         attention_bench.plan(config, folder)
     assert list(tmp_path.iterdir()) == []
@@ -201,25 +201,13 @@ def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    arguments: list[str],
-    line: str,
+    refused: Callable[[list[str], str], None], arguments: list[str], line: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["hw2", "attention-bench", "--device", "cpu", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
-    shown = capsys.readouterr()
-    assert shown.err.startswith(f"error: {line}")
-    assert shown.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    refused(["attention-bench", "--device", "cpu", *arguments], line)
 
 
 @pytest.mark.parametrize(
     ("text", "number"), [("8GiB", 2**33), ("512 MiB", 2**29), ("1.5k", 1536), ("7", 7)]
 )
 def test_sizes_are_read_with_their_unit(text: str, number: int) -> None:
-    assert build(Config, {"memory_limit": text}).memory_limit == number
+    assert load(Config, "attention-bench", flags={"memory_limit": text}).memory_limit == number

@@ -1,5 +1,6 @@
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,7 @@ def test_the_presets_are_listed(
 )
 def test_a_mistake_is_one_line(
     there: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str], str], None],
     arguments: list[str],
     line: str,
 ) -> None:
@@ -137,10 +137,4 @@ def test_a_mistake_is_one_line(
     Path("short.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1, 1]]\nw_out: [1]\n")
     Path("typo.yaml").write_text("w_in: 1\nw_rek: 1\nw_rec: 1\nw_out: 1\n")
     Path("unit.yaml").write_text("w_in: 1\nw_rec: 1\nw_out: 1\nactivation: gelu\n")
-    before = set(there.iterdir())
-    assert hw2(monkeypatch, *arguments) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith(f"error: {line}"), shown.err
-    assert shown.err.count("\n") == 1
-    assert set(there.iterdir()) == before
+    refused(["rnn-trace", *arguments], line)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from hwcli.config import build, load
+from hwcli.config import load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
-from hwcli.experiments.vit_sweep import Config, TrialConfig
+from hwcli.experiments.vit_sweep import Config, Recipe, TrialConfig
 from hwcli.output.run_folder import RunFolder
 from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialFolder
@@ -57,7 +57,16 @@ def trial_config(**more: Any) -> TrialConfig:
         "precision": "float32",
         "kernels": "torch",
     }
-    return TrialConfig.model_validate({**TINY, **values, "data_path": "unused", **more})
+    given = {**TINY, **values, **more}
+    recipe = {key: value for key, value in given.items() if key in Recipe.model_fields}
+    config = load(Config, vit_sweep.COMMAND, flags=recipe)
+    return TrialConfig.model_validate(
+        {
+            "data_path": "unused",
+            **given,
+            **{key: getattr(config, key) for key in Recipe.model_fields},
+        }
+    )
 
 
 def run_trial(tmp_path: Path, **more: Any) -> dict[str, Any]:
@@ -162,7 +171,9 @@ def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
     identities = {
         tuple(
             trial.id
-            for trial in vit_sweep.make_trials(build(Config, {**grid, "launcher": launcher}), files)
+            for trial in vit_sweep.make_trials(
+                load(Config, vit_sweep.COMMAND, flags={**grid, "launcher": launcher}), files
+            )
         )
         for launcher in launchers
     }
@@ -172,9 +183,10 @@ def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
 def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
     def device(launcher: dict[str, Any], device: str = "auto") -> str:
         return vit_sweep.resolve_device(
-            build(
+            load(
                 Config,
-                {"heads": "2", "launcher": {"kind": "slurm", **launcher}, "device": device},
+                vit_sweep.COMMAND,
+                flags={"heads": "2", "launcher": {"kind": "slurm", **launcher}, "device": device},
             )
         ).type
 
@@ -191,7 +203,9 @@ def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
     files = Found(tmp_path, "fashion-mnist", "nowhere", digest="made-up")
     monkeypatch.setattr(catalogue, "find", lambda *arguments: files)
     launcher = {"kind": "slurm", "gpus": 1}
-    config = build(Config, {**TINY, "layers": "2", "heads": "3", "launcher": launcher})
+    config = load(
+        Config, vit_sweep.COMMAND, flags={**TINY, "layers": "2", "heads": "3", "launcher": launcher}
+    )
     vit_sweep.plan(config, RunFolder(tmp_path, "vit-sweep", "default"))
     assert "No estimate: it trains on a cluster's GPU." in capsys.readouterr().out
 
@@ -221,7 +235,9 @@ def outcomes(config: Config) -> list[Outcome]:
 
 
 def test_cells_are_means_over_the_seeds_that_are_done() -> None:
-    config = build(Config, {**TINY, "layers": "1,2", "heads": "2,3", "seeds": "0,1"})
+    config = load(
+        Config, vit_sweep.COMMAND, flags={**TINY, "layers": "1,2", "heads": "2,3", "seeds": "0,1"}
+    )
     cells = vit_sweep.summarize(outcomes(config))
     assert [(c["layers"], c["heads"], c["num_seeds"], c["status"]) for c in cells] == [
         (1, 2, 2, "done"),

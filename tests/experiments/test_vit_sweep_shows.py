@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hwcli.config import build
+from hwcli.config import load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
 from hwcli.errors import ConfigError
@@ -40,7 +40,7 @@ def not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_config(**more: Any) -> Config:
-    return build(Config, {**GRID, "device": "cpu", **more})
+    return load(Config, "vit-sweep", flags={"name": "default", "device": "cpu", **GRID, **more})
 
 
 def train(out: Path, config: Config) -> None:

@@ -4,14 +4,13 @@ import json
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from hwcli import cli
 from hwcli.report import make
 from hwcli.report.cells import OWN_WORDS
 
@@ -192,13 +191,6 @@ def test_the_page_fits_a_phone_and_a_desk(made: Path, tmp_path: Path, width: int
     assert int(formulas[1]) > 30
 
 
-def hw2(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    monkeypatch.setattr(sys, "argv", ["hw2", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    return exit_.value.code
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -208,16 +200,7 @@ def hw2(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    arguments: list[str],
-    line: str,
+    refused: Callable[[list[str], str], None], tmp_path: Path, arguments: list[str], line: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    assert hw2(monkeypatch, "report", *arguments) == 2
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.startswith(f"error: {line}")
-    assert shown.err.count("\n") == 1
+    refused(["report", *arguments], line)

@@ -1,0 +1,53 @@
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hwcli import cli
+from hwcli.output import terminal
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_silent() -> Iterator[None]:
+    """Undo a test's ``--quiet``, so that the order of tests does not matter."""
+    yield
+    terminal.progress.quiet = False
+
+
+@pytest.fixture
+def hw2(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process and return its exit code."""
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["hw2", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        code = exit_.value.code
+        assert isinstance(code, int)
+        return code
+
+    return run
+
+
+@pytest.fixture
+def refused(
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[[list[str], str], None]:
+    """Check that a command is a user's mistake: one line, exit code 2, and no file written."""
+
+    def check(arguments: list[str], line: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+        assert hw2(*arguments) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith(f"error: {line}")
+        assert shown.err.count("\n") == 1
+        assert len(shown.err) <= len("error: \n") + 300
+        assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
+
+    return check
