@@ -199,7 +199,9 @@ def cpu_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((x for x in lines if x.startswith("flags")), "").split()[2:])
+    # "Features" on ARM
+    listed = (line for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(listed, "").split()[2:])
 
 
 def worker_variables(num_threads: int) -> dict[str, str]:

@@ -13,7 +13,7 @@
 // u_i . v_j, zero for j > i (Yang et al. 2024, "Gated Linear Attention Transformers", section 2.3,
 // without the gates). z and dz simply run along.
 //
-// Compiled for one D (width of a head), C (tokens of a chunk) and Element (float, or uint16_t:
+// Compiled for one HW2_WIDTH of a head, HW2_CHUNK of tokens and HW2_ELEMENT (float, or uint16_t:
 // bfloat16); all arithmetic is float32. Threads share out heads or, where these are few, parts of
 // each head's tokens: the sums of each part are taken first.
 //
@@ -21,18 +21,29 @@
 // (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
 #include <algorithm>
 
-#include "threads.h"
 #include "simd.h"
+#include "threads.h"
 
 // Elsewhere what does nothing but prefetch is taken for doing nothing, and left out.
 #define INLINE __attribute__((always_inline))
 
-constexpr int DV = vectors(D), DP = DV * LANES;  // a token of one head: vectors, and numbers
+constexpr int D = HW2_WIDTH, C = HW2_CHUNK;
+typedef HW2_ELEMENT Element;
 
-// A tile of a product, R rows of V vectors, is summed in registers: sixteen sums hide what an
-// addition takes, and share what is loaded.
+// A token of one head: DP numbers in DV vectors, WHOLE of which it fills. At least 8 numbers, so
+// that the narrowest registers have whole tiles, too.
+constexpr int DP = round_up(D, std::max(LANES, 8)), DV = DP / LANES, WHOLE = D / LANES;
+
+// A tile of a product, R rows of V vectors, is summed in registers: so many sums that they hide how
+// long an addition takes, and share what is loaded; what is loaded must find registers, too.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int SUMS = 16;  // of 32 registers
+#else
+constexpr int SUMS = 8;  // of 16
+#endif
 constexpr int V = DV % 4 == 0 ? 4 : DV % 3 == 0 ? 3 : DV % 2 == 0 ? 2 : 1;
-constexpr int R = V == 1 ? 16 : V == 2 ? 8 : 4;
+constexpr int R = V == 3 ? 4 : SUMS / V;
+static_assert(DP % R == 0 && C % R == 0 && C % LANES == 0, "whole tiles");
 
 typedef float Tokens[C][DP];  // behind the last token and behind width D: zeros
 typedef float Columns[DP][C];
@@ -69,16 +80,13 @@ static inline void put(float *to, const Token &x) {
 }
 // From and to memory, where nothing is behind width D.
 static inline void read(Token &x, const Element *from) {
-    for (int c = 0; c < D / LANES; c++) x[c] = load(from + c * LANES);
-    if (D % LANES) {
-        x[DV - 1] = vec{};
-        for (int d = D / LANES * LANES; d < D; d++) x[DV - 1][d % LANES] = load_one(from[d]);
-    }
+    for (int c = 0; c < WHOLE; c++) x[c] = load(from + c * LANES);
+    for (int c = WHOLE; c < DV; c++) x[c] = vec{};
+    for (int d = WHOLE * LANES; d < D; d++) x[WHOLE][d % LANES] = load_one(from[d]);
 }
 static inline void write(Element *to, const Token &x) {
-    for (int c = 0; c < D / LANES; c++) store(to + c * LANES, x[c]);
-    if (D % LANES)
-        for (int d = D / LANES * LANES; d < D; d++) store_one(to + d, x[DV - 1][d % LANES]);
+    for (int c = 0; c < WHOLE; c++) store(to + c * LANES, x[c]);
+    for (int d = WHOLE * LANES; d < D; d++) store_one(to + d, x[WHOLE][d % LANES]);
 }
 static inline vec dot(const Token &x, const Token &y) {
     vec total = x[0] * y[0];
@@ -86,9 +94,10 @@ static inline vec dot(const Token &x, const Token &y) {
     return sum(total);
 }
 
-static inline vec outside() {  // ones behind width D
+// Ones behind width D, of vector c.
+static inline vec outside(int c) {
     vec x = {};
-    for (int d = D; d < DP; d++) x[d % LANES] = 1;
+    for (int d = std::max(D, c * LANES); d < (c + 1) * LANES; d++) x[d % LANES] = 1;
     return x;
 }
 static inline void map_features(Map map, Token &x) {
@@ -97,7 +106,7 @@ static inline void map_features(Map map, Token &x) {
     if (map == RELU)
         for (int c = 0; c < DV; c++) x[c] = x[c] < 0 ? 0 : x[c];  // NaN stays NaN
     if (map == SOFTMAX) {
-        x[DV - 1] -= 1e30f * outside();
+        for (int c = WHOLE; c < DV; c++) x[c] -= 1e30f * outside(c);
         vec top = x[0], total = {};
         for (int c = 1; c < DV; c++) top = greater(top, x[c]);
         top = largest(top);
@@ -105,7 +114,8 @@ static inline void map_features(Map map, Token &x) {
         vec share = 1.0f / sum(total);
         for (int c = 0; c < DV; c++) x[c] *= share;
     }
-    if (D % LANES && map != IDENTITY) x[DV - 1] *= 1 - outside();
+    if (map != IDENTITY)
+        for (int c = WHOLE; c < DV; c++) x[c] *= 1 - outside(c);
 }
 // From a gradient at the map's value to one at what was mapped.
 static inline void pull_back(Map map, Token &gradient, const Token &value) {
@@ -179,7 +189,7 @@ static void transpose(float (&out)[COLUMNS][ROWS], const float (&x)[ROWS][COLUMN
 }
 
 // Ask for tokens from <= t < to, as far as there are any, while the processor is busy with others.
-static inline INLINE void fetch(const Head &x, long from, long to, long end) {
+static inline INLINE void prefetch(const Head &x, long from, long to, long end) {
     constexpr int LINE = 64 / sizeof(Element);
     for (long t = from; t < std::min(to, end); t++)
         for (int d = 0; d < D; d += LINE) __builtin_prefetch(x[t] + d);
@@ -220,17 +230,17 @@ static inline void mix(Rows &out, const Weights &weights, const Tokens &x, int f
 
 // weights_rs = x_r . columns_s
 static inline void weigh(Weights &weights, const float (*x)[DP], const Columns &columns) {
-    constexpr int N = V == 1 ? 1 : 2;
+    constexpr int N = std::min(C / LANES, R == 4 && V == 3 ? 2 : SUMS / R);
     for (int s = 0; s < C; s += N * LANES)
         tile<R, N, DP, 1, C, C>(&weights[0][s], false, x[0], &columns[0][s], 0, DP);
 }
 
 // total += sum over t < n of x_t y_t^T; between the tiles other tokens are fetched, so many each.
-template <class Fetch>
+template <class Prefetch>
 static inline INLINE void add_outer(Matrix &total, const Tokens &x, const Tokens &y, int n,
-                                    Fetch fetch_tokens) {
+                                    Prefetch prefetch_tokens) {
     for (int d = 0; d < DP; d += R) {
-        fetch_tokens(C * d / DP, C * (d + R) / DP);
+        prefetch_tokens(C * d / DP, C * (d + R) / DP);
         for (int c = 0; c < DP; c += V * LANES)
             tile<R, V, 1, DP, DP, DP>(&total[d][c], true, &x[0][d], &y[0][c], 0, n);
     }
@@ -250,8 +260,8 @@ static void sum_keys(Sums &sums, Map map, const Head &k, const Head &v, long fro
         read(values, IDENTITY, v, t, n);
         for (int i = 0; i < n; i++) add(z, 1, keys[i]);
         add_outer(sums.S, keys, values, n, [&](int a, int b) INLINE {
-            fetch(k, t + C + a, t + C + b, to);
-            fetch(v, t + C + a, t + C + b, to);
+            prefetch(k, t + C + a, t + C + b, to);
+            prefetch(v, t + C + a, t + C + b, to);
         });
     }
     put(sums.z, z);
@@ -268,7 +278,7 @@ static void read_out(const Sums &sums, Map map, const Head &q, const Head &y, fl
         int n = std::min<long>(C, to - t);
         read(queries, map, q, t, n);
         for (int i = 0; i < n; i += R) {
-            fetch(q, t + C + i, t + C + i + R, to);
+            prefetch(q, t + C + i, t + C + i + R, to);
             times(out, false, queries + i, sums.S);
             for (int r = 0; r < std::min(R, n - i); r++)
                 normalizers[t + i + r] = divide(y[t + i + r], out[r], z, queries[i + r]);
@@ -303,7 +313,7 @@ static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head 
         read(queries, map, q, t, n);
         read_upstream(u, g, normalizers, t, n);
         for (int i = 0; i < n; i += R) {
-            fetch(q, t + C + i, t + C + i + R, to);
+            prefetch(q, t + C + i, t + C + i + R, to);
             times(out, false, u + i, S_columns);
             for (int r = 0; r < std::min(R, n - i); r++) {
                 slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
@@ -312,7 +322,7 @@ static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head 
             }
         }
         add_outer(gradients.S, queries, u, n,
-                  [&](int a, int b) INLINE { fetch(g, t + C + a, t + C + b, to); });
+                  [&](int a, int b) INLINE { prefetch(g, t + C + a, t + C + b, to); });
     }
     put(gradients.z, dz);
 }
@@ -331,13 +341,13 @@ static void use_keys(const Sums &gradients, Map map, const Head &k, const Head &
         read(keys, map, k, t, n);
         read(values, IDENTITY, v, t, n);
         for (int i = 0; i < n; i += R) {
-            fetch(k, t + C + i, t + C + i + R, to);
+            prefetch(k, t + C + i, t + C + i + R, to);
             times(out, false, values + i, columns);
             for (int r = 0; r < std::min(R, n - i); r++)
                 write_back(dk[t + i + r], map, out[r], 1, dz, keys[i + r]);
         }
         for (int i = 0; i < n; i += R) {
-            fetch(v, t + C + i, t + C + i + R, to);
+            prefetch(v, t + C + i, t + C + i + R, to);
             times(out, false, keys + i, gradients.S);
             for (int r = 0; r < std::min(R, n - i); r++) write(dv[t + i + r], out[r]);
         }
@@ -373,7 +383,7 @@ static void causal_read_out(Sums &sums, Map map, const Head &q, const Head &k, c
         read(values, IDENTITY, v, t, n);
         transpose(columns, keys);
         for (int i = 0; i < n; i += R) {
-            fetch(q, t + C + i, t + C + i + R, to);
+            prefetch(q, t + C + i, t + C + i + R, to);
             weigh(weights, queries + i, columns);
             keep_up_to(weights, i);
             mix(out, weights, values, 0, i + R);
@@ -384,8 +394,8 @@ static void causal_read_out(Sums &sums, Map map, const Head &q, const Head &k, c
             }
         }
         add_outer(sums.S, keys, values, n, [&](int a, int b) INLINE {
-            fetch(k, t + C + a, t + C + b, to);
-            fetch(v, t + C + a, t + C + b, to);
+            prefetch(k, t + C + a, t + C + b, to);
+            prefetch(v, t + C + a, t + C + b, to);
         });
     }
 }
@@ -411,8 +421,8 @@ static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, cons
         read_upstream(u, g, normalizers, t, n);
         transpose(columns, values);
         for (int i = 0; i < n; i += R) {
-            fetch(q, t + C + i, t + C + i + R, to);
-            fetch(k, t + C + i, t + C + i + R, to);
+            prefetch(q, t + C + i, t + C + i + R, to);
+            prefetch(k, t + C + i, t + C + i + R, to);
             weigh(weights, u + i, columns);
             keep_up_to(weights, i);
             mix(out, weights, keys, 0, i + R);
@@ -425,8 +435,8 @@ static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, cons
             }
         }
         add_outer(S_columns, values, keys, n, [&](int a, int b) INLINE {
-            fetch(v, t + C + a, t + C + b, to);
-            fetch(g, t + C + a, t + C + b, to);
+            prefetch(v, t + C + a, t + C + b, to);
+            prefetch(g, t + C + a, t + C + b, to);
         });
         if (from > 0) add_outer(gradients.S, queries, u, n, [](int, int) {});
     }
@@ -455,8 +465,8 @@ static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head 
         transpose(columns, queries);
         transpose(u_columns, u);
         for (int i = (n - 1) / R * R; i >= 0; i -= R) {
-            fetch(q, before + i, before + i + R, t);
-            fetch(k, before + i, before + i + R, t);
+            prefetch(q, before + i, before + i + R, t);
+            prefetch(k, before + i, before + i + R, t);
             weigh(weights, values + i, u_columns);
             keep_from(weights, i);
             mix(out, weights, queries, i, C);
@@ -472,8 +482,8 @@ static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head 
             for (int r = 0; r < std::min(R, n - i); r++) write(dv[t + i + r], out[r]);
         }
         add_outer(gradients.S, queries, u, n, [&](int a, int b) INLINE {
-            fetch(v, before + a, before + b, t);
-            fetch(g, before + a, before + b, t);
+            prefetch(v, before + a, before + b, t);
+            prefetch(g, before + a, before + b, t);
         });
     }
 }

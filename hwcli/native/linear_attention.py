@@ -20,7 +20,8 @@ ELEMENTS = {torch.float32: "float", torch.bfloat16: "uint16_t"}
 MAPS = {"identity": 0, "elu1": 1, "relu": 2, "softmax": 3}
 # A D x D state beyond this is far larger than a first-level cache: torch's products are better.
 MOST_WIDTH = 128
-LANES = 16
+# A width is filled up to whole vectors, which have so many numbers at most.
+MOST_LANES = 16
 
 # Below so many multiplications a thread costs more than it takes over.
 LEAST_WORK = 2**22
@@ -33,7 +34,7 @@ def reason_against(D: int, dtype: torch.dtype) -> str | None:
     if D > MOST_WIDTH:
         return f"none for heads wider than {MOST_WIDTH}"
     try:
-        _made(D, dtype)
+        _library(D, dtype)
     except KernelError as error:
         return str(error)
     return None
@@ -116,7 +117,7 @@ def _forward(
     parts, threads = _shares(B * H, T, D)
     normalizers = torch.empty(B, H, T)
     sums = _sums(B * H * parts, D)
-    _made(D, q.dtype).linear_forward(
+    _library(D, q.dtype).linear_forward(
         *map(_view, (q, k, v, y)),
         *map(_pointer, (normalizers, sums)),
         *map(ctypes.c_int, (MAPS[name], causal)),
@@ -143,7 +144,7 @@ def _backward(
     parts = len(sums) // (B * H)
     _, threads = _shares(B * H, T, D)
     slopes, gradients = torch.empty_like(normalizers), torch.empty_like(sums)
-    _made(D, q.dtype).linear_backward(
+    _library(D, q.dtype).linear_backward(
         *map(_view, (q, k, v, g, dq, dk, dv)),
         *map(_pointer, (normalizers, slopes, sums, gradients)),
         *map(ctypes.c_int, (MAPS[name], causal)),
@@ -182,10 +183,15 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _sums(number: int, D: int) -> Tensor:
-    """Return memory for S and z of so many parts, their width filled up to whole vectors."""
-    width = -(-D // LANES) * LANES
+    """Return memory for S and z of so many parts, whatever the processor's vectors."""
+    width = -(-D // MOST_LANES) * MOST_LANES
     return torch.empty(number, (width + 1) * width)
 
 
-def _made(D: int, dtype: torch.dtype) -> ctypes.CDLL:
-    return compiler.library("linear_attention.cpp", C=str(CHUNK), D=str(D), Element=ELEMENTS[dtype])
+def _library(D: int, dtype: torch.dtype) -> ctypes.CDLL:
+    return compiler.library(
+        "linear_attention.cpp",
+        HW2_WIDTH=str(D),
+        HW2_CHUNK=str(CHUNK),
+        HW2_ELEMENT=ELEMENTS[dtype],
+    )
