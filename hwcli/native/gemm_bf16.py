@@ -16,14 +16,14 @@ def usable() -> bool:
     if not runtime.has_fast_bf16(torch.device("cpu")):
         return False
     try:
-        library("newton_schulz.cpp", R=32, C=32)
+        library("newton_schulz.cpp", HW2_ELEMENT="uint16_t")
     except KernelError:
         return False
     return True
 
 
 @functools.cache
-def library(source: str, **constants: int) -> ctypes.CDLL:
+def library(source: str, **constants: int | str) -> ctypes.CDLL:
     """Compile a source that includes gemm_bf16.h for the best that system and processor offer.
 
     Raises:

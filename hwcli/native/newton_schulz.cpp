@@ -1,87 +1,101 @@
 // Newton-Schulz's iteration of Muon: every singular value of a matrix becomes about 1.
 //
-//     X <- a X + (b A + c A^2) X   with   A = X X^T
+//     X <- a X + B X   with   B = b A + c A^2   and   A = X X^T
 //
-// Compiled for one number of HW2_ROWS and HW2_COLUMNS, rows <= columns, multiples of 16, and for
-// one HW2_ELEMENT: float, or uint16_t, which is bfloat16: then A, B = b A + c A^2 and X are rounded
-// to bfloat16 as torch rounds them, and sums are kept in float32. Threads share out the matrices,
-// so that no number depends on how many threads there are.
+// X is (R, C), R <= C, both at least 32: multiples of 16 in float32, of 32 in bfloat16. There A, B
+// and X are rounded as torch rounds them, and sums are float32. Threads share out the matrices, so
+// that no number depends on how many threads there are.
 #include <algorithm>
 #include <memory>
 
-#include "simd.h"
+#include "gemm_bf16.h"
 #include "threads.h"
 
-constexpr int R = HW2_ROWS, C = HW2_COLUMNS;
-typedef HW2_ELEMENT Element;
-constexpr bool IS_FLOAT = sizeof(Element) == sizeof(float);
-
-static_assert(R % 16 == 0 && C % 16 == 0 && R <= C, "rows <= columns, multiples of 16");
-
-// What a bfloat16 keeps of x, or x itself.
-static inline vec rounded(vec x) {
-    if (IS_FLOAT) return x;
-    alignas(64) uint16_t halves[LANES];
-    store(halves, x);
-    return load(halves);
-}
-
-// Sums held in registers: 12 of 16 with AVX2, 24 of 32 elsewhere.
-constexpr int TILE_ROWS = LANES == 8 ? 6 : 12, TILE_VECTORS = 2;
-
-// use(r, n, sums) for each vector of a b: a is (M, K), b (K, N), rows lie side by side.
-template <int M, int N, int K, class Use>
-static void multiply(const float *a, const float *b, Use use) {
-    constexpr int WIDTH = TILE_VECTORS * LANES;
-    for (int n = 0; n < N; n += WIDTH)
-        for (int m = 0; m < M; m += TILE_ROWS) {
-            // The last tile starts earlier where rows are no multiple of it, and computes some twice.
-            int from = std::max(std::min(m, M - TILE_ROWS), 0);
-            int left = std::max(std::min(n, N - WIDTH), 0);
-            constexpr int ROWS = std::min(TILE_ROWS, M), VECTORS = std::min(WIDTH, N) / LANES;
-            vec sums[ROWS][VECTORS] = {};
-            for (int k = 0; k < K; k++) {
-                vec right[VECTORS];
-                for (int v = 0; v < VECTORS; v++) right[v] = AT(b + k * N + left + v * LANES);
-                for (int r = 0; r < ROWS; r++)
-                    for (int v = 0; v < VECTORS; v++) sums[r][v] += a[(from + r) * K + k] * right[v];
-            }
-            for (int r = 0; r < ROWS; r++)
-                for (int v = 0; v < VECTORS; v++) use(from + r, left + v * LANES, sums[r][v]);
-        }
-}
-
-struct alignas(64) Workspace {
-    float X[R * C], next[R * C], transposed[C * R], A[R * R], B[R * R];
+struct Coefficients {
+    float a, b, c;
 };
 
-static void take_step(Workspace &w, float a, float b, float c) {
-    for (int r = 0; r < R; r += LANES)
-        for (int i = 0; i < C; i += LANES) {
-            vec block[LANES];
-            for (int l = 0; l < LANES; l++) block[l] = AT(w.X + (r + l) * C + i);
-            transpose(block);
-            for (int l = 0; l < LANES; l++) AT(w.transposed + (i + l) * R + r) = block[l];
+// Memory for one matrix; with 64 bytes behind it, since the transposes read whole vectors.
+template <class Number> struct Matrix {
+    std::unique_ptr<Number[]> numbers;
+    Matrix(int rows, int columns) : numbers(new Number[rows * columns + 64 / sizeof(Number)]) {}
+    operator Number *() { return numbers.get(); }
+};
+
+// --------------------------------------------------------------------------------------
+// In float32
+
+// Sums held in registers: 12 of 16 with AVX2, 24 of 32 elsewhere.
+constexpr int TILE_ROWS = LANES == 8 ? 6 : 12, TILE_VECTORS = 2, TILE_COLUMNS = 2 * LANES;
+
+// use(m, n, sums) for each vector of a b: a is (M, K), b (K, N), rows lie side by side. Where tiles
+// do not come out even, the last one begins earlier: what it computes twice is the same.
+template <class Use>
+static void multiply(int M, int N, int K, const float *a, const float *b, Use use) {
+    for (int tile_n = 0; tile_n < N; tile_n += TILE_COLUMNS)
+        for (int tile_m = 0; tile_m < M; tile_m += TILE_ROWS) {
+            int m = std::min(tile_m, M - TILE_ROWS), n = std::min(tile_n, N - TILE_COLUMNS);
+            vec sums[TILE_ROWS][TILE_VECTORS] = {};
+            for (int k = 0; k < K; k++) {
+                vec right[TILE_VECTORS];
+                for (int v = 0; v < TILE_VECTORS; v++) right[v] = AT(b + k * N + n + v * LANES);
+                for (int r = 0; r < TILE_ROWS; r++)
+                    for (int v = 0; v < TILE_VECTORS; v++)
+                        sums[r][v] += a[(m + r) * K + k] * right[v];
+            }
+            for (int r = 0; r < TILE_ROWS; r++)
+                for (int v = 0; v < TILE_VECTORS; v++) use(m + r, n + v * LANES, sums[r][v]);
         }
-    multiply<R, R, C>(w.X, w.transposed,
-                      [&](int r, int n, vec sums) { AT(w.A + r * R + n) = rounded(sums); });
-    multiply<R, R, R>(w.A, w.A, [&](int r, int n, vec sums) {
-        AT(w.B + r * R + n) = rounded(b * AT(w.A + r * R + n) + c * sums);
-    });
-    multiply<R, C, R>(w.B, w.X, [&](int r, int n, vec sums) {
-        AT(w.next + r * C + n) = rounded(a * AT(w.X + r * C + n) + sums);
-    });
-    std::swap(w.X, w.next);
+}
+
+[[maybe_unused]] static void iterate(float *X, int R, int C, long num_steps, Coefficients by) {
+    Matrix<float> transposed(C, R), A(R, R), B(R, R), next(R, C);
+    for (long step = 0; step < num_steps; step++) {
+        for (int r = 0; r < R; r += LANES)
+            for (int c = 0; c < C; c += LANES) {
+                vec block[LANES];
+                for (int l = 0; l < LANES; l++) block[l] = AT(X + (r + l) * C + c);
+                transpose(block);
+                for (int l = 0; l < LANES; l++) AT(transposed + (c + l) * R + r) = block[l];
+            }
+        multiply(R, R, C, X, transposed,
+                 [&](int m, int n, vec sums) { AT(A + m * R + n) = sums; });
+        multiply(R, R, R, A, A, [&](int m, int n, vec sums) {
+            AT(B + m * R + n) = by.b * AT(A + m * R + n) + by.c * sums;
+        });
+        multiply(R, C, R, B, X, [&](int m, int n, vec sums) {
+            AT(next + m * C + n) = by.a * AT(X + m * C + n) + sums;
+        });
+        memcpy(X, next, R * C * sizeof(float));
+    }
+}
+
+// --------------------------------------------------------------------------------------
+// In bfloat16
+
+[[maybe_unused]] static void iterate(bf16 *X, int R, int C, long num_steps, Coefficients by) {
+    TileSetup setup;
+    Matrix<float> product(R, C);
+    Matrix<bf16> A(R, R), B(R, R), right(R, C), x(R, C);
+    memcpy(x, X, R * C * sizeof(bf16));
+    for (long step = 0; step < num_steps; step++) {
+        pair_columns(right, x, C, R, C);
+        multiply(R, R, C, product, R, x, C, right, R);
+        for (int i = 0; i < R * R; i += LANES) store(A + i, AT(product + i));
+        pair_rows(right, A, R, R, R, R);
+        multiply(R, R, R, product, R, A, R, right, R);
+        for (int i = 0; i < R * R; i += LANES)
+            store(B + i, by.b * load(A + i) + by.c * AT(product + i));
+        pair_rows(right, x, C, R, R, C);
+        multiply(R, C, R, product, C, B, R, right, C);
+        for (int i = 0; i < R * C; i += LANES) store(x + i, by.a * load(x + i) + AT(product + i));
+    }
+    memcpy(X, x, R * C * sizeof(bf16));
 }
 
 // Matrices (count, R, C), in place.
-extern "C" void newton_schulz(Element *x, long count, long num_steps, float a, float b, float c,
-                              long threads, Parallel parallel) {
-    share_out(count, threads, parallel, [&](long i) {
-        auto w = std::make_unique<Workspace>();
-        Element *X = x + i * R * C;
-        for (int j = 0; j < R * C; j += LANES) AT(w->X + j) = load(X + j);
-        for (long step = 0; step < num_steps; step++) take_step(*w, a, b, c);
-        for (int j = 0; j < R * C; j += LANES) store(X + j, AT(w->X + j));
-    });
+extern "C" void newton_schulz(HW2_ELEMENT *x, long count, long R, long C, long num_steps, float a,
+                              float b, float c, long threads, Parallel parallel) {
+    share_out(count, threads, parallel,
+              [&](long i) { iterate(x + i * R * C, R, C, num_steps, {a, b, c}); });
 }

@@ -8,23 +8,22 @@ import ctypes
 import torch
 from torch import Tensor
 
-from hwcli.native import compiler
+from hwcli.native import compiler, gemm_bf16
 
-ELEMENTS = {torch.float32: "float", torch.bfloat16: "uint16_t"}
+# What the source calls a type, and what rows and columns must be multiples of in it.
+ELEMENTS = {torch.float32: ("float", 16), torch.bfloat16: ("uint16_t", 32)}
+FEWEST_ROWS = 32
 # Beyond this a matrix and what is computed of it are far larger than a second-level cache.
 MOST_COLUMNS = 1024
 
 
 def fits(matrices: Tensor) -> bool:
     """Tell whether the kernel is in use and is for such matrices, (L, R, C)."""
+    if not compiler.in_use() or matrices.device.type != "cpu" or matrices.dtype not in ELEMENTS:
+        return False
+    _, unit = ELEMENTS[matrices.dtype]
     _, R, C = matrices.shape
-    return (
-        compiler.in_use()
-        and matrices.device.type == "cpu"
-        and matrices.dtype in ELEMENTS
-        and R <= C <= MOST_COLUMNS
-        and R % 16 == C % 16 == 0
-    )
+    return FEWEST_ROWS <= R <= C <= MOST_COLUMNS and R % unit == C % unit == 0
 
 
 def iterate(matrices: Tensor, num_steps: int, coefficients: tuple[float, float, float]) -> Tensor:
@@ -34,15 +33,10 @@ def iterate(matrices: Tensor, num_steps: int, coefficients: tuple[float, float, 
     """
     L, R, C = matrices.shape
     X = matrices.clone(memory_format=torch.contiguous_format)
-    kernel = compiler.library(
-        "newton_schulz.cpp",
-        HW2_ROWS=str(R),
-        HW2_COLUMNS=str(C),
-        HW2_ELEMENT=ELEMENTS[matrices.dtype],
-    )
-    kernel.newton_schulz(
+    element, _ = ELEMENTS[matrices.dtype]
+    gemm_bf16.library("newton_schulz.cpp", HW2_ELEMENT=element).newton_schulz(
         ctypes.c_void_p(X.data_ptr()),
-        *map(ctypes.c_long, (L, num_steps)),
+        *map(ctypes.c_long, (L, R, C, num_steps)),
         *map(ctypes.c_float, coefficients),
         ctypes.c_long(torch.get_num_threads()),
         compiler.parallel(),

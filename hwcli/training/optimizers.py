@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from hwcli import runtime
 from hwcli.config import Section
 from hwcli.native import newton_schulz as native
 
@@ -61,15 +62,25 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
                 group["lr"] = learning_rate
 
 
-def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Make the optimisers of a model.
+@runtime_checkable
+class HasHiddenMatrices(Protocol):
+    """A model with matrices between hidden states, which are Muon's to move."""
 
-    A model says which of its parameters are hidden matrices through a method
-    ``hidden_matrices()``; they are Muon's.
+    def hidden_matrices(self) -> Iterable[nn.Parameter]:
+        """Return these matrices, each (rows, columns)."""
+
+
+def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Make the optimisers of a model; for Muon it must name its hidden matrices.
+
+    Raises:
+        TypeError: Muon is asked for, and the model does not say which matrices are hidden.
     """
     hidden: list[nn.Parameter] = []
     if config.kind == "muon":
-        hidden = list(model.hidden_matrices())  # type: ignore[operator]
+        if not isinstance(model, HasHiddenMatrices):
+            raise TypeError(f"{type(model).__name__} has no hidden_matrices() for Muon")
+        hidden = list(model.hidden_matrices())
     ids = {id(parameter) for parameter in hidden}
     device = next(model.parameters()).device
     on_cuda = device.type == "cuda"
@@ -142,6 +153,8 @@ class Muon(torch.optim.Optimizer):
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        # Underscores, but what torch's own optimisers are built on: one launch each on a GPU, where
+        # a loop over the matrices has dozens.
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         updates = orthogonalize(torch.stack(list(nesterov))).to(parameters[0].dtype)
@@ -151,27 +164,31 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_sub_(parameters, (updates * scale).unbind(0))
 
 
-def orthogonalize(matrices: Tensor, num_steps: int = 5) -> Tensor:
-    """Replace every singular value by about 1, by Newton-Schulz's iteration in bfloat16.
+# Jordan's (2024): they bring singular values into about 0.7..1.2 in five steps.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
-    X <- a X + (b A + c A^2) X with A = X X^T, after scaling X to Frobenius norm 1; the
-    coefficients are Jordan's (2024), which bring singular values into about 0.7..1.2 in five
-    steps.
+
+def orthogonalize(matrices: Tensor, num_steps: int = 5) -> Tensor:
+    """Replace every singular value by about 1, by Newton-Schulz's iteration.
+
+    X <- a X + (b A + c A^2) X with A = X X^T, after scaling X to Frobenius norm 1. It corrects
+    itself, so that bfloat16 is enough; where that is not fast, it runs in float32.
 
     Args:
         matrices: (L, rows, columns).
         num_steps: of the iteration.
 
     Returns:
-        (L, rows, columns) in bfloat16.
+        (L, rows, columns) in bfloat16 or float32.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    X = matrices.to(torch.bfloat16)
+    fast = runtime.has_fast_bf16(matrices.device)
+    X = matrices.to(torch.bfloat16 if fast else torch.float32)
     X = X.mT if tall else X
     X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     if native.fits(X):
-        X, num_steps = native.iterate(X, num_steps, (a, b, c)), 0
+        X, num_steps = native.iterate(X, num_steps, COEFFICIENTS), 0
     for _ in range(num_steps):
         A = X @ X.mT
         X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)

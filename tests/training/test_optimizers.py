@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from hwcli.training import optimizers
 from hwcli.training.optimizers import (
     Muon,
     OptimizerConfig,
@@ -61,3 +62,16 @@ def test_muon_gets_the_hidden_matrices_and_adamw_the_rest() -> None:
     assert [p.shape for p in plain["params"]] == [(7,), (3,)]
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert len(make_optimizers(model, OptimizerConfig(kind="adamw"))) == 1
+
+
+def test_muon_wants_a_model_that_names_its_matrices() -> None:
+    with pytest.raises(TypeError, match="Linear has no hidden_matrices"):
+        make_optimizers(nn.Linear(3, 2), OptimizerConfig(kind="muon"))
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_iteration_runs_in_bfloat16_only_where_that_is_fast(
+    fast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizers.runtime, "has_fast_bf16", lambda _: fast)
+    assert orthogonalize(torch.eye(5)[None]).dtype == dtype
