@@ -32,7 +32,7 @@ import torch
 
 from hwcli import runtime
 from hwcli.data.cache import cache_folder
-from hwcli.errors import KernelError
+from hwcli.errors import KernelError, SourceError
 
 FOLDER = Path(__file__).parent
 FLAGS = (
@@ -271,8 +271,8 @@ def _sentence(text: str) -> str:
 def _folder() -> Path:
     try:
         return cache_folder() / "kernels"
-    except RuntimeError:
-        raise KernelError("no place for compiled kernels: set HOME, or HW2_CACHE") from None
+    except SourceError as error:
+        raise KernelError(str(error)) from None
 
 
 def _find(folder: Path, name: str) -> Path | None:
