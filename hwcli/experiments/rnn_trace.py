@@ -21,11 +21,13 @@ from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
 from hwcli.rnn.answer import Answer, answer, report_lines, summarise
+from hwcli.rnn.letters import Alphabet, vector
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.recognition import MAX_LETTERS
 from hwcli.rnn.spec import AlphabetField, NetworkSpec, SequenceField, read_sequence
+from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summary import TraceSummary
-from hwcli.rnn.tables import description, recurrence, steps_table, vector
+from hwcli.rnn.tables import machine_table, steps_table, to_dot
 
 COMMAND = "rnn-trace"
 
@@ -129,17 +131,26 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
     found = answer(
         network,
         sequence,
-        alphabet_letters(config),
+        Alphabet(tuple(alphabet_letters(config))),
         max_states=config.max_states,
         seed=config.seed,
     )
-    table = steps_table(network, found.closed, found.traced, config.steps)
-    lines = report_lines(found)
-    terminal.show(table)
+    sentence, *lines = report_lines(found)
+    tables = [steps_table(network, found.closed, found.traced, config.steps)]
+    machine = found.finding.machine
+    if machine is not None:
+        tables.append(machine_table(machine, found.alphabet))
+        folder.write("machine.dot", to_dot(machine, found.alphabet))
+    else:
+        folder.discard("machine.dot", "machine.png")
+    terminal.show(sentence)
+    for table in tables:
+        terminal.show(table)
     for line in lines:
         terminal.show(line)
-    folder.write("table.csv", table.to_csv())
-    folder.write("table.md", "\n\n".join([lines[0], table.to_markdown(), *lines[1:]]) + "\n")
+    folder.write("table.csv", tables[0].to_csv())
+    shown = [sentence, *(table.to_markdown() for table in tables), *lines]
+    folder.write("table.md", "\n\n".join(shown) + "\n")
     summary = summarise(found, config.network, config.name, config.steps)
     for step in (*summary.steps, summary.final):
         folder.log(t=step.t, hidden=step.hidden, output=step.output)

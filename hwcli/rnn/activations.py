@@ -5,22 +5,33 @@ from typing import Literal, get_args
 
 from hwcli.rnn.exact import Number, to_float
 
-Activation = Literal["identity", "step", "sign", "relu", "logistic", "tanh"]
+Activation = Literal["identity", "step", "step-ge", "sign", "relu", "logistic", "tanh"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 # These map rationals to rationals; the others are computed in float64.
-EXACT: frozenset[Activation] = frozenset({"identity", "step", "sign", "relu"})
+EXACT: frozenset[Activation] = frozenset({"identity", "step", "step-ge", "sign", "relu"})
 # These may leave a finite set of values however few values their inputs have.
 UNBOUNDED: frozenset[Activation] = frozenset({"identity", "relu"})
 
+# What courses call some of them.
+ALIASES: dict[str, Activation] = {"sigmoid": "logistic", "linear": "identity", "heaviside": "step"}
+# Said wherever one of them is used: courses differ at z = 0.
+DEFINITIONS: dict[Activation, str] = {
+    "step": "step(z) is 1 for z > 0 and 0 for z <= 0 (step-ge is 1 at z = 0 too).",
+    "step-ge": "step-ge(z) is 1 for z >= 0 and 0 for z < 0.",
+    "sign": "sign(z) is 1 for z > 0, -1 for z < 0 and 0 for z = 0.",
+}
+
 
 def activate(activation: Activation, z: Number) -> Number:
-    """Apply an activation: step is 1 for z > 0 and else 0, sign is 1, 0 or -1."""
+    """Apply an activation; see :data:`DEFINITIONS` for those that jump."""
     match activation:
         case "identity":
             return z
         case "step":
             return int(z > 0)
+        case "step-ge":
+            return int(z >= 0)
         case "sign":
             return (z > 0) - (z < 0)
         case "relu":
@@ -36,7 +47,7 @@ def derivative(activation: Activation, z: Number) -> Number:
     match activation:
         case "identity":
             return 1
-        case "step" | "sign":
+        case "step" | "step-ge" | "sign":
             return 0
         case "relu":
             return int(z > 0)

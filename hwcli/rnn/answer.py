@@ -1,16 +1,31 @@
 """Everything that is found of one network and one sequence, from the trace to the summary."""
 
+import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
+from hwcli.errors import ConfigError
+from hwcli.rnn.activations import decided
 from hwcli.rnn.closed_form import ClosedForm, closed_form
 from hwcli.rnn.exact import approximately, shown, to_float, to_json
 from hwcli.rnn.gradients import Gradients, gradients, lesson, linear_gradients
+from hwcli.rnn.letters import Alphabet, vector
 from hwcli.rnn.network import Letter, Network
-from hwcli.rnn.recognition import Checks, Finding, check, recognise
+from hwcli.rnn.observations import Checks, Observations, agree, check
+from hwcli.rnn.recognition import Finding, recognise
 from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.spelling import (
+    description,
+    output_formula,
+    recurrence,
+    start_in_words,
+    unrolled_lines,
+)
+from hwcli.rnn.statements import value
 from hwcli.rnn.summary import (
     ChecksSummary,
     ClosedFormSummary,
@@ -22,21 +37,18 @@ from hwcli.rnn.summary import (
     StepSummary,
     TraceSummary,
 )
-from hwcli.rnn.tables import (
-    checks_lines,
-    closed_form_lines,
-    description,
-    method_in_words,
-    output_formula,
-    recurrence,
-    start_in_words,
-    unrolled_lines,
-    vector,
-)
+from hwcli.rnn.tables import checks_lines, closed_form_lines, definitions
 from hwcli.rnn.trace import Step, Trace, trace
 
 # Coefficients and gradients are written down for so many of the last inputs.
 MAX_WRITTEN = 2000
+# A prediction for a longer sequence is left out where it would only confirm the trace.
+MAX_PREDICTED = 100_000
+KINDS = {
+    "closed-form": "closed form",
+    "state-machine": "state machine",
+    "interval-machine": "intervals",
+}
 
 
 @dataclass(frozen=True)
@@ -44,12 +56,13 @@ class Answer:
     """A network, what it reads, and what was found."""
 
     network: Network
-    letters: Sequence[Letter]
+    alphabet: Alphabet
     traced: Trace
     closed: ClosedForm | None
     finding: Finding
     checks: Checks
     gradients: Gradients
+    remarks: tuple[str, ...]
 
     @property
     def arithmetic(self) -> Literal["exact", "float64"]:
@@ -60,46 +73,125 @@ class Answer:
 def answer(
     network: Network,
     sequence: Sequence[Letter],
-    letters: Sequence[Letter],
+    alphabet: Alphabet,
     *,
     max_states: int,
     seed: int,
 ) -> Answer:
-    """Trace a network, and say what it computes over an alphabet of letters.
+    """Trace a network, and say what it computes over an alphabet.
 
     Args:
         network: any.
         sequence: T >= 1 letters.
-        letters: what the claim has to hold for; the sequence's own letters are added.
+        alphabet: what the claim has to hold for; the sequence's own letters are added.
         max_states: an exploration that meets more is stopped.
         seed: of the random sequences that claims are checked on.
+
+    Raises:
+        ConfigError: the hidden state leaves float64's range.
     """
-    letters = sorted({*letters, *sequence})
+    alphabet = replace(alphabet, letters=tuple(sorted({*alphabet.letters, *sequence})))
     traced = trace(network, sequence)
-    closed = closed_form(network)
-    finding = recognise(network, closed, letters, max_states=max_states, seed=seed)
-    checks = check(network, finding.predict, letters, seed)
+    refuse_overflow(traced)
+    observations = Observations(network, alphabet.letters, sequence, seed)
+    finding = recognise(network, observations, alphabet, max_states=max_states)
+    checks = check(observations, finding.predict)
+    closed = closed_form(network) if network.is_linear else None
     if closed is None:
         found = gradients(network, traced.tail)
     else:
         found = linear_gradients(network, closed, traced.final, MAX_WRITTEN)
-    return Answer(network, letters, traced, closed, finding, checks, found)
+    remarks = rounding_remarks(network, traced, finding, sequence)
+    return Answer(network, alphabet, traced, closed, finding, checks, found, remarks)
+
+
+def refuse_overflow(traced: Trace) -> None:
+    """Refuse a trace whose numbers have left float64's range.
+
+    Raises:
+        ConfigError: one line that names the step.
+    """
+    for step in (*traced.head, *traced.tail):
+        numbers = [n for n in (*step.hidden, step.preactivation) if isinstance(n, float)]
+        if not all(map(math.isfinite, numbers)):
+            raise ConfigError(
+                f"network: the hidden state leaves float64's range by step {step.t:,}; give a "
+                f"shorter sequence (length = {max(1, step.t - 1)}) or smaller weights"
+            )
+
+
+def rounding_remarks(
+    network: Network, traced: Trace, finding: Finding, sequence: Sequence[Letter]
+) -> tuple[str, ...]:
+    """Name what float64 has rounded away, and where that changes what the trace shows."""
+    if network.is_exact:
+        return ()
+    remarks = ["Hidden states are float64: rounded in about the 16th digit."]
+    limits = {"tanh": (-1.0, 1.0), "logistic": (0.0, 1.0)}.get(network.activation, ())
+    steps = [*traced.head, *(s for s in traced.tail if s.t > len(traced.head))]
+    saturated = next((s for s in steps if any(h in limits for h in s.hidden)), None)
+    vanished = next(
+        (
+            step
+            for before, step in pairwise(steps)
+            for old, new in zip(
+                map(to_float, before.hidden), map(to_float, step.hidden), strict=True
+            )
+            if network.activation != "logistic"
+            and abs(new) < sys.float_info.min
+            and old != 0
+            and (new != 0 or abs(old) < 1e-300)
+        ),
+        None,
+    )
+    if saturated is not None:
+        remarks.append(
+            f"At t = {saturated.t:,} a unit is shown at its limit, which it never reaches exactly."
+        )
+    if vanished is not None:
+        remarks.append(
+            f"From t = {vanished.t:,} on a state is too small for float64 (underflow) and is shown "
+            "as 0 or without most of its digits; its exact value is not 0."
+        )
+    final = decided(network.output_activation, traced.final.preactivation)
+    if finding.proved and finding.predict is not None and len(sequence) <= MAX_PREDICTED:
+        predicted = finding.predict(sequence)
+        if not agree(final, predicted):
+            remarks.append(
+                f"Because of that rounding the trace ends at y_T = {shown(traced.final.output)}; "
+                f"the exact network ends in the class {value(predicted)}."
+            )
+    return tuple(remarks)
 
 
 def report_lines(found: Answer) -> list[str]:
     """Return the answer as lines of text, the sentence first."""
-    final = found.traced.final
-    return [
-        found.finding.statement,
-        f"Property: {found.finding.id or 'none with a name'}.",
-        f"Evidence: {method_in_words(found.finding, found.checks, found.letters)}",
-        *closed_form_lines(found.closed),
-        *checks_lines(found.checks),
-        f"Gradients: {lesson(found.network, found.gradients)}",
+    final, finding = found.traced.final, found.finding
+    T = found.traced.length
+    lines = [finding.statement.text]
+    if not finding.statement.always:
+        lines.append(f"Here {finding.statement.here(T)}")
+    if finding.margin:
+        lines.append(finding.margin)
+    lines.append(f"Name: {finding.id or 'none'}.")
+    if finding.proved:
+        how = KINDS[finding.kind]
+        lines.append(f"Proof ({how}), {finding.scope}:")
+        lines += [f"  {i}. {line}" for i, line in enumerate(finding.proof, 1)]
+    else:
+        lines.append("Evidence: none." if finding.predict is None else finding.proof[0])
+    lines += checks_lines(found.checks)
+    lines += definitions(found.network)
+    if finding.linear is not None and found.closed is None:
+        lines.append("As relu never clips here:")
+    lines += closed_form_lines(finding.linear)
+    lines += [f"Gradients: {lesson(found.network, found.gradients)}"]
+    lines += [f"Rounding: {' '.join(found.remarks)}"] if found.remarks else []
+    lines.append(
         f"Final: h_T = {vector(final.hidden)}, z_T = {shown(final.preactivation)}, "
-        f"y_T = {shown(final.output)}",
-        f"Arithmetic: {found.arithmetic}. T = {found.traced.length:,}.",
-    ]
+        f"y_T = {shown(final.output)} (T = {T:,}, {found.arithmetic} arithmetic)."
+    )
+    return lines
 
 
 def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> TraceSummary:
@@ -126,26 +218,31 @@ def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> Tr
         ),
         final=_step(found.traced.final),
         property=PropertySummary(
-            id=finding.id, statement=finding.statement, here=finding.statement
+            id=finding.id,
+            statement=finding.statement.text,
+            here=finding.statement.here(found.traced.length),
+            quantity=finding.quantity,
+            scale=None if finding.scale is None else to_json(finding.scale),
+            margin=finding.margin,
         ),
         proof=ProofSummary(
             proved=finding.proved,
-            kind="none" if finding.method == "sampled" else finding.method,
-            scope=method_in_words(finding, found.checks, found.letters),
-            lines=(),
-            remarks=tuple(finding.remarks),
+            kind=finding.kind,
+            scope=finding.scope,
+            lines=finding.proof,
+            remarks=found.remarks,
         ),
         closed_form=None
-        if found.closed is None
+        if finding.linear is None
         else ClosedFormSummary(
-            lines=tuple(closed_form_lines(found.closed)),
+            lines=tuple(closed_form_lines(finding.linear)),
             coefficients=hidden_in_json(network, found.gradients),
         ),
         machine=None
         if machine is None
         else MachineSummary(
             num_states=machine.num_states,
-            letters=tuple(vector(letter) for letter in machine.letters),
+            letters=tuple(map(found.alphabet.spell, machine.letters)),
             next=machine.transitions,
             outputs=tuple(None if y is None else to_json(y) for y in machine.outputs),
         ),

@@ -7,19 +7,16 @@ B (H, D) is w_in. The coefficients g_k (D,) and the offsets o_T obey linear recu
 their first terms: see :mod:`hwcli.rnn.recurrence`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import mul
-
-import sympy
 
 from hwcli.rnn.exact import Exact, greatest_common_divisor, shown, simplified
 from hwcli.rnn.network import Letter, Network, Vector
 from hwcli.rnn.recurrence import Formula, Recurrence, formula, minimal_recurrence
 
-_T, _t = sympy.symbols("T t", integer=True, positive=True)
-_SIGN = (-1) ** _t
+MAX_DIGITS_IN_FORMULAS = 40
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,19 @@ class WeightedSum:
     def value(self, sequence: Sequence[Letter]) -> Exact:
         """Return r_T for one sequence."""
         T = len(sequence)
+        known, offsets = self._computed
+        if len(known) < T:
+            known[:], offsets[:] = self.coefficients(2 * T), self.offset.terms(2 * T)
         total = sum(
             sum(map(mul, weights, letter))
-            for weights, letter in zip(self.coefficients(T), reversed(sequence), strict=True)
+            for weights, letter in zip(known, reversed(sequence), strict=False)
         )
-        return simplified(total + self.offset.terms(T)[-1])
+        return simplified(total + offsets[T - 1])
+
+    @cached_property
+    def _computed(self) -> tuple[list[Vector], list[Exact]]:
+        """Coefficients and offsets computed so far: many short sequences ask for the same."""
+        return [], []
 
     @property
     def alternates(self) -> bool:
@@ -73,34 +78,37 @@ class WeightedSum:
         return greatest_common_divisor([*steps, *self.offset.initial]) or None
 
     def text(self, parity: str | None = None) -> str:
-        """Spell the sum; ``parity`` ("even" or "odd") resolves (-1)^T for such T."""
-        signs = {None: None, "even": _SIGN, "odd": -_SIGN}
+        """Spell the sum; ``parity`` ("even" or "odd") resolves (-1)^T for such T.
+
+        Rules and what x_t is before the first step follow after "where".
+        """
         parts: list[str] = []
-        for d, (response, found) in enumerate(zip(self.responses, self.formulas, strict=True)):
-            name = "x" if len(self.responses) == 1 else f"x[{d + 1}]"
+        where: list[str] = []
+        several = len(self.responses) > 1
+        for d, (response, found) in enumerate(zip(self.responses, self.formulas, strict=True), 1):
+            name, symbol = (f"x[{d}]", f"g[{d}]") if several else ("x", "g")
             if found is None:
-                symbol = "g" if len(self.responses) == 1 else f"g[{d + 1}]"
-                parts.append(f"Σ_{{t=1..T}} {symbol}_{{T-t}}·{name}_t, {_rule(symbol, response)},")
+                parts.append(f"Σ_{{t=1..T}} {symbol}_{{T-t}}·{name}_t")
+                where.append(_rule(symbol, response))
                 continue
             for j, c in enumerate(found.transient):
                 parts.append(_times(c, f"{name}_{{T-{j}}}" if j else f"{name}_T"))
-            lasting = found.expression(_T - _t, signs[parity])
-            if lasting != 0:
-                factor = "" if lasting == 1 else f"{_spelled(lasting)}·"
-                parts.append(f"Σ_{{t=1..T}} {factor}{name}_t")
+            if any(found.transient[1:]):
+                where.append(f"{name}_t = 0 for t < 1")
+            parts.append(_summed(found.powers, name, parity))
         found = self.offset_formula
         if found is None:
-            parts.append(f"o_T, {_rule('o', self.offset, first=1)}")
+            parts.append("o_T")
+            where.append(_rule("o", self.offset, first=1))
         else:
-            # o_T stands at k = T - 1: (-1)^(T-1) is -1 for even T.
-            sign = {None: None, "even": sympy.Integer(-1), "odd": sympy.Integer(1)}[parity]
-            lasting = sympy.expand(found.expression(_T - 1, sign))
-            if lasting != 0:
-                parts.append(_spelled(lasting))
-            for j, c in enumerate(found.transient):
-                if c:
-                    parts.append(f"{shown(c)}·[T = {j + 1}]")
-        return _joined([part for part in parts if part]) or "0"
+            # o_T stands at k = T - 1, which is odd for even T.
+            sign = {None: 0, "even": -1, "odd": 1}[parity]
+            parts += [
+                _product(polynomial, root, "T - 1", sign=sign) for root, polynomial in found.powers
+            ]
+            parts += [_times(c, f"[T = {j}]") for j, c in enumerate(found.transient, 1)]
+        text = _joined([part for part in parts if part]) or "0"
+        return f"{text}, where {'; '.join(dict.fromkeys(where))}" if where else text
 
 
 @dataclass(frozen=True)
@@ -147,36 +155,88 @@ def _powers(network: Network, row: Vector, n: int) -> list[Vector]:
     return powers
 
 
+def _number(number: Exact) -> str:
+    """Spell a coefficient; a formula is exact where its numbers are not absurdly long."""
+    return shown(number, max_digits=MAX_DIGITS_IN_FORMULAS)
+
+
 def _rule(symbol: str, recurrence: Recurrence, first: int = 0) -> str:
-    given = [f"{symbol}_{k} = {shown(u)}" for k, u in enumerate(recurrence.initial, first)]
+    given = [f"{symbol}_{k} = {_number(u)}" for k, u in enumerate(recurrence.initial, first)]
     terms = [
         _times(a, f"{symbol}_{{k-{i}}}") for i, a in enumerate(recurrence.coefficients, 1) if a
     ]
-    return f"where {', '.join(given)} and then {symbol}_k = {_joined(terms) or '0'}"
+    return ", ".join([*given, f"{symbol}_k = {_joined(terms) or '0'}"])
+
+
+Powers = tuple[tuple[Exact, tuple[Exact, ...]], ...]
+
+
+def _summed(powers: Powers, name: str, parity: str | None) -> str:
+    """Spell a sum of powers times the inputs, such as ``2·Σ_{t=1..T} (-1)^(T - t)·x_t``."""
+    if not powers:
+        return ""
+    (root, polynomial), *others = powers
+    if not others and len(polynomial) == 1:
+        (factor,) = polynomial
+        weight = _power(root, parity)
+        return _times(factor, f"Σ_{{t=1..T}} {weight}{'·' if weight else ''}{name}_t")
+    terms = [_product(p, r, "T - t", weight=_power(r, parity)) for r, p in powers]
+    weight = _joined(terms)
+    bracketed = f"({weight})" if len(terms) > 1 or len(polynomial) > 1 else weight
+    return f"Σ_{{t=1..T}} {bracketed}·{name}_t"
+
+
+def _power(root: Exact, parity: str | None) -> str:
+    """Spell root^(T - t); nothing for root 1."""
+    if root > 0 or parity is None:
+        return "" if root == 1 else f"{_base(root)}^(T - t)"
+    sign = "(-1)^t" if parity == "even" else "(-1)^(t + 1)"
+    return sign if root == -1 else f"{sign}·{_base(-root)}^(T - t)"
+
+
+def _base(root: Exact) -> str:
+    text = _number(root)
+    return text if text.isdigit() else f"({text})"
+
+
+def _product(
+    polynomial: tuple[Exact, ...], root: Exact, k: str, *, weight: str | None = None, sign: int = 0
+) -> str:
+    """Spell p(k) root^k; a ``sign`` other than 0 stands for that of a negative root's power."""
+    if weight is None:
+        resolved = sign and root < 0
+        if resolved:
+            polynomial = tuple(sign * c for c in polynomial)
+        base = -root if resolved else root
+        weight = "" if base == 1 else f"{_base(base)}^({k})"
+    terms = [
+        _times(c, "" if j == 0 else f"({k})" if j == 1 else f"({k})^{j}")
+        for j, c in enumerate(polynomial)
+        if c
+    ]
+    if len(terms) == 1 and weight:
+        j, c = next((j, c) for j, c in enumerate(polynomial) if c)
+        return _times(c, weight if j == 0 else f"({k}){f'^{j}' if j > 1 else ''}·{weight}")
+    spelled = _joined(terms)
+    return f"({spelled})·{weight}" if weight else spelled
 
 
 def _times(coefficient: Exact, symbol: str) -> str:
+    """Spell a multiple of a symbol, or the bare number where there is none."""
     if coefficient == 0:
         return ""
+    if not symbol:
+        return _number(coefficient)
     if abs(coefficient) == 1:
         return symbol if coefficient > 0 else f"-{symbol}"
-    return f"{shown(coefficient)}·{symbol}"
+    return f"{_number(coefficient)}·{symbol}"
 
 
 def _joined(parts: Sequence[str]) -> str:
-    return "".join(_with_signs(parts)).strip()
-
-
-def _with_signs(parts: Sequence[str]) -> Iterator[str]:
-    for i, part in enumerate(parts):
-        if i == 0:
-            yield part
-        elif part.startswith("-"):
-            yield f" - {part[1:]}"
+    text = ""
+    for part in parts:
+        if not text:
+            text = part
         else:
-            yield f" + {part}"
-
-
-def _spelled(expression: sympy.Expr) -> str:
-    text = str(expression).replace("**", "^").replace("*", "·")
-    return f"({text})" if expression.is_Add else text
+            text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+    return text

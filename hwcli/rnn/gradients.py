@@ -121,60 +121,74 @@ def preactivations(
 
 
 def lesson(network: Network, found: Gradients) -> str:
-    """Say in a sentence or two what these gradients mean for learning the weights."""
+    """Say in a few sentences what these gradients mean for learning the weights."""
+    return f"{_hidden_lesson(network, found)} {_output_lesson(network, found)}"
+
+
+def _hidden_lesson(network: Network, found: Gradients) -> str:
     sizes = found.sizes()
     n = len(sizes)
     first, last, largest, smallest = sizes[0], sizes[-1], max(sizes), min(sizes)
     if largest == 0:
-        hidden = (
-            "The hidden state has no gradient at all: the units are flat wherever they do not "
-            "jump. Gradient descent cannot learn these weights"
+        flat = network.activation in ("step", "step-ge", "sign")
+        why = (
+            f"{network.activation} units are flat wherever they do not jump, so gradient descent "
+            "cannot learn these weights"
+            if flat
+            else "on this sequence no input changes the last hidden state, to first order"
         )
-    elif smallest == largest:
-        hidden = (
-            f"The hidden state's gradient has absolute value {shown(largest)} at each of {n:,} "
-            "steps: nothing vanishes and nothing explodes, however far back"
+        return f"The gradient of the hidden state is zero: {why}."
+    if n == 1:
+        return (
+            f"The gradient of the hidden state is {_roughly(largest)} at the only step: one step "
+            "says nothing about vanishing or exploding gradients."
         )
-    elif 1000 * first <= last:
-        hidden = (
-            f"The hidden state's gradient vanishes: {_roughly(last)} at the last step, "
-            f"{_roughly(first)} {n - 1:,} steps before it, so that what came early cannot be "
-            "learned from"
+    size = "The largest absolute gradient of the hidden state"
+    if smallest == largest:
+        for_all = ", whatever the inputs are" if network.is_linear else " of this sequence"
+        return (
+            f"{size} is {shown(largest)} at each of the {n:,} steps{for_all}: "
+            "it neither vanishes nor explodes."
         )
-    elif first >= 1000 * last:
-        hidden = (
-            f"The hidden state's gradient explodes: {_roughly(last)} at the last step, "
-            f"{_roughly(first)} {n - 1:,} steps before it, so that one long sequence throws the "
-            "weights far off"
+    ends = f"{_roughly(last)} at the last step, {_roughly(first)} {n - 1:,} steps before it"
+    if 1000 * first <= last:
+        return f"{size} vanishes: {ends}. What came early cannot be learned from."
+    if first >= 1000 * last:
+        return f"{size} explodes: {ends}. One long sequence throws the weights far off."
+    return (
+        f"{size} stays between {_roughly(smallest)} and {_roughly(largest)} over {n:,} steps of "
+        "this sequence."
+    )
+
+
+def _output_lesson(network: Network, found: Gradients) -> str:
+    activation, z = network.output_activation, found.z
+    if activation in ("step", "step-ge", "sign"):
+        return "The output unit is flat: its derivative is 0, and no error passes through it."
+    if activation == "identity":
+        return "The output unit is linear: it passes errors on unchanged."
+    if activation == "relu":
+        if found.output_derivative:
+            return f"The output unit passes errors on unchanged, as z = {shown(z)} is positive."
+        return f"The output unit is off at z = {shown(z)}: its derivative is 0."
+    if abs(to_float(z)) > SATURATED:
+        return (
+            f"The output unit is saturated at z = {shown(z)}: its derivative is {_tiny(found)}, "
+            "so almost nothing of an error reaches the weights."
         )
-    else:
-        hidden = (
-            f"The hidden state's gradient stays between {_roughly(smallest)} and "
-            f"{_roughly(largest)} over {n:,} steps"
-        )
-    if network.output_activation in ("logistic", "tanh"):
-        z = abs(to_float(found.z))
-        if z > 20:
-            # log10 of s(z) s(-z) ~ exp(-|z|), of 1 / cosh(z)^2 ~ 4 exp(-2|z|)
-            twice = network.output_activation == "tanh"
-            exponent = ((math.log(4) if twice else 0) - (1 + twice) * z) / math.log(10)
-            size = (
-                f"about 10^{exponent:.0f}"
-                if math.isfinite(exponent)
-                else "too small for its exponent to be written"
-            )
-            output = (
-                f". The output unit is saturated at z = {shown(found.z)}: its derivative there is "
-                f"{size}, so that next to nothing of an error reaches the weights"
-            )
-        else:
-            slope = _roughly(found.output_derivative)
-            output = f". The output unit's own derivative at z = {shown(found.z)} is {slope}"
-    elif network.output_activation in ("step", "sign"):
-        output = ". The output unit is flat: its derivative is 0, and no error passes through it"
-    else:
-        output = ". The output unit passes errors on as they are"
-    return hidden + output + "."
+    slope = _roughly(found.output_derivative)
+    return f"The derivative of the output unit at z = {shown(z)} is {slope}."
+
+
+# From here on a logistic or tanh unit is called saturated.
+SATURATED = 20
+
+
+def _tiny(found: Gradients) -> str:
+    """Say how small the derivative of a saturated unit is."""
+    if found.output_derivative == 0 or to_float(found.output_derivative) < 1e-100:
+        return "less than 10^-100"
+    return f"about 10^{math.log10(to_float(found.output_derivative)):.0f}"
 
 
 def _roughly(number: Number) -> str:

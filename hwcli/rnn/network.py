@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from operator import mul
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hwcli.rnn.activations import EXACT, UNBOUNDED, Activation, activate
 from hwcli.rnn.exact import Exact, Number, common_denominator, magnitude, simplified
@@ -103,6 +103,46 @@ class Network:
             activation="identity",
             output_activation="identity",
         )
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """One step of a network on any numbers that add and multiply, such as intervals.
+
+    Attributes:
+        start: the state before the first letter: h_0, and y_0 where it is fed back.
+        advance: (state, x_t) -> next state.
+        preactivation: state -> z_t.
+    """
+
+    start: Vector
+    advance: Callable[[Any, Letter], Any]
+    preactivation: Callable[[Any], Any]
+
+
+def dynamics(network: Network, apply: Callable[[Activation, Any], Any]) -> Dynamics:
+    """Return a network's step with exact weights; ``apply`` applies an activation."""
+    H = network.num_hidden
+    feedback = network.has_feedback
+    rows = [
+        (*rec, *((back,) if feedback else ()), *into, bias)
+        for rec, into, back, bias in zip(
+            network.w_rec, network.w_in, network.w_feedback, network.bias, strict=True
+        )
+    ]
+
+    def preactivation(state: Any) -> Any:
+        return sum(map(mul, network.w_out, state[:H])) + network.output_bias
+
+    def advance(state: Any, letter: Letter) -> Any:
+        known = (*state, *letter, 1)
+        hidden = tuple(apply(network.activation, sum(map(mul, row, known))) for row in rows)
+        if not feedback:
+            return hidden
+        return (*hidden, apply(network.output_activation, preactivation(hidden)))
+
+    start = (*network.initial_state, *((network.initial_output,) if feedback else ()))
+    return Dynamics(start, advance, preactivation)
 
 
 class Stepper:

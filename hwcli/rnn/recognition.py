@@ -1,52 +1,47 @@
 """What a network computes: found, stated in a sentence, and proved where that can be done.
 
-A linear network is proved by its closed form, for every sequence of every length. A network with
-finitely many states over its alphabet is proved by its minimal state machine, for every sequence
-over that alphabet. Of any other network a named property is only checked on sequences.
+In this order: a linear network by its closed form; one whose relu units never clip, too; one with
+finitely many exact states by its minimal machine; any other by boxes of intervals that its state
+never leaves. Where none of them succeeds, a named property is only checked on sequences.
 """
 
-import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
 from typing import Literal
 
+from hwcli.rnn import statements
 from hwcli.rnn.activations import Activation, decided
-from hwcli.rnn.closed_form import ClosedForm
-from hwcli.rnn.exact import Exact, Number, shown, simplified
-from hwcli.rnn.network import Letter, Network, State, Stepper
+from hwcli.rnn.boxes import box_machine, never_clips
+from hwcli.rnn.closed_form import ClosedForm, closed_form
+from hwcli.rnn.exact import Exact, Number, simplified
+from hwcli.rnn.intervals import Box, Interval
+from hwcli.rnn.letters import BITS, Alphabet
+from hwcli.rnn.network import Letter, Network, dynamics
+from hwcli.rnn.observations import Observations, Prediction, agree, shown_by, shows_values
 from hwcli.rnn.properties import (
-    BITS,
-    Counted,
     Weighed,
     alternating_sum,
     count_ones,
-    counted_properties,
     difference_of_sums,
     last_input,
     last_nonzero_input,
     majority,
     moving_difference,
-    recognise_counted,
     recognise_weighed,
     running_sum,
 )
+from hwcli.rnn.spelling import recurrence
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, network_machine
+from hwcli.rnn.statements import Statement
+from hwcli.rnn.words import describe, sentence
 
-Method = Literal["closed-form", "state-machine", "sampled"]
-Prediction = Callable[[Sequence[Letter]], Number]
+Kind = Literal["closed-form", "state-machine", "interval-machine", "none"]
 
-# Every sequence that is short, up to so many of them in all; and so many long ones at random.
-MAX_EXHAUSTIVE = 20_000
-NUM_RANDOM = 100
-MAX_RANDOM_LENGTH = 400
-# More different letters are not explored, and only so many of them are tried in checks.
+# More different letters are not explored.
 MAX_LETTERS = 2000
-
-# Output units that show how much z is, and not only on which side of zero.
-SHOW_VALUES: frozenset[Activation] = frozenset({"identity", "relu"})
+# Names that read the inputs as digits or bits hold for those inputs only.
+ABOUT_BITS = frozenset({"majority", "count-ones"})
 
 
 @dataclass(frozen=True)
@@ -56,206 +51,295 @@ class Finding:
     Attributes:
         id: the property's name, None where it has none.
         statement: the property, precisely.
-        proved: whether it is proved for every sequence over the alphabet, of every length.
-        method: how it is known.
+        kind: how it is proved.
+        scope: for which sequences it is proved.
+        proof: the proof in a few sentences.
         predict: what the property says of a sequence, None where nothing is claimed.
-        machine: the minimal state machine, where there is one.
-        remarks: what else is to be known, such as an exploration that was stopped.
+        machine: the minimal state machine, where one is known.
+        quantity, scale: the weighted sum Q with z_T = scale * Q + ..., in words.
+        margin: how close a smooth output is to its class.
+        linear: the linear network that this one equals over the alphabet, and its closed form.
     """
 
     id: str | None
-    statement: str
-    proved: bool
-    method: Method
+    statement: Statement
+    kind: Kind
+    scope: str
+    proof: tuple[str, ...]
     predict: Prediction | None
     machine: MooreMachine | None = None
-    remarks: list[str] = field(default_factory=list)
+    quantity: str | None = None
+    scale: Exact | None = None
+    margin: str | None = None
+    linear: ClosedForm | None = None
 
-
-@dataclass(frozen=True)
-class Checks:
-    """Sequences on which the network and the property were compared.
-
-    Attributes:
-        num_exhaustive: all sequences of up to ``longest_exhaustive`` letters.
-        longest_exhaustive: see there.
-        num_random: longer ones, drawn at random.
-        num_failed: of all these.
-        counterexample: the first that failed.
-    """
-
-    num_exhaustive: int = 0
-    longest_exhaustive: int = 0
-    num_random: int = 0
-    num_failed: int = 0
-    counterexample: tuple[Letter, ...] | None = None
+    @property
+    def proved(self) -> bool:
+        """Tell whether the property is proved."""
+        return self.kind != "none"
 
 
 def recognise(
-    network: Network,
-    closed: ClosedForm | None,
-    letters: Sequence[Letter],
-    *,
-    max_states: int,
-    seed: int,
+    network: Network, observations: Observations, alphabet: Alphabet, *, max_states: int
 ) -> Finding:
     """Say what a network computes.
 
     Args:
         network: any.
-        closed: its closed form, if it is linear.
-        letters: what its inputs range over.
+        observations: of it, for what cannot be proved.
+        alphabet: what its inputs range over.
         max_states: an exploration that meets more is stopped.
-        seed: of the random sequences on which what cannot be proved is checked.
     """
-    machine, remarks = None, []
-    if network.is_exact and len(letters) > MAX_LETTERS:
-        remarks.append(f"no state machine: {len(letters):,} different inputs are too many")
-    elif network.is_exact:
-        try:
-            explored = network_machine(
-                network,
-                letters,
-                lambda z: decided(network.output_activation, z),
-                limit=max_states,
-            )
-            machine = explored.minimal()
-        except TooManyStatesError:
-            remarks.append(
-                f"more than {max_states:,} hidden states can be reached over the alphabet: the "
-                "exploration was stopped, and no state machine is claimed"
-            )
-    if closed is not None:
-        return _by_closed_form(network, closed, letters, machine, remarks)
-    if machine is not None:
-        return _by_state_machine(network, machine, remarks)
-    return _by_checks(network, letters, remarks, seed)
+    letters = alphabet.letters
+    if network.is_linear:
+        # The machine of a linear network is no proof; a small one is worth a look.
+        small = network.output_activation not in ("identity", "relu") or len(letters) <= 4
+        machine = _exact_machine(network, letters, min(max_states, 20)) if small else None
+        return replace(_by_closed_form(network, letters), machine=machine)
+    if (linear := _linear_where_it_runs(network, letters)) is not None:
+        return _by_closed_form(linear, letters, clipped=network.activation)
+    if (machine := _exact_machine(network, letters, max_states)) is not None:
+        return by_machine(network, machine, alphabet, "state-machine")
+    if (machine := _interval_machine(network, letters)) is not None:
+        return by_machine(network, machine, alphabet, "interval-machine")
+    return _by_checks(network, observations, letters)
 
 
 # --------------------------------------------------------------------------------------
-# Three ways of knowing
+# Proofs
 
 
 def _by_closed_form(
-    network: Network,
-    closed: ClosedForm,
-    letters: Sequence[Letter],
-    machine: MooreMachine | None,
-    remarks: list[str],
+    network: Network, letters: Sequence[Letter], clipped: Activation | None = None
 ) -> Finding:
-    weighted = closed.preactivation
-    activation = network.output_activation
-    known = recognise_weighed(weighted, letters, shows_value=activation in SHOW_VALUES)
-    if known is not None:
-        name, scale = known
-        words = _weighed_in_words(name, scale, activation)
-        predict = _weighed_prediction(name, scale, activation)
+    closed = closed_form(network)
+    assert closed is not None
+    weighted, activation = closed.preactivation, network.output_activation
+    scope = "for all real inputs and every length"
+    quantity, scale = None, None
+    if (known := recognise_weighed(weighted, letters)) is not None:
+        name, scale, offset = known
         found_id: str | None = name.id
+        statement = statements.weighed(name, scale, offset, activation)
+        predict = _weighed_prediction(name, scale, offset, activation)
+        quantity = name.value
+        if name.id in ABOUT_BITS:
+            scope = "for all inputs of 0 and 1 and every length"
     elif all(response.order == 0 for response in weighted.responses) and (
         weighted.offset.coefficients in ((), (1,))
     ):
-        constant = weighted.offset.terms(1)[0]
-        always = decided(activation, constant)
-        words, found_id = f"y_T is {shown(always)} whatever the inputs are.", "constant"
+        always = decided(activation, weighted.offset.terms(1)[0])
+        found_id, statement = "constant", statements.constant(always)
 
         def predict(xs: Sequence[Letter]) -> Number:
             return always
 
     else:
-        found_id = None
+        found_id, statement = None, statements.formula(weighted, activation)
 
         def predict(xs: Sequence[Letter]) -> Number:
             return decided(activation, weighted.value(xs))
 
-        parities = ("even", "odd") if weighted.alternates else (None,)
-        words = "No named property. " + " ".join(
-            (f"For {parity} T: " if parity else "")
-            + _compared_with_zero(weighted.text(parity), activation)
-            for parity in parities
+    proof = _linear_proof(network, closed)
+    if clipped is not None:
+        scope = "for every sequence over the alphabet"
+        proof = (
+            "Over this alphabet no hidden unit is ever negative before its relu (each letter keeps "
+            "the hidden state in one box, by interval arithmetic). So relu changes nothing, and "
+            "the network is linear.",
+            *proof,
         )
-    least = weighted.least_magnitude(letters)
-    statement = words + _reading(activation, least)
-    return Finding(found_id, statement, True, "closed-form", predict, machine, remarks)
+    return Finding(
+        found_id,
+        statement,
+        "closed-form",
+        scope,
+        proof,
+        predict,
+        quantity=quantity,
+        scale=scale,
+        margin=None
+        if found_id == "constant"
+        else statements.margin(activation, weighted.least_magnitude(letters), letters),
+        linear=closed,
+    )
 
 
-def _by_state_machine(network: Network, machine: MooreMachine, remarks: list[str]) -> Finding:
-    reading = _reading(network.output_activation, None)
-    known = recognise_counted(machine)
-    if known is not None:
-        name, outputs = known
-        return Finding(
-            name.id,
-            _counted_in_words(name, outputs) + reading,
-            True,
-            "state-machine",
-            _counted_prediction(name, outputs),
-            machine,
-            remarks,
+def _linear_proof(network: Network, closed: ClosedForm) -> tuple[str, ...]:
+    """Prove the closed form: by induction in a scalar network, else by equal recurrences."""
+    scalar = network.num_hidden == network.num_inputs == 1 and not network.has_feedback
+    if scalar and not network.bias[0] and not network.initial_state[0]:
+        (into,), rec = network.w_in[0], network.w_rec[0][0]
+        keeps = (
+            "keeps each earlier coefficient"
+            if rec == 1
+            else (f"multiplies each earlier coefficient by {statements.value(rec)}")
         )
-    if len(machine.values) == 1:
-        (always,) = machine.values
-        statement, found_id = f"y_T is {shown(always)} whatever the inputs are.", "constant"
+        first = (
+            f"Claim: h_T = {closed.hidden[0].text()}. For T = 1 it says "
+            f"{recurrence(network, 0, 1)} with h_0 = 0: true."
+        )
+        step = (
+            f"If it holds for T - 1, it holds for T: {recurrence(network, 0, 'T')} {keeps} "
+            f"and adds x_T with coefficient {statements.value(into)}."
+        )
     else:
-        statement, found_id = (
-            "No named property: y_T is what the minimal state machine of "
-            f"{machine.without_idle_start().num_states} states shows after the last input.",
-            None,
+        first = (
+            "The network is linear: unrolled, z_T is a weighted sum of the inputs, and the weight "
+            "of x_(T-k) is w_out · w_rec^k · w_in."
+        )
+        step = (
+            "By Cayley and Hamilton these weights obey a linear recurrence of an order that is at "
+            "most the number of hidden units. The stated formula obeys the same recurrence and has "
+            "the same first terms, so both are equal for every T."
+        )
+    return (first, step, f"So z_T = {closed.preactivation.text()}, {_reads(network)}")
+
+
+def _reads(network: Network) -> str:
+    match network.output_activation:
+        case "identity":
+            return "and y_T = z_T."
+        case "relu":
+            return "and y_T = max(0, z_T)."
+        case "logistic":
+            return "and a logistic unit is above 0.5 exactly when z_T > 0, and 0.5 when z_T = 0."
+        case activation:
+            return f"and {activation} reads its sign."
+
+
+def by_machine(network: Network, machine: MooreMachine, alphabet: Alphabet, kind: Kind) -> Finding:
+    """Say in words, or else by its table, what a machine shows."""
+    small = machine.without_idle_start()
+    words = describe(machine, alphabet)
+    if len(machine.values) == 1:
+        found_id: str | None = "constant"
+        statement = statements.constant(machine.values[0])
+    elif words is not None:
+        found_id, statement = words.id, Statement(sentence(words, statements.value))
+    else:
+        found_id, statement = None, statements.table_of(small.num_states)
+    L, S = len(alphabet.letters), small.num_states
+    if kind == "state-machine":
+        first = (
+            f"From h_0, the {L} letters reach finitely many hidden states: all were visited, in "
+            "exact arithmetic."
+        )
+    else:
+        first = (
+            "The hidden state stays in finitely many boxes: by interval arithmetic, rounded "
+            f"outward, each of the {L} letters leads each box into one box, and within a box the "
+            "output does not change class."
         )
     return Finding(
-        found_id, statement + reading, True, "state-machine", machine.run, machine, remarks
+        found_id,
+        statement,
+        kind,
+        f"for every sequence over the {L} letters of the alphabet" if L > 1 else "for its letter",
+        (
+            first,
+            f"Merging the states that no continuation distinguishes leaves {S} "
+            f"{'state' if S == 1 else 'states'}: the table of the machine.",
+            "The sentence says what this table does with each letter, so it holds for every "
+            "sequence over these letters, of every length.",
+        ),
+        machine.run,
+        machine,
+        margin=statements.margin(network.output_activation, None, alphabet.letters)
+        if found_id != "constant"
+        else None,
     )
 
 
-def _by_checks(
-    network: Network, letters: Sequence[Letter], remarks: list[str], seed: int
-) -> Finding:
-    """Keep the first named property that no sequence contradicts."""
+def _exact_machine(
+    network: Network, letters: Sequence[Letter], max_states: int
+) -> MooreMachine | None:
+    """Explore the exact states; None where they are floats or too many."""
+    if not network.is_exact or len(letters) > MAX_LETTERS:
+        return None
+    try:
+        explored = network_machine(
+            network,
+            letters,
+            lambda z: decided(network.output_activation, z),
+            limit=max_states,
+        )
+    except TooManyStatesError:
+        return None
+    return explored.minimal()
+
+
+def _interval_machine(network: Network, letters: Sequence[Letter]) -> MooreMachine | None:
+    """Find a machine by intervals, where the letters are few enough for that."""
+    if len(letters) > MAX_LETTERS // 20:
+        return None
+    moving = dynamics(network, lambda activation, z: z.activated(activation))
+    start: Box = tuple(map(Interval.point, moving.start))
+    return box_machine(
+        start,
+        letters,
+        moving.advance,
+        lambda box: shown_by(network.output_activation, moving.preactivation(box)),
+    )
+
+
+def _linear_where_it_runs(network: Network, letters: Sequence[Letter]) -> Network | None:
+    """Return the linear network that a relu network equals over the alphabet, if it is one."""
+    if network.activation != "relu" or len(letters) > MAX_LETTERS:
+        return None
+    linear = replace(network, activation="identity")
+    if not linear.is_linear:
+        return None
+    moving = dynamics(linear, lambda activation, z: z.activated(activation))
+    start: Box = tuple(map(Interval.point, moving.start))
+    kept = never_clips(start, letters, moving.advance, network.num_hidden)
+    return linear if kept else None
+
+
+# --------------------------------------------------------------------------------------
+# Only checked
+
+
+def _by_checks(network: Network, observations: Observations, letters: Sequence[Letter]) -> Finding:
+    """Keep the first named property that no sequence contradicts, and that all of them need."""
     activation = network.output_activation
-    observed = list(_observations(network, letters, seed))
-
-    def found(id: str, words: str, predict: Prediction) -> Finding | None:
-        if any(output != predict(xs) for xs, output in observed):
-            return None
-        statement = words + _reading(activation, None)
-        return Finding(id, statement, False, "sampled", predict, None, remarks)
-
-    for weighed in _weighed_candidates(letters, shows_value=activation in SHOW_VALUES):
-        for scale in _scales(weighed, observed, activation):
-            words = _weighed_in_words(weighed, scale, activation)
-            predict = _weighed_prediction(weighed, scale, activation)
-            if finding := found(weighed.id, words, predict):
-                return finding
-    for counted in counted_properties(letters):
-        outputs = {counted.definition(xs): output for xs, output in reversed(observed)}
-        if len(set(outputs.values())) == len(counted.cases):
-            words = _counted_in_words(counted, outputs)
-            if finding := found(counted.id, words, _counted_prediction(counted, outputs)):
-                return finding
-    return Finding(
-        None,
-        "No named property, no closed form and no finite state machine: nothing is claimed "
-        "beyond the numbers of the trace.",
-        False,
-        "sampled",
-        None,
-        None,
-        remarks,
-    )
+    observed = list(observations)
+    outputs = {output for _, output in observed}
+    if len(outputs) == 1:
+        (always,) = outputs
+        return _checked("constant", statements.constant(always), lambda xs: always)
+    for weighed in _weighed_candidates(letters, shows_value=shows_values(network)):
+        for scale in _scales(weighed, observed, network):
+            predict = _weighed_prediction(weighed, scale, 0, activation)
+            if all(agree(output, predict(xs)) for xs, output in observed):
+                statement = statements.weighed(weighed, scale, 0, activation)
+                return _checked(weighed.id, statement, predict, weighed.value, scale)
+    return Finding(None, statements.NOTHING, "none", "no sequence", (), None)
 
 
-def _weighed_prediction(name: Weighed, scale: Exact, activation: Activation) -> Prediction:
-    return lambda xs: decided(activation, scale * name.quantity(xs))
+def _checked(
+    id: str,
+    statement: Statement,
+    predict: Prediction,
+    quantity: str | None = None,
+    scale: Exact | None = None,
+) -> Finding:
+    hedged = Statement(f"Not proved, but true of every sequence tried: {statement.text}")
+    proof = ("No proof was found. The network was compared with the sentence on sequences.",)
+    return Finding(id, hedged, "none", "the sequences tried", proof, predict, None, quantity, scale)
 
 
-def _counted_prediction(name: Counted, outputs: Mapping[int, Number]) -> Prediction:
-    return lambda xs: outputs[name.definition(xs)]
+def _weighed_prediction(
+    name: Weighed, scale: Exact, offset: Exact, activation: Activation
+) -> Prediction:
+    return lambda xs: decided(activation, simplified(Fraction(scale * name.quantity(xs) + offset)))
 
 
 def _scales(
-    name: Weighed, observed: Sequence[tuple[Sequence[Letter], Number]], activation: Activation
+    name: Weighed, observed: Sequence[tuple[Sequence[Letter], Number]], network: Network
 ) -> list[Exact]:
     """Return the factors worth trying: the one that the first output shows, or the two signs."""
-    if activation not in SHOW_VALUES:
+    if not shows_values(network):
         return [1, -1]
     for xs, output in observed:
         quantity = name.quantity(xs)
@@ -279,122 +363,3 @@ def _weighed_candidates(letters: Sequence[Letter], *, shows_value: bool) -> list
         last_nonzero_input(),
         moving_difference(),
     ]
-
-
-# --------------------------------------------------------------------------------------
-# In words
-
-
-def _classes(activation: Activation) -> tuple[str, str, str]:
-    """Return what the output is where z is above, below and at zero."""
-    return {
-        "logistic": ("1", "0", "0.5"),
-        "tanh": ("1", "-1", "0"),
-        "sign": ("1", "-1", "0"),
-        "step": ("1", "0", "0"),
-    }[activation]
-
-
-def _weighed_in_words(name: Weighed, scale: Exact, activation: Activation) -> str:
-    if activation in SHOW_VALUES:
-        times = "" if scale == 1 else f"{shown(scale)} times "
-        value = f"{times}{name.value}"
-        return f"y_T is {value}." if activation == "identity" else f"y_T is {value}, or 0 if less."
-    high, low, tie = _classes(activation)
-    if scale < 0:
-        high, low = low, high
-
-    def cases(above: str, below: str, at: str) -> str:
-        return f"{high} when {above}, {low} when {below}, {tie} when {at}."
-
-    even = cases(name.above, name.below, name.at)
-    if name.odd is None:
-        return f"y_T is {even}"
-    return f"For even T, y_T is {even} For odd T, y_T is {cases(*name.odd)}"
-
-
-def _counted_in_words(name: Counted, outputs: Mapping[int, Number]) -> str:
-    cases = (f"{shown(outputs[label])} when {words}" for label, words in name.cases.items())
-    return f"y_T is {', '.join(cases)}."
-
-
-def _compared_with_zero(text: str, activation: Activation) -> str:
-    if activation == "identity":
-        return f"y_T = {text}."
-    if activation == "relu":
-        return f"y_T = max(0, {text})."
-    high, low, tie = _classes(activation)
-    return f"with z_T = {text}, y_T is {high} when z_T > 0, {low} when z_T < 0, {tie} when z_T = 0."
-
-
-def _reading(activation: Activation, least: Exact | None) -> str:
-    """Say how a smooth output stands for a class; ``least`` bounds abs(z) off a tie."""
-    if activation not in ("logistic", "tanh"):
-        return ""
-    middle = "0.5" if activation == "logistic" else "0"
-    if least is not None and least >= 20:
-        exponent = math.floor(int(least) * (1 if activation == "logistic" else 2) / math.log(10))
-        return (
-            f" Off a tie abs(z_T) is at least {shown(least)}, so that y_T differs from the class "
-            f"by less than 10^-{exponent}."
-        )
-    return f" The class is read from the side of {middle} on which y_T lies."
-
-
-# --------------------------------------------------------------------------------------
-# Checks
-
-
-def check(
-    network: Network, predict: Prediction | None, letters: Sequence[Letter], seed: int
-) -> Checks:
-    """Compare a network with what a property predicts, on all short sequences and on long ones."""
-    if predict is None:
-        return Checks()
-    num, num_failed, counterexample = 0, 0, None
-    for xs, output in _observations(network, letters, seed):
-        num += 1
-        if output != predict(xs):
-            num_failed += 1
-            counterexample = counterexample or tuple(xs)
-    longest = longest_exhaustive(len(_tried(letters)))
-    return Checks(num - NUM_RANDOM, longest, NUM_RANDOM, num_failed, counterexample)
-
-
-def longest_exhaustive(num_letters: int) -> int:
-    """Return up to which length all sequences are few enough to try; 1 at least."""
-    length, num = 1, num_letters
-    while num_letters > 1 and num + num_letters ** (length + 1) <= MAX_EXHAUSTIVE:
-        length += 1
-        num += num_letters**length
-    return length if num_letters > 1 else MAX_RANDOM_LENGTH
-
-
-def _tried(letters: Sequence[Letter]) -> Sequence[Letter]:
-    return letters[:: -(-len(letters) // MAX_LETTERS)]
-
-
-def _observations(
-    network: Network, letters: Sequence[Letter], seed: int
-) -> Iterator[tuple[Sequence[Letter], Number]]:
-    """Yield sequences and what the network decides after them: the short ones, then random ones."""
-    stepper, letters = Stepper(network), _tried(letters)
-
-    def decision(state: State) -> Number:
-        return decided(network.output_activation, stepper.preactivation(state))
-
-    known: dict[tuple[Letter, ...], State] = {(): stepper.start}
-    for _ in range(longest_exhaustive(len(letters))):
-        longer = {}
-        for (prefix, state), letter in product(known.items(), letters):
-            xs = (*prefix, letter)
-            longer[xs] = stepper.advance(state, letter)
-            yield xs, decision(longer[xs])
-        known = longer
-    generator = random.Random(seed)
-    for _ in range(NUM_RANDOM):
-        sequence = generator.choices(letters, k=generator.randint(1, MAX_RANDOM_LENGTH))
-        state = stepper.start
-        for letter in sequence:
-            state = stepper.advance(state, letter)
-        yield sequence, decision(state)

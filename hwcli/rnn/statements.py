@@ -1,0 +1,169 @@
+"""The sentence that states a property, so that it is true when it is read to the letter.
+
+There are few kinds of sentences: a value, a comparison with a bound, a formula, the cases of a
+finite memory, a constant. A test reads each of them back and evaluates it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hwcli.rnn.activations import Activation
+from hwcli.rnn.closed_form import WeightedSum
+from hwcli.rnn.exact import Exact, Number, greatest_common_divisor, magnitude, shown, simplified
+from hwcli.rnn.network import Letter
+from hwcli.rnn.properties import Weighed
+
+# Output units that show how much z is, and not only on which side of zero.
+SHOW_VALUES: frozenset[Activation] = frozenset({"identity", "relu"})
+# What an output is where z is above, below and at zero.
+CLASSES: dict[Activation, tuple[str, str, str]] = {
+    "logistic": ("1", "0", "0.5"),
+    "tanh": ("1", "-1", "0"),
+    "sign": ("1", "-1", "0"),
+    "step": ("1", "0", "0"),
+    "step-ge": ("1", "0", "1"),
+}
+# ln 10 and log10 2, both rounded up.
+LN_10 = (2_302_585_092_994_045_685, 10**18)
+LOG10_2 = (301_029_995_663_981_196, 10**18)
+# From here on a smooth output is called saturated.
+SATURATED = 20
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence for every T, or one for even and one for odd T."""
+
+    always: str = ""
+    even: str = ""
+    odd: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the whole statement."""
+        return self.always or f"For even T, {self.even} For odd T, {self.odd}"
+
+    def here(self, T: int) -> str:
+        """Return the sentence that applies at one T."""
+        if self.always:
+            return self.always
+        parity = "even" if T % 2 == 0 else "odd"
+        return f"T = {T:,} is {parity}, so {self.odd if T % 2 else self.even}"
+
+
+def value(number: Number) -> str:
+    """Spell an output: a float is marked as rounded, except for the tie 0.5."""
+    if isinstance(number, float) and number != 0.5:
+        return f"≈{number:.4g}" if abs(number) >= 1e-9 else "≈0"
+    return shown(number)
+
+
+def constant(number: Number) -> Statement:
+    """State that the output never changes."""
+    return Statement(f"y_T is {value(number)} whatever the inputs are.")
+
+
+def weighed(name: Weighed, scale: Exact, offset: Exact, activation: Activation) -> Statement:
+    """State what an output does that reads z_T = scale * Q + offset."""
+    if activation in SHOW_VALUES:
+        shown_value = _affine(name.value, scale, offset)
+        if activation == "relu":
+            shown_value = f"the larger of 0 and {shown_value}"
+        return Statement(f"y_T is {shown_value}.")
+    high, low, tie = CLASSES[activation]
+    if scale < 0:
+        high, low = low, high
+    always, odd = name.cases(simplified(-offset / Fraction(scale)))
+
+    def spelled(words: tuple[str, str, str]) -> str:
+        above, below, at = words
+        return f"y_T is {high} when {above}, {low} when {below}, {tie} when {at}."
+
+    if odd is None:
+        return Statement(spelled(always))
+    return Statement(even=spelled(always), odd=spelled(odd))
+
+
+def formula(weighted: WeightedSum, activation: Activation) -> Statement:
+    """State the weighted sum itself, where it has no name."""
+    if not weighted.alternates:
+        return Statement(_formula(weighted.text(), activation))
+    even, odd = (_formula(weighted.text(parity), activation) for parity in ("even", "odd"))
+    return Statement(even=even, odd=odd)
+
+
+def table_of(num_states: int) -> Statement:
+    """State that the machine itself is the answer."""
+    return Statement(
+        f"No words were found for this property: the table of its {num_states} states is the "
+        "answer. y_T is what the table shows after the last input."
+    )
+
+
+NOTHING = Statement(
+    "No property was found: no closed form, no finite state machine and no named property. "
+    "Only the numbers of the trace are known."
+)
+
+
+def margin(activation: Activation, least: Exact | None, letters: Sequence[Letter]) -> str | None:
+    """Say how close a smooth output is to its class, ``least`` being a bound of abs(z) off 0."""
+    if activation not in ("logistic", "tanh"):
+        return None
+    if least is not None and least >= SATURATED:
+        exponent = _exponent(int(least), activation)
+        classes = "0, 0.5 or 1" if activation == "logistic" else "-1, 0 or 1"
+        how_close = f"within 10^-{exponent}" if exponent < 10**9 else "closer than any float64"
+        how_close += " of" if exponent < 10**9 else " can show to"
+        return (
+            f"{_grid(letters)}, abs(z_T) is at least {shown(least)} unless it is 0, so y_T is "
+            f"{how_close} {classes}."
+        )
+    middle = "0.5" if activation == "logistic" else "0"
+    return f"The class is read from the side of {middle} on which y_T lies."
+
+
+def _exponent(least: int, activation: Activation) -> int:
+    """Return a k with abs(y - class) < 10^-k wherever abs(z) >= least.
+
+    1 / (1 + e^z) < e^-z for a logistic unit; 1 - tanh z < 2 e^(-2 z).
+    """
+    if activation == "logistic":
+        return least * LN_10[1] // LN_10[0]
+    digits = 2 * least * LN_10[1] * LOG10_2[1] - LOG10_2[0] * LN_10[0]
+    return digits // (LN_10[0] * LOG10_2[1])
+
+
+def _grid(letters: Sequence[Letter]) -> str:
+    """Name the inputs for which whole multiples of the letters' divisors are all there is."""
+    divisors = {
+        greatest_common_divisor(letter[d] for letter in letters) for d in range(len(letters[0]))
+    }
+    if divisors == {1}:
+        return "For integer inputs"
+    if len(divisors) == 1 and (divisor := divisors.pop()) != 0:
+        return f"For inputs that are whole multiples of {shown(divisor)}"
+    return "For inputs of this alphabet"
+
+
+def _affine(name: str, scale: Exact, offset: Exact) -> str:
+    text = name if scale == 1 else f"{shown(scale)} times ({name})"
+    if offset == 0:
+        return text
+    if scale == 1:
+        text = f"({text})"
+    return f"{text} {'plus' if offset > 0 else 'minus'} {shown(magnitude(offset))}"
+
+
+def _formula(text: str, activation: Activation) -> str:
+    body, where, rules = text.partition(", where ")
+    if activation == "identity":
+        return f"y_T = {body}{where}{rules}."
+    if activation == "relu":
+        return f"y_T = max(0, {body}){where}{rules}."
+    high, low, tie = CLASSES[activation]
+    return (
+        f"y_T is {high} when z_T > 0, {low} when z_T < 0, {tie} when z_T = 0, "
+        f"and z_T = {body}{where}{rules}."
+    )
