@@ -28,7 +28,6 @@ FINGERPRINTED_PACKAGES = (
     "numpy",
     "scipy",
     "scikit-learn",
-    "sympy",
     "safetensors",
     "pydantic",
 )

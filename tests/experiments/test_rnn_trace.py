@@ -88,7 +88,7 @@ def test_inputs_that_leave_the_alphabet_are_claimed_for_too(
 def test_a_long_sequence_is_summarised_by_its_end(
     there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert hw2(monkeypatch, "--w-rec", "2", "--length", "30011") == 0
+    assert hw2(monkeypatch, "--w-rec", "2", "--alphabet", "0,1", "--length", "30011") == 0
     found = summary(capsys)
     assert found["property"]["id"] == "binary-number"
     assert found["final"]["hidden"][0].startswith("≈")

@@ -8,10 +8,10 @@ import pytest
 from hwcli.config import load
 from hwcli.experiments.rnn_trace import COMMAND, Config, alphabet_letters
 from hwcli.rnn.activations import decided
-from hwcli.rnn.closed_form import closed_form
+from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.network import Network
-from hwcli.rnn.properties import BIT_PAIRS, BITS, counted_properties
-from hwcli.rnn.recognition import Finding, check, recognise
+from hwcli.rnn.observations import Observations, check
+from hwcli.rnn.recognition import Finding, recognise
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, network_machine
 from hwcli.rnn.trace import trace
@@ -24,8 +24,9 @@ def network(**spec: Any) -> Network:
 
 
 def say(net: Network, letters: Any = INTEGERS, max_states: int = 500) -> Finding:
-    finding = recognise(net, closed_form(net), letters, max_states=max_states, seed=0)
-    checks = check(net, finding.predict, letters, seed=1)
+    observations = Observations(net, letters, letters[:1])
+    finding = recognise(net, observations, Alphabet(tuple(letters)), max_states=max_states)
+    checks = check(observations, finding.predict)
     assert checks.num_failed == 0, checks.counterexample
     return finding
 
@@ -35,7 +36,7 @@ def scalar(w_in: Any, w_rec: Any, w_out: Any, **more: Any) -> Network:
 
 
 @pytest.mark.parametrize(
-    ("preset", "id", "method"),
+    ("preset", "id", "kind"),
     [
         ("alternating-sum", "alternating-sum", "closed-form"),
         ("running-sum", "running-sum", "closed-form"),
@@ -50,32 +51,37 @@ def scalar(w_in: Any, w_rec: Any, w_out: Any, **more: Any) -> Network:
         ("latch-first-zero", "latch-first-zero", "state-machine"),
         ("binary-addition", "binary-addition", "state-machine"),
         ("equality", "equality", "state-machine"),
-        ("tanh-vanish", "last-nonzero-input", "sampled"),
+        ("tanh-vanish", "last-nonzero-input", "interval-machine"),
     ],
 )
-def test_every_preset_computes_what_it_is_named_after(preset: str, id: str, method: str) -> None:
+def test_every_preset_computes_what_it_is_named_after(preset: str, id: str, kind: str) -> None:
     config = load(Config, COMMAND, preset=preset)
     letters = alphabet_letters(config)
     finding = say(config.network.network(), letters)
-    assert (finding.id, finding.method, finding.proved) == (id, method, method != "sampled")
+    assert (finding.id, finding.kind, finding.proved) == (id, kind, True)
 
 
 def test_the_homework_is_stated_for_both_parities_and_ties() -> None:
-    statement = say(scalar(1, -1, 1000)).statement
-    assert statement.startswith(
+    finding = say(scalar(1, -1, 1000))
+    assert finding.statement.text == (
         "For even T, y_T is 1 when the sum of the inputs at even positions exceeds the sum at odd "
         "positions, 0 when it is smaller, 0.5 when they are equal. For odd T, y_T is 1 when the "
         "sum of the inputs at odd positions exceeds the sum at even positions, 0 when it is "
         "smaller, 0.5 when they are equal."
     )
-    assert "at least 1000" in statement
-    assert "10^-434" in statement
+    assert finding.statement.here(1000).startswith("T = 1,000 is even, so y_T is 1 when the sum of")
+    assert finding.margin == (
+        "For integer inputs, abs(z_T) is at least 1000 unless it is 0, so y_T is within 10^-434 of "
+        "0, 0.5 or 1."
+    )
 
 
 def test_a_negative_output_weight_swaps_the_classes() -> None:
     finding = say(scalar(1, -1, -7))
     assert finding.id == "alternating-sum"
-    assert finding.statement.startswith("For even T, y_T is 0 when the sum of the inputs at even")
+    assert finding.statement.text.startswith(
+        "For even T, y_T is 0 when the sum of the inputs at even"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,8 +89,8 @@ def test_a_negative_output_weight_swaps_the_classes() -> None:
     [
         ((3, 1, "1/2"), "running-sum"),
         ((1, 0, 5), "last-input"),
-        ((1, 2, 1), "binary-number"),
-        ((-1, 3, 2), "ternary-number"),
+        ((1, 2, 1), "power-sum"),
+        ((-1, 3, 2), "power-sum"),
         ((1, "1/2", 1), "exponential-average"),
         ((1, -1, 0), "constant"),
         ((1, -2, 1), None),
@@ -93,7 +99,7 @@ def test_a_negative_output_weight_swaps_the_classes() -> None:
 )
 def test_scalar_networks_are_recognised_by_their_weights(weights: Any, id: str | None) -> None:
     finding = say(scalar(*weights))
-    assert (finding.id, finding.proved, finding.method) == (id, True, "closed-form")
+    assert (finding.id, finding.kind) == (id, "closed-form")
 
 
 def test_two_units_that_do_the_work_of_one_are_seen_through() -> None:
@@ -102,40 +108,63 @@ def test_two_units_that_do_the_work_of_one_are_seen_through() -> None:
     assert say(net).id == "running-sum"
 
 
-def test_a_linear_network_without_a_name_is_proved_and_states_its_inequality() -> None:
+def test_a_bias_is_a_bound_that_the_sum_is_compared_with() -> None:
     finding = say(scalar(1, 1, 2, output_bias=-3))
+    assert finding.statement.text == (
+        "y_T is 1 when the sum of all inputs is greater than 3/2, 0 when the sum of all inputs is "
+        "less than 3/2, 0.5 when the sum of all inputs is equal to 3/2."
+    )
+
+
+def test_a_linear_network_without_a_name_is_proved_and_states_its_formula() -> None:
+    finding = say(scalar(1, -2, 1))
     assert (finding.id, finding.proved) == (None, True)
-    assert "z_T = Σ_{t=1..T} 2·x_t - 3, y_T is 1 when z_T > 0" in finding.statement
+    assert finding.statement.even == (
+        "y_T is 1 when z_T > 0, 0 when z_T < 0, 0.5 when z_T = 0, and z_T = "
+        "Σ_{t=1..T} (-1)^t·2^(T - t)·x_t."
+    )
 
 
-def test_a_machine_without_a_name_is_proved_and_says_so() -> None:
-    # Whether the last two inputs are both one.
-    net = network(
-        w_in=[[1], [0]], w_rec=[[0, 0], [1, 0]], w_out=[1, 1], output_bias="-3/2",
-        activation="step", output_activation="step",
-    )  # fmt: skip
-    finding = say(net, BITS)
-    assert (finding.id, finding.method, finding.proved) == (None, "state-machine", True)
-    assert finding.statement.startswith("No named property")
-    assert finding.machine is not None
-    assert finding.machine.without_idle_start().num_states == 3
+def test_digits_are_called_digits_only_where_they_are() -> None:
+    assert say(scalar(1, 2, 1), BITS).id == "binary-number"
+    shown = say(scalar(1, 2, 1, output_activation="identity")).statement.text
+    assert shown == "y_T is the sum of 2^(T - t)·x_t over t = 1..T."
+
+
+def test_the_distance_to_a_class_is_not_overstated_for_tanh() -> None:
+    # 1 - tanh(22) = 1.556e-19: 10^-19 would be too small.
+    margin = say(scalar(1, 1, 22, output_activation="tanh")).margin
+    assert margin is not None
+    assert "within 10^-18 of" in margin
+    spaced = say(scalar(1, -1, 1000), ((2,), (4,))).margin
+    assert spaced is not None
+    assert spaced.startswith("For inputs that are whole multiples of 2, abs(z_T) is at least 2000")
+
+
+def test_a_scale_multiplies_the_whole_quantity() -> None:
+    net = scalar(2, 1, 1, bias=-1, output_activation="identity")
+    assert say(net, BITS).statement.text == (
+        "y_T is 2 times ((the number of ones) minus (half the number of inputs))."
+    )
 
 
 def test_a_float_network_without_a_name_claims_nothing() -> None:
-    finding = say(scalar(1, 3, 1, activation="tanh", output_bias="1/3"))
+    finding = say(scalar(1, "3/2", 1, activation="tanh", output_bias="1/3"))
     assert (finding.id, finding.proved, finding.predict) == (None, False, None)
-    assert check(scalar(1, 3, 1, activation="tanh"), None, INTEGERS, 0).num_exhaustive == 0
+
+
+def test_relu_units_that_never_clip_are_linear() -> None:
+    counted = say(scalar(1, 1, 2, activation="relu", output_activation="identity"), BITS)
+    assert (counted.id, counted.kind) == ("count-ones", "closed-form")
+    assert counted.statement.text == "y_T is 2 times (the number of ones among the inputs)."
+    assert counted.scope == "for every sequence over the alphabet"
+    clipped = say(scalar(1, 1, 2, activation="relu", output_activation="identity"))
+    assert clipped.kind == "none"
 
 
 def test_states_without_end_are_not_claimed_to_be_finite() -> None:
     majority = load(Config, COMMAND, preset="majority").network.network()
-    finding = say(majority, BITS)
-    assert finding.machine is None
-    assert "the exploration was stopped" in finding.remarks[0]
-    # As a relu unit it counts as well, but no proof is at hand.
-    counted = say(scalar(1, 1, 2, activation="relu", output_activation="identity"), BITS)
-    assert (counted.id, counted.method, counted.proved) == ("count-ones", "sampled", False)
-    assert counted.statement == "y_T is 2 times the number of ones among the inputs."
+    assert say(majority, BITS).machine is None
     with pytest.raises(TooManyStatesError):
         network_machine(majority, BITS, lambda z: z, limit=100)
 
@@ -145,7 +174,9 @@ def test_outputs_that_stand_for_the_classes_may_be_any_numbers() -> None:
     flipped = network(**{**spec, "w_out": [-2, 2], "output_bias": 7})
     finding = say(flipped, BITS)
     assert finding.id == "parity"
-    assert finding.statement == "y_T is 5 when the number of ones is odd, 7 when it is even."
+    assert finding.statement.text == (
+        "y_T is 7 when the number of ones is even, 5 when the number of ones is odd."
+    )
 
 
 def test_the_first_letter_counts_even_where_the_start_shows_something_else() -> None:
@@ -154,15 +185,6 @@ def test_the_first_letter_counts_even_where_the_start_shows_something_else() -> 
                      output_activation="identity")  # fmt: skip
     finding = say(opened, BITS)
     assert finding.id == "latch-first-one"
-
-
-@pytest.mark.parametrize("letters", [BITS, BIT_PAIRS], ids=["bits", "pairs"])
-def test_the_machine_of_a_counted_property_shows_its_definition(letters: Any) -> None:
-    for named in counted_properties(letters):
-        machine = named.machine()
-        for T in range(1, 6):
-            for xs in product(letters, repeat=T):
-                assert machine.run(xs) == named.definition(xs), (named.id, xs)
 
 
 def test_minimising_merges_what_no_sequence_tells_apart() -> None:
@@ -177,9 +199,10 @@ def test_minimising_merges_what_no_sequence_tells_apart() -> None:
 
 def test_a_wrong_claim_is_caught_with_a_counterexample() -> None:
     net = scalar(1, 1, 1000)
-    checks = check(net, lambda xs: decided("logistic", xs[-1][0]), INTEGERS, 0)
+    observations = Observations(net, INTEGERS, INTEGERS[:1])
+    checks = check(observations, lambda xs: decided("logistic", xs[-1][0]))
     assert checks.num_failed > 0
     assert checks.counterexample is not None
-    assert len(checks.counterexample) == 2  # one letter cannot tell the sum from the last input
+    assert len(checks.counterexample) == 2  # after one letter the sum is the last input
     xs = checks.counterexample
     assert trace(net, xs).final.output != decided("logistic", xs[-1][0])
