@@ -12,6 +12,7 @@ experiment's own config have none in Python. Sections that are also used as a li
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from hwcli.errors import ConfigError
@@ -33,9 +36,41 @@ MAX_RANGE_LENGTH = 10_000
 
 
 class Section(BaseModel):
-    """A frozen mapping that refuses keys it does not know."""
+    """A frozen mapping that refuses keys it does not know, and numbers that are none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_odd_scalars(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):
+            types = _types_in(cls.model_fields[info.field_name or ""].annotation)
+            if types & {int, float} and bool not in types:
+                raise ValueError("expected a number")
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("is not valid UTF-8") from None
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_huge_integers(cls, value: Any, info: ValidationInfo) -> Any:
+        if type(value) is int and int in _types_in(
+            cls.model_fields[info.field_name or ""].annotation
+        ):
+            _check_size(value)
+        return value
+
+
+def _types_in(annotation: object) -> set[object]:
+    return {annotation}.union(*map(_types_in, get_args(annotation)))
+
+
+def _check_size(number: int) -> None:
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("a number beyond 64 bits")
 
 
 def _folder_name(name: str) -> str:
@@ -76,35 +111,47 @@ def parse_range(value: object) -> tuple[int, ...]:
     if isinstance(value, bool):
         raise ValueError("expected a range such as 4..8, 2,3,4 or 5")
     if isinstance(value, int):
+        _check_size(value)
         return (value,)
+    if isinstance(value, list | tuple) and len(value) > MAX_RANGE_LENGTH:
+        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
     if isinstance(value, list | tuple):
         parts: list[Sequence[int]] = [parse_range(part) for part in value]
     elif isinstance(value, str):
-        parts = [_parse_part(part.strip()) for part in value.split(",")]
+        texts = value.split(",", maxsplit=MAX_RANGE_LENGTH)
+        if len(texts) > MAX_RANGE_LENGTH:
+            raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
+        parts = [_parse_part(part.strip()) for part in texts]
     else:
         raise ValueError("expected a range such as 4..8, 2,3,4 or 5")
+    if sum(map(len, parts)) > MAX_RANGE_LENGTH:
+        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
     numbers = tuple(number for part in parts for number in part)
     if not numbers:
         raise ValueError("a range needs at least one value")
-    if len(numbers) > MAX_RANGE_LENGTH:
-        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
-    if len(set(numbers)) < len(numbers):
-        repeated = next(n for i, n in enumerate(numbers) if n in numbers[:i])
-        raise ValueError(f"{repeated} stands there twice")
+    seen: set[int] = set()
+    for number in numbers:
+        if number in seen:
+            raise ValueError(f"{number} is listed twice")
+        seen.add(number)
     return numbers
 
 
-_PART = re.compile(r"(-?\d+)(?:\.\.(-?\d+)(?:\.\.(\d+)|\*(\d+))?)?")
+_PART = re.compile(r"(-?\d+)(?:\.\.(-?\d+)(?:\.\.(\d+)|\*(\d+))?)?", re.ASCII)
+LONGEST_PART = 90  # four numbers of 64 bits
 
 
 def _parse_part(text: str) -> Sequence[int]:
-    match = _PART.fullmatch(text)
+    match = _PART.fullmatch(text) if len(text) <= LONGEST_PART else None
     if match is None:
         raise ValueError(
-            f"{text!r} is no range; write 4..8, 4..8..2, 256..65536*2, 2,3,4 or one integer"
+            f"{_short(text)} is not a range; "
+            "write 4..8, 4..8..2, 256..65536*2, 2,3,4 or one integer"
         )
     first, last, step, factor = (None if g is None else int(g) for g in match.groups())
     assert first is not None
+    for number in (first, last, step, factor):
+        _check_size(number or 0)
     if last is None:
         return (first,)
     if last < first:
@@ -132,47 +179,114 @@ IntRange = Annotated[tuple[int, ...], BeforeValidator(parse_range)]
 # YAML
 
 
+MAX_YAML_BYTES = 1_000_000
+MAX_YAML_NODES = 20_000
+MAX_YAML_DEPTH = 50
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers (``1e-3`` is one) and no silently repeated keys."""
+    """YAML 1.2's core schema, without aliases, repeated keys and files that never end.
+
+    ``1e-3`` is a number and ``010`` is 10; ``no``, ``1:30`` and ``2001-01-01`` are texts.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (each class has its own, as PyYAML wants it)
+    _num_nodes = _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._num_nodes += 1
+        if self._num_nodes > MAX_YAML_NODES:
+            raise yaml.YAMLError(f"more than {MAX_YAML_NODES:,} values")
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"line {line}: aliases are not supported; write the value out")
+        self._depth += 1
+        if self._depth > MAX_YAML_DEPTH:
+            raise yaml.YAMLError("nested too deeply")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                line = node.value[index][0].start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: {key!r} stands there twice")
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be a name")
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: duplicate key {_short(key)}")
+            seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+    def _integer(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        if len(text) > 400:
+            raise yaml.YAMLError(f"{_short(text)} has more than 400 digits")
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that :class:`_Loader` would read as numbers."""
+    """Quotes the texts that :class:`_Loader` would read as something else."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (each class has its own, as PyYAML wants it)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader._integer)
 for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+    for _tag, _pattern, _first in (
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+        (
+            "float",
+            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+            list("-+.0123456789"),
+        ),
+    ):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
+        )
+
+
+def parse_yaml(text: str) -> Any:
+    """Read a text of YAML 1.2.
+
+    Raises:
+        ValueError: it is not valid; one line says where.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{where}{error.problem}") from None
+    # Its constructors let through what Python says of a number or a tag that is none.
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
     Raises:
-        ConfigError: the file is missing, unreadable, malformed, or holds no mapping.
+        ConfigError: the file is missing, unreadable, too large, malformed, or holds no mapping.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: not a regular file")
+        with path.open("rb") as file:
+            content = file.read(MAX_YAML_BYTES + 1)
+        if len(content) > MAX_YAML_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES // 10**6} MB")
+        document = parse_yaml(content.decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{path}: not valid YAML: {where}{error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read ({reason})") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
@@ -248,9 +362,9 @@ def load(
         if not equals or not key.strip():
             raise ConfigError(f"--set {override}: write KEY=VALUE, such as --set epochs=3")
         try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+            value = parse_yaml(text)
+        except ValueError as error:
+            raise ConfigError(f"--set {key}={_short(text)}: not a YAML value: {error}") from None
         _assign(values, key.strip(), value)
     return build(model, values)
 
@@ -268,12 +382,14 @@ def _read_file(path: Path) -> _File:
     values = read_yaml(path)
     presets, preset = values.pop("presets", None) or {}, values.pop("preset", None)
     if not isinstance(presets, dict):
-        raise ConfigError(f"{path}: presets = {presets!r}: expected a mapping of names to values")
+        raise ConfigError(
+            f"{path}: presets = {_short(presets)}: expected a mapping of names to values"
+        )
     for name, content in presets.items():
         if not isinstance(content, dict | None):
-            raise ConfigError(f"{path}: presets.{name} = {content!r}: expected a mapping")
+            raise ConfigError(f"{path}: presets.{name} = {_short(content)}: expected a mapping")
     if not isinstance(preset, str | None):
-        raise ConfigError(f"{path}: preset = {preset!r}: expected a name under presets")
+        raise ConfigError(f"{path}: preset = {_short(preset)}: expected a name under presets")
     return _File(values, {str(name): content or {} for name, content in presets.items()}, preset)
 
 
@@ -282,7 +398,7 @@ def _preset_values(presets: Mapping[str, Any], name: str | None) -> dict[str, An
         return {}
     if name not in presets:
         choices = ", ".join(presets) or "none in this file"
-        raise ConfigError(f"preset = {name!r}: unknown; choices: {choices}")
+        raise ConfigError(f"preset = {_short(name)}: unknown; choices: {choices}")
     found: dict[str, Any] = presets[name]
     return found
 
@@ -320,15 +436,25 @@ def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
     values |= _merge(values, {last: value})
 
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxtuple = 2, 3, 4, 4
+
+
+def _short(value: object) -> str:
+    """Spell a value for a message, however large it is."""
+    return _REPR.repr(value)
+
+
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     location = _field_path(model, first["loc"])
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
+        close = difflib.get_close_matches(location[-1][:60], known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        line = f"unknown key {key!r}: {hint}choices: {', '.join(known)}"
+        line = f"unknown key {_short(key)}: {hint}choices: {', '.join(known)}"
     elif first["type"] == "missing":
         line = f"{key}: a value is needed"
     else:
@@ -336,7 +462,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         value = first["input"]
         # A check over several fields names them itself.
         over_several = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
-        line = message if over_several else f"{key} = {value!r}: {message}"
+        line = message if over_several else f"{key} = {_short(value)}: {message}"
     return line + (f" (and {len(others)} more)" if others else "")
 
 

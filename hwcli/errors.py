@@ -6,7 +6,18 @@ class HwError(Exception):
 
 
 class ConfigError(HwError):
-    """A value of a flag, a YAML file or a spec is wrong; names the key, the value, the choices."""
+    """A value of a flag, a YAML file or a spec is wrong; names the key, the value, the choices.
+
+    Its text stays one line of at most 300 characters, whatever a user typed: the middle goes.
+    """
+
+    LONGEST = 300
+
+    def __init__(self, text: str):
+        line = " ".join(text.split())
+        if len(line) > self.LONGEST:
+            line = f"{line[: self.LONGEST - 103]} … {line[-100:]}"
+        super().__init__(line)
 
 
 class SourceError(HwError):

@@ -122,7 +122,7 @@ def test_a_yaml_that_holds_only_a_name_trains_by_the_shipped_recipe(tmp_path: Pa
         (["--layers", "8..4"], "layers = '8..4': the range ends at 4, before its start 8"),
         (["--layers", "4..99999999999"], "layers = '4..99999999999': more than 10,000 values"),
         (["--heads", "0"], "heads = '0': 0 is below 1"),
-        (["--heads", "2,x"], "heads = '2,x': 'x' is no range"),
+        (["--heads", "2,x"], "heads = '2,x': 'x' is not a range"),
         (
             ["--heads", "5", "--set", "model.head_width=null"],
             "model.width = 64 does not divide by heads = 5",
@@ -166,7 +166,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         (["--max-length", "4"], "text.max_length = '4': Input should be greater than or equal"),
         (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
         (["--preset", "best"], "preset = 'best': unknown; choices: quick, homework, strong"),
-        (["--data", "absent.csv"], "data = 'absent.csv': no such file or folder; choices: a path"),
+        (["--data", "absent.csv"], "imdb: absent.csv: no such file or folder; choices: a path"),
     ],
 )
 def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(

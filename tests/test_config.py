@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,11 @@ def test_a_stepped_range_is_pythons_range_with_its_end(first: int, length: int, 
         ("8..4", "ends at 4, before its start 8"),
         ("4..99999999999", "more than 10,000 values"),
         ("1..5000,6001..12000", "more than 10,000 values"),
-        ("2,x", "'x' is no range"),
-        ("", "'' is no range"),
+        ("2,x", "'x' is not a range"),
+        ("", "'' is not a range"),
         ("1..4*1", "grows by 2 or more"),
         ("1..4..0", "step"),
-        ("2,3,2", "2 stands there twice"),
+        ("2,3,2", "2 is listed twice"),
         (True, "expected a range"),
         (2.5, "expected a range"),
         ([], "at least one"),
@@ -146,10 +147,10 @@ def test_scientific_notation_is_a_number(tmp_path: Path, text: str) -> None:
         ("presets: {a: {}, b: {}}", {"preset": "c"}, "preset = 'c': unknown; choices: a, b"),
         ("presets: 3", {}, "presets = 3: expected a mapping"),
         ("{}", {"overrides": ["epochs"]}, "--set epochs: write KEY=VALUE"),
-        ("{}", {"overrides": ["epochs=]"]}, "--set epochs=]: ']' is not a YAML value"),
+        ("{}", {"overrides": ["epochs=]"]}, "--set epochs=']': not a YAML value: line 1"),
         ("{}", {"overrides": ["epochs.x=1"]}, "epochs = {'x': 1}: "),
         ("epochs: 1", {"overrides": ["epochs.x=1"]}, "epochs.x: 'epochs' is a single value"),
-        ("a: 1\na: 2", {}, "line 2: 'a' stands there twice"),
+        ("a: 1\na: 2", {}, "line 2: duplicate key 'a'"),
         ("a: [", {}, "not valid YAML: line 1: "),
         ("- 1", {}, "expected a mapping of names to values at the top"),
     ],
@@ -161,6 +162,109 @@ def test_a_mistake_is_one_line_with_key_value_and_choices(
         load(Outer, "c", path=write(tmp_path, yaml), **more)  # type: ignore[arg-type]
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("1:30", "1:30"),
+        ("no", "no"),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("2001-01-01", "2001-01-01"),
+        ("1_000", "1_000"),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("0b1", "0b1"),
+        ("<<", "<<"),
+    ],
+)
+def test_numbers_and_words_are_those_of_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
+    assert read_yaml(write(tmp_path, f"a: {text}")) == {"a": value}
+    # What is dumped as a text is read as one.
+    if isinstance(value, str):
+        config = Outer(inner=Inner(kind=text))
+        assert load(Outer, "c", path=write(tmp_path, dump_yaml(config))).inner.kind == text
+
+
+DEEP = 3000
+# Each of these once ended in a traceback, without an answer, or in a message of megabytes.
+ODD_YAML = {
+    "a date that is none": "epochs: 2001-13-45",
+    "a hexadecimal number without digits": "epochs: 0x_",
+    "a tag that does not fit": "epochs: !!float abc",
+    "another": "epochs: !!int abc",
+    "a third": "epochs: !!bool maybe",
+    "a fourth": "epochs: !!timestamp abc",
+    "a tag that would run code": "epochs: !!python/object/apply:os.system [id]",
+    "5,000 digits": "epochs: " + "9" * 5000,
+    "a list that holds itself": "layers: &a [*a]",
+    "a mapping that holds itself": "&a inner: *a",
+    "a billion laughs": "a: &a [x, x]\n"
+    + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    "deep lists": "layers: " + "[" * DEEP,
+    "deep lists that end": "layers: " + "[" * 900 + "]" * 900,
+    "deep maps": "{a: " * DEEP,
+    "deep blocks": "".join(" " * n + "a:\n" for n in range(400)),
+    "a preset of the wrong kind": "preset: [quick]",
+    "another kind": "preset: {a: 1}",
+    "presets that are no mappings": "presets: {quick: 5}",
+    "presets that are texts": "presets: {quick: abc}",
+    "a long text": "epochs: " + "x" * 100_000,
+    "a long key": "x" * 1000 + ": 1",
+    "a long list": "epochs: [" + "1," * 30_000 + "]",
+    "too many values": "epochs: [" + "1," * 400_000 + "]",
+    "70,000 keys": "".join(f"k{n}: 1\n" for n in range(70_000)),
+    "more than a megabyte": "#" * 1_100_000,
+    "a key that is a list": "[1, 2]: 3",
+    "a number for a key": "1: 2",
+    "two documents": "epochs: 1\n--- \nepochs: 2",
+    "a control character": "epochs: \x07",
+    "a boolean for an integer": "epochs: true",
+    "a boolean for a number": "inner: {rate: true}",
+    "a boolean in a range": "layers: [true]",
+    "a word for a number": "epochs: yes",
+    "base 60": "epochs: 1:30",
+    "beyond 64 bits": "epochs: 99999999999999999999",
+    "a range beyond 64 bits": "layers: 99999999999999999999",
+    "a long geometric range": "layers: 1..100000000000000000000*2",
+    "a long range of ranges": "layers: 1..9000,9001..18000",
+    "a long list of a range": "layers: '" + "1," * 200_000 + "1'",
+    "digits of another script": "layers: \u0664",
+    "infinity": "inner: {rate: .inf}",
+    "a number too large": "inner: {rate: 1e999}",
+}
+
+
+@pytest.mark.parametrize("text", ODD_YAML.values(), ids=ODD_YAML)
+def test_odd_yaml_is_one_short_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, "c", path=path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize("override", ["epochs=--- 3\n--- 4", "layers=" + "[" * DEEP, "a" * 10**5])
+def test_an_odd_override_is_one_short_line(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, "c", path=write(tmp_path, ""), overrides=[override])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 300
+
+
+def test_a_device_and_a_pipe_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        with pytest.raises(ConfigError, match="not a regular file"):
+            read_yaml(path)
 
 
 def test_a_missing_or_binary_file_is_one_line(tmp_path: Path) -> None:

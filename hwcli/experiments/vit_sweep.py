@@ -492,7 +492,6 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     details = cells_table(cells, num_epochs=config.epochs)
     folder.write("table.csv", details.to_csv())
     folder.write("table.md", grid.to_markdown() + "\n" + details.to_markdown())
-    folder.write("table.tex", grid.to_latex() + "\n" + details.to_latex())
     if best is not None:
         folder.save_figure("heatmap", pictures.draw_heatmap(cells, best))
         histories = [(o.trial.label, store.folder(o.trial).epochs()) for o in outcomes]

@@ -1,4 +1,4 @@
-"""A table is columns and rows; it is spelled as CSV, Markdown, LaTeX and on the terminal."""
+"""A table is columns and rows; it is spelled as CSV, Markdown and on the terminal."""
 
 import csv
 import io
@@ -68,30 +68,6 @@ class Table:
         notes = "".join("\n\n" + re.sub(r"^\* ", r"\\* ", note) for note in self.notes)
         return f"**{self.title}**\n\n{body}{notes}\n"
 
-    def to_latex(self) -> str:
-        """Return a ``table`` environment that uses booktabs."""
-        alignment = "".join("l" if self._is_text(column) else "r" for column in self.columns)
-        lines = [" & ".join(map(_tex, cells)) + r" \\" for cells in self.cells()]
-        heading = " & ".join(_tex(column.heading) for column in self.columns) + r" \\"
-        notes = [r"\par\smallskip\footnotesize " + _tex(note) for note in self.notes]
-        return "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_tex(self.title)}}}",
-                rf"\begin{{tabular}}{{{alignment}}}",
-                r"\toprule",
-                heading,
-                r"\midrule",
-                *lines,
-                r"\bottomrule",
-                r"\end{tabular}",
-                *notes,
-                r"\end{table}",
-                "",
-            ]
-        )
-
     def to_rich(self) -> "RichTable":
         """Return the table for the terminal."""
         from rich import box
@@ -115,22 +91,3 @@ class Table:
 
 def _pipe(text: str) -> str:
     return text.replace("|", r"\|").replace("\n", "<br>")
-
-
-_TEX = {c: "\\" + c for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": "--",
-    "≥": r"$\ge$",
-    "≤": r"$\le$",
-    "≈": r"$\approx$",
-    "²": r"$^2$",
-}
-
-
-def _tex(text: str) -> str:
-    lines = ["".join(_TEX.get(character, character) for character in x) for x in text.split("\n")]
-    return lines[0] if len(lines) == 1 else r"\shortstack{" + r" \\ ".join(lines) + "}"

@@ -188,7 +188,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         (["--T", "0"], "T = '0': 0 is below 1"),
         (["--T", "8..4"], "T = '8..4': the range ends at 4, before its start 8"),
-        (["--T", "many"], "T = 'many': 'many' is no range"),
+        (["--T", "many"], "T = 'many': 'many' is not a range"),
         (["--methods", "linear,fast"], "methods = 'linear,fast': 'fast' is unknown; choices: auto"),
         (["--methods", "linear-chunked"], "methods = 'linear-chunked': only with causal"),
         (["--dtype", "float16"], "dtype = 'float16': Input should be 'float64', 'float32' or"),

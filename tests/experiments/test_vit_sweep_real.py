@@ -89,7 +89,7 @@ def test_every_file_a_person_expects_is_there(uninterrupted: Path) -> None:
     names = {path.name for path in run_folder.iterdir() if not path.name.startswith(".")}
     assert names == {
         *("config.yaml", "env.json", "metrics.jsonl", "trials.json", "summary.json"),
-        *("table.csv", "table.md", "table.tex", "heatmap.png", "curves.png", "costs.png"),
+        *("table.csv", "table.md", "heatmap.png", "curves.png", "costs.png"),
         *("confusion.png", "mistakes.png", "rollout.png", "positions.png"),
     }
     assert len((run_folder / "metrics.jsonl").read_text().splitlines()) == NUM_TRIALS * 3

@@ -34,15 +34,6 @@ def test_markdown_shows_formatted_cells_and_escapes_pipes() -> None:
     assert lines[-3:] == ["± is the error", "", r"\* best of all"]
 
 
-def test_latex_escapes_what_is_special_there() -> None:
-    text = TABLE.to_latex()
-    assert r"\caption{Accuracy \& time}" in text
-    assert r"kind of\_thing & accuracy & time \\" in text
-    assert r"a|b & 98.8\% & 61 s \\" in text
-    assert r"\shortstack{two \\ lines} & -- & 2 s \\" in text
-    assert r"$\pm$ is the error" in text
-
-
 def test_the_terminal_shows_every_cell_in_full() -> None:
     with terminal.output.capture() as captured:
         terminal.show(TABLE)
