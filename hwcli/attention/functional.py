@@ -20,19 +20,12 @@ from torch import Tensor
 
 from hwcli.attention.causal import CHUNK, CausalLinearAttention
 from hwcli.attention.feature_maps import FeatureMapName, map_features
-from hwcli.attention.short import ShortSoftmaxAttention
 from hwcli.attention.streaming import FEWEST_TOKENS, LinearAttention
 from hwcli.native import linear_attention as native_linear
-from hwcli.native import softmax_attention as native_softmax
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """Compute softmax(q k^T / sqrt(D)) v (Vaswani et al. 2017, eq. 1), forming the T x T weights.
-
-    For short sequences: in bfloat16 on a CPU this is several times faster than torch's kernel.
-    """
-    if not causal and q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return ShortSoftmaxAttention.apply(q, k, v)  # type: ignore[no-any-return]
+    """Compute softmax(q k^T / sqrt(D)) v (Vaswani et al. 2017, eq. 1) by its T x T weights."""
     scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)  # (B, H, T, T)
     if causal:
         scores = scores.masked_fill(_future(scores), -math.inf)
@@ -41,11 +34,11 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
 
 def packed_softmax_attention(qkv: Tensor) -> Tensor:
     """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
-    if native_softmax.fits(qkv):
-        return native_softmax.NativeSoftmaxAttention.apply(qkv)  # type: ignore[no-any-return]
     q, k, v = native_linear.unpack(qkv)  # (B, H, T, D)
-    # Where launching kernels takes longer than running them, the fewest are best.
-    attend = sdpa_attention if qkv.device.type == "cuda" else softmax_attention
+    # Torch's fused kernel is the faster one, but for bfloat16 on a CPU, where it is several times
+    # slower than forming the weights.
+    slow = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
+    attend = softmax_attention if slow else sdpa_attention
     return attend(q, k, v).transpose(1, 2)
 
 

@@ -1,14 +1,15 @@
-"""An encoder layer of a ViT by encoder_layer.cpp: a few images at a time, forward and backward.
+"""An encoder layer of a ViT in one kernel, forward and backward, a few images at a time.
 
-Under autocasting to bfloat16 on a CPU a layer is some forty of torch's kernels, each of which
-reads and writes all of a batch. encoder_layer.cpp is one, whose intermediate results never leave
-the cache.
+For torch a layer is some twenty operations forward and forty backward, each of which reads and
+writes all of a batch. encoder_layer_float32.cpp and encoder_layer_bfloat16.cpp each are one, whose
+intermediate results stay in the cache.
 
 Shapes: B images, T tokens, D width, H heads, W width of one head, M width of the MLP.
 """
 
 import ctypes
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,30 +17,107 @@ from torch.autograd.function import once_differentiable
 
 from hwcli.native import compiler, gemm_bf16
 
-# Beyond this a head's scores no longer fit the first-level cache.
-MOST_TOKENS = 128
+# Beyond this a head's scores no longer fit the second-level cache.
+MOST_TOKENS = 256
+# The kernel in bfloat16 keeps them in the first-level cache.
+MOST_TOKENS_IN_BFLOAT16 = 128
 
 
-def fits(x: Tensor, layer: Any) -> bool:
-    """Tell whether the kernel is in use and is for such tokens, (B, T, D), and such a layer.
+class LayerParameters(NamedTuple):
+    """What a layer learns; weights are (outputs, inputs), as in ``torch.nn.Linear``."""
 
-    The processor multiplies matrices in tiles of 16 rows and 32 columns. A head may not be wider
-    than there are tokens: encoder_layer.cpp's places for scores hold its keys, too.
-    """
-    head_width = layer.attention.to_out.in_features // layer.attention.heads
+    norm1: Tensor  # (D,)
+    norm1_bias: Tensor  # (D,)
+    qkv: Tensor  # (3 H W, D): queries of all heads, keys, values
+    out: Tensor  # (D, H W)
+    out_bias: Tensor  # (D,)
+    norm2: Tensor  # (D,)
+    norm2_bias: Tensor  # (D,)
+    hidden: Tensor  # (M, D)
+    hidden_bias: Tensor  # (M,)
+    mlp_out: Tensor  # (D, M)
+    mlp_out_bias: Tensor  # (D,)
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What a kernel is compiled for."""
+
+    tokens: int
+    width: int
+    heads: int
+    head_width: int
+    mlp_width: int
+    linear: bool
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """The names that layer_parts.h reads."""
+        return {
+            "HW2_TOKENS": self.tokens,
+            "HW2_WIDTH": self.width,
+            "HW2_HEADS": self.heads,
+            "HW2_HEAD_WIDTH": self.head_width,
+            "HW2_MLP_WIDTH": self.mlp_width,
+            "HW2_LINEAR": int(self.linear),
+        }
+
+
+def fits(x: Tensor) -> bool:
+    """Tell whether a kernel is in use and is for such tokens, (B, T, D)."""
     return (
         compiler.in_use()
-        and gemm_bf16.usable()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
-        and torch.is_autocast_enabled("cpu")
+        and 0 < x.shape[1] <= MOST_TOKENS
+    )
+
+
+def encode(
+    x: Tensor, parameters: LayerParameters, *, heads: int, linear: bool, epsilon: float
+) -> Tensor:
+    """Compute x2 + mlp(norm2(x2)) with x2 = x + attention(norm1(x)): (B, T, D) -> (B, T, D).
+
+    Under autocasting to bfloat16 products are of bfloat16 where the processor has them and the
+    kernel is for such widths; else all is float32.
+
+    Args:
+        x: tokens that ``fits`` has said yes to.
+        parameters: of the layer, float32.
+        heads: H.
+        linear: attention with elu + 1 in place of softmax.
+        epsilon: of both norms.
+    """
+    shape = LayerShape(
+        tokens=x.shape[1],
+        width=x.shape[2],
+        heads=heads,
+        head_width=parameters.out.shape[1] // heads,
+        mlp_width=parameters.hidden.shape[0],
+        linear=linear,
+    )
+    low = (
+        torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and x.shape[1] <= MOST_TOKENS
-        and x.shape[2] % 32 == 0
-        and layer.mlp.to_out.in_features % 32 == 0
-        and head_width % 16 == 0
-        and _up_to_32(head_width) <= _up_to_32(x.shape[1])
-        and not (layer.training and layer.dropout.p)
+        and fits_bfloat16(shape)
+        and gemm_bf16.usable()
+    )
+    layer = BFloat16Layer if low else Float32Layer
+    return layer.apply(x, shape, epsilon, *parameters)  # type: ignore[no-any-return]
+
+
+def fits_bfloat16(shape: LayerShape) -> bool:
+    """Tell whether the kernel in bfloat16 is for such a layer.
+
+    Processors multiply matrices of bfloat16 in tiles of 16 rows and 32 columns. A head may not be
+    wider than there are tokens: the kernel's places for scores hold its keys, too.
+    """
+    return (
+        shape.tokens <= MOST_TOKENS_IN_BFLOAT16
+        and shape.width % 32 == 0
+        and shape.mlp_width % 32 == 0
+        and shape.head_width % 16 == 0
+        and _up_to_32(shape.head_width) <= _up_to_32(shape.tokens)
     )
 
 
@@ -47,93 +125,117 @@ def _up_to_32(number: int) -> int:
     return -(-number // 32) * 32
 
 
-def encode(x: Tensor, layer: Any) -> Tensor:
-    """Do what a layer does: (B, T, D) -> (B, T, D).
-
-    The layer is a ``Block`` of ``hwcli.vision.vit``, or has the same parts by the same names.
-    """
-    attention, mlp = layer.attention, layer.mlp
-    modules = (layer.norm1, attention.to_qkv, attention.to_out, layer.norm2, mlp.to_hidden,
-               mlp.to_out)  # fmt: skip
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    linear = attention.kind == "linear"
-    return NativeBlock.apply(x, attention.heads, linear, layer.norm1.eps, *parameters)  # type: ignore[no-any-return]
-
-
-class NativeBlock(torch.autograd.Function):
-    """``apply(x, heads, linear, epsilon, *parameters)``, these in the order of ``encode``.
-
-    All are float32; products are of bfloat16.
-    """
+class Float32Layer(torch.autograd.Function):
+    """``apply(x, shape, epsilon, *parameters)``, these in the order of ``LayerParameters``."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, heads: int, linear: bool, epsilon: float, *parameters: Tensor
+        ctx: Any, x: Tensor, shape: LayerShape, epsilon: float, *parameters: Tensor
     ) -> Tensor:
-        """Compute y, and keep x alone."""
-        x = x.contiguous()
-        y = torch.empty_like(x)
-        ctx.heads, ctx.linear, ctx.epsilon = heads, linear, epsilon
-        ctx.save_for_backward(x, *parameters)
-        _made(x, heads, linear, parameters).block_forward(
-            _pointer(x), _pointers(parameters), _pointer(y), *_rest(x, epsilon)
+        """Compute y, and keep what costs more to compute again than to read."""
+        x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        made = _float32(shape)
+        kept = None
+        if any(ctx.needs_input_grad):
+            kept = torch.empty(made.layer_kept_bytes(ctypes.c_long(len(x))), dtype=torch.uint8)
+        made.layer_forward(
+            _pointer(x), _pointers(parameters), _pointer(y), _pointer(kept), *_rest(x, epsilon)
         )
+        ctx.shape, ctx.epsilon, ctx.kept = shape, epsilon, kept
+        ctx.save_for_backward(x, *parameters)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Compute everything anew from x, and the gradients from that."""
+        """Compute the gradients of x and of the parameters."""
         x, *parameters = ctx.saved_tensors
-        dx = torch.empty_like(x)
-        dy = dy.contiguous()
-        sizes = [parameter.numel() for parameter in parameters]
-        # Every thread sums on its own.
-        totals = torch.zeros(torch.get_num_threads(), sum(sizes))
-        parts = [part for row in totals for part in row.split(sizes)]
-        _made(x, ctx.heads, ctx.linear, parameters).block_backward(
+        dx, dy = torch.empty_like(x), dy.contiguous()
+        sums = _Sums(parameters)
+        _float32(ctx.shape).layer_backward(
             _pointer(x),
             _pointers(parameters),
             _pointer(dy),
             _pointer(dx),
-            _pointers(parts),
+            _pointers(sums.parts),
+            _pointer(ctx.kept),
             *_rest(x, ctx.epsilon),
         )
-        total = totals[0] if len(totals) == 1 else totals.sum(dim=0)
-        gradients = [
-            part.view_as(parameter)
-            for part, parameter in zip(total.split(sizes), parameters, strict=True)
-        ]
-        return dx, None, None, None, *gradients
+        return dx, None, None, *sums.total()
 
 
-def _made(
-    x: Tensor, heads: int, linear: bool, parameters: tuple[Tensor, ...] | list[Tensor]
-) -> ctypes.CDLL:
-    _, T, D = x.shape
-    numbers = {
-        "T": T,
-        "D": D,
-        "H": heads,
-        "W": parameters[2].shape[0] // (3 * heads),
-        "M": parameters[7].shape[0],
-        "LINEAR": int(linear),
-    }
-    return gemm_bf16.library("encoder_layer.cpp", **numbers)
+class BFloat16Layer(torch.autograd.Function):
+    """The same with products of bfloat16; parameters and results are float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shape: LayerShape, epsilon: float, *parameters: Tensor
+    ) -> Tensor:
+        """Compute y, and keep x alone."""
+        x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        _bfloat16(shape).layer_forward(
+            _pointer(x), _pointers(parameters), _pointer(y), *_rest(x, epsilon)
+        )
+        ctx.shape, ctx.epsilon = shape, epsilon
+        ctx.save_for_backward(x, *parameters)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute everything again from x, and the gradients from that."""
+        x, *parameters = ctx.saved_tensors
+        dx, dy = torch.empty_like(x), dy.contiguous()
+        sums = _Sums(parameters)
+        _bfloat16(ctx.shape).layer_backward(
+            _pointer(x),
+            _pointers(parameters),
+            _pointer(dy),
+            _pointer(dx),
+            _pointers(sums.parts),
+            *_rest(x, ctx.epsilon),
+        )
+        return dx, None, None, *sums.total()
+
+
+class _Sums:
+    """Gradients of parameters: every thread sums on its own."""
+
+    def __init__(self, parameters: list[Tensor]):
+        self._parameters = parameters
+        self._sizes = [parameter.numel() for parameter in parameters]
+        self._rows = torch.zeros(torch.get_num_threads(), sum(self._sizes))
+        self.parts = [part for row in self._rows for part in row.split(self._sizes)]
+
+    def total(self) -> list[Tensor]:
+        """Add up what the threads have found."""
+        whole = self._rows[0] if len(self._rows) == 1 else self._rows.sum(dim=0)
+        parts = zip(whole.split(self._sizes), self._parameters, strict=True)
+        return [part.view_as(parameter) for part, parameter in parts]
+
+
+def _float32(shape: LayerShape) -> ctypes.CDLL:
+    texts = {name: str(number) for name, number in shape.constants.items()}
+    made = compiler.library("encoder_layer_float32.cpp", **texts)
+    made.layer_kept_bytes.restype = ctypes.c_long
+    return made
+
+
+def _bfloat16(shape: LayerShape) -> ctypes.CDLL:
+    return gemm_bf16.library("encoder_layer_bfloat16.cpp", **shape.constants)
 
 
 def _rest(x: Tensor, epsilon: float) -> tuple[Any, ...]:
-    threads = torch.get_num_threads()
     return (
         ctypes.c_float(epsilon),
         ctypes.c_long(len(x)),
-        ctypes.c_long(threads),
+        ctypes.c_long(torch.get_num_threads()),
         compiler.parallel(),
     )
 
 
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _pointers(tensors: tuple[Tensor, ...] | list[Tensor]) -> Any:

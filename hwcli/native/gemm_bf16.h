@@ -187,10 +187,11 @@ inline void transpose_pairs(bf16 *out, const bf16 *paired, int inner, int column
 // The transpose of x (columns, inner) in pairs, with zeros up to a multiple of 32 rows. Reads the
 // rows of x as far, which is why behind its last number there must be 16 more.
 inline void pair_columns(bf16 *out, const bf16 *x, int row, int columns, int inner) {
-    for (int k = 0; k < inner; k += 2 * LANES)
+    for (int k = 0; k < round_up(inner, 2 * TILE); k += 2 * LANES)
         for (int n = 0; n < columns; n += LANES) {
             bits word[LANES];
-            for (int i = 0; i < LANES; i++) word[i] = *(const loose_bits *)(x + (n + i) * row + k);
+            for (int i = 0; i < LANES; i++)
+                word[i] = k < inner ? *(const loose_bits *)(x + (n + i) * row + k) : bits{};
             transpose(word);
             for (int i = 0; i < LANES; i++)
                 *(loose_bits *)(out + (k + 2 * i) * columns + 2 * n) =

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <utility>
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <xmmintrin.h>  // the whole of immintrin.h takes a second to read
 #endif
 
 #if defined(__AVX512F__)
@@ -55,6 +57,16 @@ inline void store(uint16_t *p, vec x) {
     bits rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
     rounded = x == x ? rounded : (rounded & 0) + 0x7fc0;
     *(halves *)p = __builtin_convertvector(rounded, halves);
+#endif
+}
+// To a multiple of 16 bytes, past the caches: what is not read soon crowds out nothing there.
+inline void stream(float *p, vec x) {
+#ifdef __SSE2__
+    __m128 quarters[LANES / 4];
+    memcpy(quarters, &x, sizeof x);
+    for (int i = 0; i < LANES / 4; i++) _mm_stream_ps(p + 4 * i, quarters[i]);
+#else
+    AT(p) = x;
 #endif
 }
 inline float load_one(float x) { return x; }
@@ -147,6 +159,21 @@ inline vec exponential(vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     return (p * r * r + r + 1.0f) * (vec)power;
+}
+
+// 2^x for x <= 127, 2^-100 below -100, relative error 3e-7: a polynomial in what is left of x
+// without its whole number, which is added to the exponent.
+inline vec power_of_two(vec x) {
+    x = x < -100.0f ? vec{} - 100.0f : x;  // NaN stays NaN
+    vec n = x + 12582912.0f;  // the sum's low bits hold the whole number
+    bits power = (bits)n << 23;
+    vec r = x - (n - 12582912.0f);
+    vec p = r * 1.32764725e-3f + 9.67554096e-3f;
+    p = p * r + 5.55071309e-2f;
+    p = p * r + 2.40221202e-1f;
+    p = p * r + 6.93146944e-1f;
+    p = p * r + 1.00000012f;
+    return (vec)((bits)p + power);
 }
 
 // For what is rounded to bfloat16 afterwards, whose own relative error is 2e-3: 2^x for x <= 127,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hwcli.attention.functional import packed_linear_attention, packed_softmax_attention
 from hwcli.config import Section
-from hwcli.native import encoder_layer as native_block
+from hwcli.native import encoder_layer as native_layer
 
 
 class ViTConfig(Section):
@@ -103,10 +103,33 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the tokens learn from each other, then what each makes of it."""
-        if native_block.fits(x, self):
-            return native_block.encode(x, self)
+        if native_layer.fits(x) and not (self.training and self.dropout.p):
+            return self._in_one_kernel(x)
         x = x + self.dropout(self.attention(self.norm1(x)))
         return x + self.dropout(self.mlp(self.norm2(x)))
+
+    def _in_one_kernel(self, x: Tensor) -> Tensor:
+        attention, mlp = self.attention, self.mlp
+        parameters = native_layer.LayerParameters(
+            norm1=self.norm1.weight,
+            norm1_bias=self.norm1.bias,
+            qkv=attention.to_qkv.weight,
+            out=attention.to_out.weight,
+            out_bias=attention.to_out.bias,
+            norm2=self.norm2.weight,
+            norm2_bias=self.norm2.bias,
+            hidden=mlp.to_hidden.weight,
+            hidden_bias=mlp.to_hidden.bias,
+            mlp_out=mlp.to_out.weight,
+            mlp_out_bias=mlp.to_out.bias,
+        )
+        return native_layer.encode(
+            x,
+            parameters,
+            heads=attention.heads,
+            linear=attention.kind == "linear",
+            epsilon=self.norm1.eps,
+        )
 
 
 class ViT(nn.Module):

@@ -1,21 +1,12 @@
-// One encoder layer of a Vision Transformer, forward and backward, a few images at a time:
-//
-//     x2 = x + attention(norm1(x)),    y = x2 + mlp(norm2(x2))
+// One encoder layer of a Vision Transformer in bfloat16, forward and backward (layer_parts.h says what
+// it computes), a few images at a time.
 //
 // What a handful of images need between x and y fits the second-level cache and never reaches
-// memory; the backward pass is given x alone and computes it anew (Chen et al. 2016, "Training
+// memory; the backward pass is given x alone and computes it again (Chen et al. 2016, "Training
 // Deep Nets with Sublinear Memory Cost"). Products are of bfloat16 and summed in float32; the
-// residual stream, norms, softmax and GELU are float32.
-//
-// Compiled for T tokens, width D, H heads of width W, MLP width M, and LINEAR: 0 for softmax
-// attention, 1 for linear attention with elu + 1 (Katharopoulos et al. 2020, equation 5).
-// D and M are multiples of 32, W of 16. x, y and their gradients are (B, T, D) float32; weights
-// are (outputs, inputs), as in torch.nn.Linear.
-#include <algorithm>
-#include <memory>
-
-#include "threads.h"
+// residual stream, norms, softmax and GELU are float32. D and M are multiples of 32, W of 16.
 #include "gemm_bf16.h"
+#include "layer_parts.h"
 
 constexpr int STRIP = 32;  // tokens at a time, where each is worked on alone
 
@@ -36,12 +27,6 @@ constexpr int I = H * W, IP = round_up(I, 32);  // all heads side by side
 constexpr int QKV = 3 * I, QP = round_up(QKV, 32);
 constexpr int WP = round_up(W, 32);
 static_assert(WP <= TP, "places for scores, TP x TP, also hold a head's keys and values");
-
-// The layer's parameters, or their gradients, in the order of `encode` in block.py.
-struct Parameters {
-    float *norm1, *norm1_bias, *qkv, *out, *out_bias;
-    float *norm2, *norm2_bias, *hidden, *hidden_bias, *mlp_out, *mlp_out_bias;
-};
 
 // A weight as right-hand matrices: inputs to outputs, and outputs' gradients to inputs'.
 template <int OUTPUTS, int INPUTS> struct Packed {
@@ -105,61 +90,10 @@ static void store_rows(bf16 *to, int row, const float *from, int columns, int ro
         }
 }
 
-static void normalise(const float *x, const float *weight, const float *bias, float epsilon,
-                      bf16 *out, float &mean, float &scale) {
-    vec token[D / LANES], total = {};
-    for (int c = 0; c < D / LANES; c++) total += token[c] = AT(x + c * LANES);
-    mean = sum(total)[0] / D;
-    total = vec{};
-    for (int c = 0; c < D / LANES; c++) {
-        token[c] -= mean;
-        total += token[c] * token[c];
-    }
-    scale = 1 / std::sqrt(sum(total)[0] / D + epsilon);
-    for (int c = 0; c < D / LANES; c++)
-        store(out + c * LANES, token[c] * scale * AT(weight + c * LANES) + AT(bias + c * LANES));
-}
-
-// Adds to dx. With h the normalised token and u = weight g: (u - mean(u) - h mean(u h)) scale.
-static void normalise_backward(const float *g, const float *x, const float *weight, float mean,
-                               float scale, float *dx, float *dweight, float *dbias) {
-    vec h[D / LANES], u[D / LANES], u_mean = {}, uh_mean = {};
-    for (int c = 0; c < D / LANES; c++) {
-        vec upstream = AT(g + c * LANES);
-        h[c] = (AT(x + c * LANES) - mean) * scale;
-        u[c] = upstream * AT(weight + c * LANES);
-        u_mean += u[c];
-        uh_mean += u[c] * h[c];
-        AT(dweight + c * LANES) += upstream * h[c];
-        AT(dbias + c * LANES) += upstream;
-    }
-    u_mean = sum(u_mean) / (float)D;
-    uh_mean = sum(uh_mean) / (float)D;
-    for (int c = 0; c < D / LANES; c++)
-        AT(dx + c * LANES) += (u[c] - u_mean - h[c] * uh_mean) * scale;
-}
-
-// GELU u Phi(u) and its slope Phi(u) + u phi(u); Phi by Abramowitz & Stegun 7.1.25, error 3e-5.
-static void gelu(vec u, vec &value, vec &slope) {
-    vec e = rough_power_of_two(u * u * -0.72134752f);  // e^(-u^2 / 2)
-    vec t = rough_reciprocal(1.0f + 0.33267253f * (u < 0.0f ? -u : u));
-    vec p = t * 0.3739278f - 0.0479399f;
-    p = p * t + 0.1740121f;
-    vec tail = p * t * e;
-    vec area = u < 0.0f ? tail : 1.0f - tail;
-    value = u * area;
-    slope = area + u * e * 0.39894228f;
-}
-
-static vec elu_plus_one(vec x) {
-    vec e = rough_power_of_two(1.44269504f * (x < 0.0f ? x : vec{}));
-    return x > 0.0f ? x + 1.0f : e;
-}
-
 // --------------------------------------------------------------------------------------
 // Attention of one head: q, k, v and the result are rows of w.qkv and w.mixed.
 
-#if !LINEAR
+#if !HW2_LINEAR
 
 // Keys down and queries across: sums over keys need no lane to know another.
 static void attend(Workspace &w, int image, int head) {
@@ -275,7 +209,6 @@ static void attend_backward(Workspace &w, int image, int head) {
     const bf16 *g = &w.dmixed[image * T][head * W], *y = &w.mixed[image * T][head * W];
     bf16 *dq = &w.dqkv[image * T][head * W], *dk = dq + I, *dv = dk + I;
     const float *key_sums = w.key_sums[image * H + head];
-    auto slope = [](vec feature) { return feature > 1.0f ? vec{} + 1.0f : feature; };
     for (int t = 0; t < T; t++) {
         float share = w.shares[image * H + head][t];
         vec total = {};
@@ -291,7 +224,7 @@ static void attend_backward(Workspace &w, int image, int head) {
     multiply(TP, W, WP, product, W, h[0], WP, state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
-            store(dq + t * QP + c, slope(load(q + t * QP + c)) *
+            store(dq + t * QP + c, elu_slope(load(q + t * QP + c)) *
                                        (AT(product + t * W + c) + m[t] * AT(key_sums + c)));
     pair_rows(pairs, q, QP, T, TP, W);
     transpose_pairs(turned, pairs, TP, W);
@@ -302,7 +235,7 @@ static void attend_backward(Workspace &w, int image, int head) {
     multiply(TP, W, WP, product, W, v, QP, state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
-            store(dk + t * QP + c, slope(load(k + t * QP + c)) *
+            store(dk + t * QP + c, elu_slope(load(k + t * QP + c)) *
                                        (AT(product + t * W + c) + AT(slope_sums + c)));
     pair_rows(state_pairs, dstate[0], W + 16, W, WP, W);
     multiply(TP, W, WP, product, W, k, QP, state_pairs, W);
@@ -325,7 +258,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
         if (LINEAR)
             for (int r = 0; r < STRIP; r++)
                 for (int c = 0; c < 2 * I; c += LANES)
-                    AT(strip + r * QKV + c) = elu_plus_one(AT(strip + r * QKV + c));
+                    AT(strip + r * QKV + c) = rough_elu_plus_one(AT(strip + r * QKV + c));
         store_rows(w.qkv[n], QP, strip, QKV, STRIP);
     }
     for (int image = 0; image < images; image++)
@@ -344,7 +277,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < M; c += LANES) {
                 vec value, slope;
-                gelu(AT(strip + r * M + c) + AT(p.hidden_bias + c), value, slope);
+                rough_gelu(AT(strip + r * M + c) + AT(p.hidden_bias + c), value, slope);
                 store(w.hidden[n + r] + c, value);
                 store(w.slope[n + r] + c, slope);
             }
@@ -430,21 +363,12 @@ static Workspace &workspace() {
     return *own;
 }
 
-// Gives each thread its share of B images, a few at a time: work(workspace, from, to, thread).
-template <class Work>
-static void by_images(long B, long threads, Parallel parallel, const Work &work) {
-    share_out(threads, threads, parallel, [&](long thread) {
-        TileSetup setup;
-        long last = B * (thread + 1) / threads;
-        for (long from = B * thread / threads; from < last; from += IMAGES)
-            work(workspace(), from, std::min(from + IMAGES, last), thread);
-    });
-}
-
-extern "C" void block_forward(const float *x, const Parameters *p, float *y, float epsilon, long B,
+extern "C" void layer_forward(const float *x, const Parameters *p, float *y, float epsilon, long B,
                               long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, threads, parallel, [&](Workspace &w, long from, long to, long) {
+    by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
+        TileSetup setup;
+        Workspace &w = workspace();
         fetch(w.x[0], x, from, to);
         forward(w, *weights, *p, to - from, epsilon);
         finish(w, *weights, *p);
@@ -453,11 +377,13 @@ extern "C" void block_forward(const float *x, const Parameters *p, float *y, flo
 }
 
 // gradients: those of the parameters, one set for each thread, zero before.
-extern "C" void block_backward(const float *x, const Parameters *p, const float *dy, float *dx,
+extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, float epsilon, long B, long threads,
                                Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, threads, parallel, [&](Workspace &w, long from, long to, long thread) {
+    by_images(B, IMAGES, threads, parallel, [&](long from, long to, long thread) {
+        TileSetup setup;
+        Workspace &w = workspace();
         fetch(w.x[0], x, from, to);
         fetch(w.dx[0], dy, from, to);
         forward(w, *weights, *p, to - from, epsilon);
