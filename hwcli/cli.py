@@ -32,13 +32,20 @@ Flags = dict[str, object]
 
 def main() -> None:
     """Run the program."""
+    from hwcli import runtime
+    from hwcli.output import terminal
+
+    terminal.open_closed_streams()
+    runtime.stop_on_signals()
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(getattr(error, "exit_code", 130))
     except HwError as error:
-        typer.echo(f"error: {error}", err=True)
+        terminal.show_error(error)
         sys.exit(2)
+    finally:
+        terminal.close()
 
 
 Text = str | None
@@ -73,6 +80,15 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "device": (
         Annotated[Text, Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")],
         None,
+    ),
+    "replace": (
+        Annotated[
+            bool,
+            Option(
+                "--replace", help="Replace a finished run of this name that has other settings."
+            ),
+        ],
+        False,
     ),
     "dry_run": (
         Annotated[bool, Option("--dry-run", help="Show what would be done; write nothing.")],
@@ -120,6 +136,7 @@ def _run(
     name: str | None,
     out: Path,
     device: str | None,
+    replace: bool,
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -140,16 +157,20 @@ def _run(
         overrides=settings or (),
     )
     try:
-        with RunFolder(out, chosen.COMMAND, resolved.name, terminal.log) as folder:
+        with RunFolder(out, chosen.COMMAND, resolved.name, terminal.log, replace=replace) as folder:
             if dry_run:
                 chosen.plan(resolved, folder)
+                terminal.log(folder.forecast(resolved))
                 return
-            summary = chosen.run(resolved, folder)
-            if summary is None:
-                return
-            terminal.show_path(folder.finish(summary))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+            # Nothing is shown before it is kept: whoever reads the output may leave early.
+            with terminal.held_back():
+                summary = chosen.run(resolved, folder)
+                if summary is None:
+                    return
+                path = folder.finish(summary)
+            terminal.show_path(path)
+    except KeyboardInterrupt as error:
+        raise typer.Exit(getattr(error, "exit_code", 130)) from None
     if isinstance(summary, dict):
         failed = summary["status"] != "complete"
     else:
@@ -435,12 +456,17 @@ def list_data(
             terminal.show_json(rows)
         else:
             columns = [
-                Column("name", "name"),
-                Column("num_bytes", "size", lambda size: f"{size / 1e6:.0f} MB"),
-                Column("present", "on this machine", lambda places: "\n".join(places) or "nothing"),
+                Column("name", "name", priority=0),
+                Column("num_bytes", "size", lambda size: f"{size / 1e6:.0f} MB", priority=2),
+                Column(
+                    "present",
+                    "on this machine",
+                    lambda places: "\n".join(places) or "nothing",
+                    priority=0,
+                ),
                 Column("sources", "looked for in this order", "\n".join),
-                Column("licence", "licence"),
-                Column("description", "description"),
+                Column("licence", "licence", priority=4),
+                Column("description", "description", priority=3),
             ]
             terminal.show(Table("Data sets and weights", columns, rows))
 

@@ -6,13 +6,17 @@ answer without it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwcli.errors import ConfigError
@@ -31,6 +35,34 @@ FINGERPRINTED_PACKAGES = (
     "safetensors",
     "pydantic",
 )
+
+
+class Stopped(KeyboardInterrupt):
+    """The system asked the program to stop; handled as Ctrl-C is, with an exit code of its own."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by signal {number}")
+        self.exit_code = 128 + number
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM (``kill``, ``timeout``, systemd) and SIGHUP (a closed terminal) raise Stopped.
+
+    A signal that is ignored stays ignored, as ``nohup`` wants it. Workers inherit none of this.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in handled:  # the clean-up must not be interrupted in turn
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    handled = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in handled:
+        signal.signal(number, stop)
 
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -158,6 +190,40 @@ def _cpu_quota(folder: Path) -> tuple[int, int]:
         return max(int(quota), 0), int(period)
     except (OSError, ValueError):  # not there, or "max"
         return 0, 0
+
+
+def machine_id() -> str:
+    """Return a name for this machine since it was started, which says nothing about it.
+
+    Containers count as machines of their own: they do not see each other's processes.
+    """
+    parts = [platform.node()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            parts.append(
+                Path(path).readlink().name if path.endswith("ns/pid") else Path(path).read_text()
+            )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def process_start(process: int) -> str | None:
+    """Return what tells a process from an earlier one of the same number; None if it is gone."""
+    try:
+        # After the program's name, which may hold spaces: first the state, 20th the start time.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields[19]
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return None
+    except (OSError, IndexError):
+        return None
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "alive"
 
 
 def resolve_device(name: str) -> torch.device:

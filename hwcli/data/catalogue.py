@@ -145,7 +145,7 @@ def find(
     try:
         found = entry.source.find(entry.name, given, log)
     except SourceError as error:
-        raise SourceError(f"{entry.name}: {error}") from None
+        raise SourceError(f"{entry.name}: {error}" if given is None else str(error)) from None
     part = f", {found.holds}" if found.holds else ""
     log(f"{entry.name}: {found.origin}{part}")
     return found

@@ -213,7 +213,9 @@ class Published:
             path = Path(given)
             if not path.exists():
                 choices = ", ".join(["a path", *self.names])
-                raise SourceError(f"{path}: no such file or folder; choices: {choices}")
+                raise SourceError(
+                    f"data = {str(given)!r}: no such file or folder; choices: {choices}"
+                )
             whole = path.resolve()
             return Found(path, whole.stem if path.is_file() else whole.name, "the path given")
         tried = []

@@ -301,7 +301,7 @@ def measure_points(
                 row = measured_row(case, machine, times[case], peaks[case])
             else:
                 row = unmeasured_row(case, machine, pace, passed, notes[case])
-            folder.log(**row)
+            folder.append_metrics(**row)
             terminal.log(f"{direction} T {T:,} {case.method}: {_brief(row)}")
             rows.append(row)
     return rows

@@ -153,7 +153,7 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
     folder.write("table.md", "\n\n".join(shown) + "\n")
     summary = summarise(found, config.network, config.name, config.steps)
     for step in (*summary.steps, summary.final):
-        folder.log(t=step.t, hidden=step.hidden, output=step.output)
+        folder.append_metrics(t=step.t, hidden=step.hidden, output=step.output)
     _draw(found, folder)
     return summary
 

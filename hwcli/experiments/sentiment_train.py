@@ -64,11 +64,11 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     work = TrialStore(folder.trials_path).folder(trial)
     work.prepare(trial)
     folder.claim(config, runtime.fingerprint(device=data.device.type, dtype=data.precision_name))
-    with work.lock:
+    with work.own(timeout_s=None):
         result = train_classifier(config, data, work.path)
         (work.path / "test.safetensors").unlink(missing_ok=True)
     for epoch in result.history:
-        folder.log(**asdict(epoch))
+        folder.append_metrics(**asdict(epoch))
     save_classifier(
         folder.path / "model",
         result.model,

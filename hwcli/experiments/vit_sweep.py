@@ -41,9 +41,10 @@ from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.training.checkpoint import restore_checkpoint
-from hwcli.training.loop import Work, train
+from hwcli.training.loop import TrainingJob, train
 from hwcli.training.metrics import Mean, mean_and_std, standard_error
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.progress import Progress
 from hwcli.training.step import BatchOutcome, Step, autocast
 from hwcli.vision import pictures
 from hwcli.vision.attention_maps import attention_maps, looked_at, position_similarity, rollout
@@ -158,6 +159,14 @@ class Config(RunConfig, Recipe):
     )
     launcher: LauncherConfig = Field(description="Where trials train and what each gets there.")
 
+    def contains(self, earlier: "Config") -> bool:
+        """Tell whether a run of this config has every trial that a run of another one has."""
+        grid = ("layers", "heads", "seeds")
+        how = ("jobs", "retry_failed", "fail_fast", "data_path", "compare_with", "launcher")
+        return all(set(getattr(self, g)) >= set(getattr(earlier, g)) for g in grid) and (
+            self.model_dump(exclude={*grid, *how}) == earlier.model_dump(exclude={*grid, *how})
+        )
+
     @model_validator(mode="after")
     def _every_cell_exists(self) -> "Config":
         if IMAGE_SIDE % self.model.patch_size:
@@ -189,15 +198,15 @@ class TrialConfig(Recipe):
 
 
 def run_trial(
-    config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
+    config: TrialConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     """Train one network, look at the test set once, and return what it came to."""
     with compiler.kernels(config.kernels == "compiled"):
-        return _train_and_test(config, folder, report)
+        return _train_and_test(config, folder, on_progress)
 
 
 def _train_and_test(
-    config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
+    config: TrialConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     device, precision = torch.device(config.device), getattr(torch, config.precision)
     data = _load(config.data_path, config.data)
@@ -211,14 +220,9 @@ def _train_and_test(
     torch.manual_seed(config.seed)
     model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
     steps_per_epoch = -(-len(training) // config.batch_size)
-    num_steps = config.epochs * steps_per_epoch
-
-    def watch(event: dict[str, Any]) -> None:
-        share = event.get("step", (event["epoch"] + 1) * steps_per_epoch) / num_steps
-        report({**event, "share": share, "num_epochs": config.epochs})
 
     history = train(
-        Work(
+        TrainingJob(
             model=model,
             optimizers=make_optimizers(model, config.optimizer),
             batches=lambda epoch: batches(
@@ -228,7 +232,7 @@ def _train_and_test(
                 seed=config.seed,
                 epoch=epoch,
             ),
-            judge=judge,
+            batch_loss=judge,
             evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
             num_epochs=config.epochs,
             steps_per_epoch=steps_per_epoch,
@@ -238,7 +242,7 @@ def _train_and_test(
             recorded=True,
         ),
         folder.checkpoint,
-        watch,
+        on_progress,
     )
     test, probabilities = classify(model, data.test, data, device, precision)
     confidence, predicted = probabilities.max(dim=1)
@@ -469,7 +473,7 @@ def run(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     folder.write("trials.json", _list_trials(trials))
     for outcome in outcomes:
         for epoch in store.folder(outcome.trial).epochs():
-            folder.log(**outcome.trial.label, **epoch)
+            folder.append_metrics(**outcome.trial.label, **epoch)
 
     cells = summarize(outcomes)
     best = max(

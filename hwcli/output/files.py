@@ -2,26 +2,64 @@
 
 import json
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from hwcli.errors import OutputError
+from hwcli.locks import share_like_its_folder
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new, whole.
 
     Raises:
-        OSError: the folder cannot be written; the old file is untouched.
+        OutputError: the file cannot be written; the old one is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            share_like_its_folder(temporary)
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Return the one line for a file that could not be written."""
+    return OutputError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that were killed while they wrote into a folder.
+
+    To be called by who holds the folder's lock. Files of processes that live stay.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            found = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
+            if found and not _is_alive(int(found.group(1))):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -35,22 +73,39 @@ def read_json(path: Path) -> Any:
     Raises:
         OSError, ValueError: the file cannot be read, or is no JSON.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON object as a line, in one write, so that a kill tears at most this line."""
+    """Append one JSON object as a line, in one write, so that a kill tears at most this line.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     line = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)
+    try:
+        existed = path.exists()
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        if not existed:
+            share_like_its_folder(path)
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a JSON-lines file; a line torn by a kill is left out."""
+    """Read the objects of a JSON-lines file; lines that are torn or damaged are left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
     return records

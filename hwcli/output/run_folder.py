@@ -3,20 +3,33 @@
 ``config.yaml`` (reloads to an equal config), ``env.json``, ``metrics.jsonl``, ``table.csv`` and
 ``table.md``, plots as PNG and, last and atomically, ``summary.json``: a folder without it holds
 no finished run. One process at a time writes a folder; a second one waits and says so.
+
+A finished run stays as it is until the next one of its name is whole: meanwhile the new files lie
+in its subfolder ``.new``. And it is replaced only by a run that contains it: the same config, or
+one whose ``contains`` method says so (a wider grid, more seeds). Anything else needs another name,
+or ``--replace``.
 """
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
+import yaml
 
 from hwcli.config import RunConfig, Section, dump_yaml
-from hwcli.errors import OutputError
-from hwcli.output.files import append_jsonl, read_json, write_atomic, write_json
+from hwcli.errors import HwError, OutputError
+from hwcli.locks import Closing, Lock, make_folder
+from hwcli.output.files import (
+    append_jsonl,
+    read_json,
+    remove_leftovers,
+    write_atomic,
+    write_json,
+)
 from hwcli.output.tables import Table
 
 if TYPE_CHECKING:
@@ -44,9 +57,13 @@ class Summary(Section):
 
 # Room asked for before anything is touched: more than the tables and plots of any run here.
 HEADROOM_BYTES = 16 * 2**20
+# Where the files of a run lie while a finished run of the same name is still there.
+STAGING = ".new"
+# A disk that is full, or that can only be read.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-class RunFolder:
+class RunFolder(Closing):
     """One run's folder: claimed, written, finished.
 
     Used as a context manager, which lets the claim go::
@@ -55,29 +72,40 @@ class RunFolder:
             folder.claim(config, runtime.fingerprint())
             folder.write_table(table)
             folder.finish(summary)
+
+    Args:
+        out: where runs are written.
+        command: that writes this one.
+        name: of the run.
+        log: is told that another process writes the folder.
+        replace: whether a finished run of the name may be replaced by any other.
     """
 
-    def __init__(self, out: Path, command: str, name: str, say: Callable[[str], None] = print):
+    def __init__(
+        self,
+        out: Path,
+        command: str,
+        name: str,
+        log: Callable[[str], None] = print,
+        *,
+        replace: bool = False,
+    ):
         self.command = command
         self.name = name
         self.path = out / command / name
         self.trials_path = out / command / "trials"
-        self._say = say
-        self._lock = FileLock(self.path / ".lock")
+        self._log = log
+        self._replace = replace
+        self._lock = Lock(self.path / ".lock")
+        self._writes_to = self.path
+        self._discarded: set[str] = set()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self, error: BaseException | None) -> None:
+        """Let the claim go."""
         self._lock.release()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise OutputError(
-                f"{self.path}: {error.strerror}; make room and run it again"
+                f"{self.path}: {error.strerror}; free some space and run the command again"
             ) from None
 
     def check_writable(self) -> None:
@@ -88,7 +116,7 @@ class RunFolder:
         """
         probe = self.path / f".room.{os.getpid()}.tmp"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             try:
                 with probe.open("wb") as file:
                     file.write(bytes(HEADROOM_BYTES))
@@ -98,6 +126,8 @@ class RunFolder:
                 probe.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"out: {self.path} cannot be written ({error.strerror})") from None
+        except OutputError as error:
+            raise OutputError(f"out: {error}") from None
 
     def claim(
         self,
@@ -107,32 +137,75 @@ class RunFolder:
         wait: bool = True,
         keep_environment: bool = False,
     ) -> bool:
-        """Become the one who writes this folder, and mark its results as not finished.
+        """Become the one who writes this folder, and start its files anew.
 
         Where somebody else writes it: wait for them, and say so; or with ``wait=False``
-        return False and leave the folder alone. Claiming what is claimed already is no work.
-        ``keep_environment`` leaves an ``env.json`` that is there: for a run that only shows anew
+        return False and leave the folder alone. Calling it twice is harmless.
+        ``keep_environment`` keeps an ``env.json`` that is there: for a run that only shows again
         what was computed before, maybe elsewhere.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written, or holds a finished run that this one does
+                not contain.
         """
-        if self._lock.is_locked:
+        if self._lock.held:
             return True
+        self.refuse_to_lose(config)
         self.check_writable()
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
+        if not self._lock.acquire():
             if not wait:
                 return False
-            self._say(f"{self.command} {self.name}: another run is writing it; waiting for it")
-            self._lock.acquire()
-        (self.path / "summary.json").unlink(missing_ok=True)
-        (self.path / "metrics.jsonl").unlink(missing_ok=True)
-        write_atomic(self.path / "config.yaml", dump_yaml(config))
-        if not (keep_environment and (self.path / "env.json").exists()):
-            write_json(self.path / "env.json", environment)
+            self._log(f"{self.command} {self.name}: another process is writing it; waiting for it")
+            self._lock.acquire(timeout_s=None)
+            self.refuse_to_lose(config)
+        remove_leftovers(self.path)
+        shutil.rmtree(self.path / STAGING, ignore_errors=True)
+        self._writes_to = self.path
+        environments = self.path / "env.json"
+        if self.summary() is not None:
+            self._writes_to = self.path / STAGING
+            make_folder(self._writes_to)
+        else:
+            with suppress(FileNotFoundError):
+                (self.path / "metrics.jsonl").unlink()
+        if not (keep_environment and environments.exists()):
+            write_json(self._writes_to / "env.json", environment)
+        self.write("config.yaml", dump_yaml(config))
         return True
+
+    def refuse_to_lose(self, config: RunConfig) -> None:
+        """Make sure that no finished run is lost if this config's run is written here.
+
+        Raises:
+            OutputError: there is one that this run would not contain.
+        """
+        if self.summary() is None or self._replace:
+            return
+        path = self.path / "config.yaml"
+        try:
+            earlier = type(config).model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, HwError, yaml.YAMLError, RecursionError):
+            what = "is a finished run whose config.yaml cannot be read"
+        else:
+            # Grids have the method: a wider one contains a narrower one.
+            contains: Callable[[RunConfig], bool] = getattr(config, "contains", config.__eq__)
+            if contains(earlier):
+                return
+            what = "is a finished run with other settings"
+        raise OutputError(
+            f"{self.path} {what}; give this one another name by --name, or replace that one by "
+            "--replace"
+        )
+
+    def forecast(self, config: RunConfig) -> str:
+        """Say what a run with this config would do to the folder; reads only."""
+        if self.summary() is None:
+            return f"It would write {self.path}."
+        try:
+            self.refuse_to_lose(config)
+        except OutputError as error:
+            return f"It would be refused: {error}."
+        return f"It would {'replace' if self._replace else 'extend or renew'} {self.path}."
 
     def summary(self) -> dict[str, Any] | None:
         """Return what the folder's finished run found; None if there is none that can be read."""
@@ -142,33 +215,52 @@ class RunFolder:
             return None
         return found if isinstance(found, dict) else None
 
-    def log(self, **record: object) -> None:
+    def append_metrics(self, **record: object) -> None:
         """Append one record to ``metrics.jsonl``."""
-        append_jsonl(self.path / "metrics.jsonl", record)
+        append_jsonl(self._writes_to / "metrics.jsonl", record)
 
     def write_table(self, table: Table, stem: str = "table") -> None:
         """Write a table as ``<stem>.csv`` (raw values) and ``<stem>.md`` (as shown)."""
         self.write(f"{stem}.csv", table.to_csv())
         self.write(f"{stem}.md", table.to_markdown())
 
-    def write(self, name: str, content: str) -> None:
-        """Write a text file."""
-        write_atomic(self.path / name, content)
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file."""
+        self._discarded.discard(name)
+        write_atomic(self._writes_to / name, content)
 
     def save_figure(self, name: str, figure: "Figure") -> None:
         """Write a figure as ``<name>.png``."""
         from hwcli.output.plots import to_png
 
-        write_atomic(self.path / f"{name}.png", to_png(figure))
+        self.write(f"{name}.png", to_png(figure))
 
     def discard(self, *names: str) -> None:
-        """Remove files of an earlier run that this one has not made anew."""
-        for name in names:
-            (self.path / name).unlink(missing_ok=True)
+        """Remove files of an earlier run that this one has not written again, when it finishes."""
+        self._discarded.update(names)
 
     def finish(self, summary: Summary | dict[str, Any]) -> Path:
-        """Write ``summary.json``, the sign that the run is finished, and return its full path."""
+        """Write ``summary.json``, the sign that the run is finished, and return its full path.
+
+        Until then the finished run that was here before is untouched; its files are now replaced
+        one by one, the summary last.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         path = self.path / "summary.json"
         found = summary.model_dump(mode="json") if isinstance(summary, Summary) else summary
-        write_json(path, {"command": self.command, "name": self.name, **found})
+        whole = {"command": self.command, "name": self.name, **found}
+        write_json(self._writes_to / "summary.json", whole)
+        try:
+            if self._writes_to != self.path:
+                staged = sorted(self._writes_to.iterdir(), key=lambda p: p.name == "summary.json")
+                for file in staged:
+                    file.replace(self.path / file.name)
+                self._writes_to.rmdir()
+                self._writes_to = self.path
+            for name in self._discarded:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
         return path.resolve()

@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+# Columns of the terminal that separate two columns of a table.
+PADDING = 3
+
 
 @dataclass(frozen=True)
 class Column:
     """One column: the key of its values in a row, its heading, and how a value is shown.
 
-    ``show`` is a format such as ``"{:.2f}"`` or a function; None is shown as a dash.
+    Attributes:
+        key: of its values in a row.
+        heading: above them.
+        show: a format such as ``"{:.2f}"``, or a function; None is shown as a dash.
+        priority: where a table is wider than the terminal, columns of the highest number are
+            left out first, and of equal ones the last; 0 always stays.
     """
 
     key: str
     heading: str
     show: str | Callable[[Any], str] = "{}"
+    priority: int = 1
 
     def text(self, row: Mapping[str, Any]) -> str:
         """Return the cell of a row as it is shown."""
@@ -49,7 +58,7 @@ class Table:
 
     def _is_text(self, column: Column) -> bool:
         values = (row.get(column.key) for row in self.rows)
-        return isinstance(next((v for v in values if v is not None), None), str)
+        return isinstance(next((v for v in values if v is not None), None), str | list | tuple)
 
     def to_csv(self) -> str:
         """Return the raw values as CSV, a heading line of keys first."""
@@ -68,24 +77,60 @@ class Table:
         notes = "".join("\n\n" + re.sub(r"^\* ", r"\\* ", note) for note in self.notes)
         return f"**{self.title}**\n\n{body}{notes}\n"
 
-    def to_rich(self) -> "RichTable":
-        """Return the table for the terminal."""
+    def fit(self, width: int) -> tuple[list[Column], list[Column]]:
+        """Return the columns that a terminal of this width shows whole, and those it leaves out."""
+        shown, left_out = list(self.columns), list[Column]()
+        while len(shown) > 1 and 1 + sum(self._least_width(c) + PADDING for c in shown) > width:
+            droppable = [column for column in shown if column.priority > 0]
+            if not droppable:
+                break
+            highest = max(column.priority for column in droppable)
+            last = [column for column in droppable if column.priority == highest][-1]
+            shown.remove(last)
+            left_out.insert(0, last)
+        return shown, left_out
+
+    def _least_width(self, column: Column) -> int:
+        """Return the width a column needs: numbers stay on one line, text breaks at spaces."""
+        heading = max((len(word) for word in column.heading.split()), default=1)
+        texts = [line for row in self.rows for line in column.text(row).split("\n")]
+        if not self._is_text(column):
+            return max([heading, *map(len, texts)])
+        return max([heading, *(len(word) for text in texts for word in text.split())])
+
+    def to_rich(self, width: int | None = None) -> "RichTable":
+        """Return the table for the terminal.
+
+        Args:
+            width: of the terminal; columns that do not fit are left out, and a note names them.
+        """
         from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
 
+        shown, left_out = (list(self.columns), []) if width is None else self.fit(width)
+        notes = list(self.notes)
+        if left_out:
+            names = ", ".join(column.heading for column in left_out)
+            notes.append(f"Left out at this width: {names}.")
         table = RichTable(
             title=self.title,
             title_justify="left",
-            caption="\n".join(self.notes) or None,
+            caption="\n".join(notes) or None,
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
-        for column in self.columns:
-            justify: Literal["left", "right"] = "left" if self._is_text(column) else "right"
-            table.add_column(column.heading, justify=justify, overflow="fold")
-        for cells in self.cells():
-            table.add_row(*map(Text, cells))
+        for column in shown:
+            text = self._is_text(column)
+            justify: Literal["left", "right"] = "left" if text else "right"
+            table.add_column(
+                column.heading,
+                justify=justify,
+                overflow="fold",
+                min_width=self._least_width(column),
+            )
+        for row in self.rows:
+            table.add_row(*(Text(column.text(row)) for column in shown))
         return table
 
 

@@ -25,8 +25,8 @@ from hwcli.sentiment.summary import (
     SplitSizes,
 )
 from hwcli.sentiment.training import TrainingResult
-from hwcli.training.loop import Epoch
 from hwcli.training.metrics import standard_error
+from hwcli.training.progress import Epoch
 
 MISTAKES_SHOWN = 5
 NUM_LENGTH_BINS = 5

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -38,9 +38,10 @@ from hwcli.sentiment.prepare import SentimentData
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.reviews import Reviews
 from hwcli.sentiment.tokens import Tokens, sorted_batches, training_batches
-from hwcli.training.loop import Epoch, NonFiniteLossError, Work, train
+from hwcli.training.loop import NonFiniteLossError, TrainingJob, train
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import make_optimizers
+from hwcli.training.progress import Epoch, Progress
 from hwcli.training.step import BatchOutcome, autocast
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -130,11 +131,11 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
         best.save_if_best(model, valid)
         return valid
 
-    job = Work(
+    job = TrainingJob(
         model=source.model,
         optimizers=source.optimizers,
         batches=functools.partial(epoch_batches, data.train, recipe),
-        judge=lambda _, rows: batch_loss(source.batch_logits(rows), labels[rows]),
+        batch_loss=lambda _, rows: batch_loss(source.batch_logits(rows), labels[rows]),
         evaluate=evaluate,
         num_epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch(recipe, len(data.train)),
@@ -415,22 +416,25 @@ class EpochPrinter:
         self.steps = steps_per_epoch(recipe, num_reviews)
         self.printed = time.perf_counter()
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        """Take note of an event of the loop."""
-        epoch = f"epoch {event['epoch'] + 1} of {self.epochs}"
+    def __call__(self, progress: Progress) -> None:
+        """Take note of what the loop reports."""
         now = time.perf_counter()
-        if "valid_loss" in event:
+        done = progress.finished
+        if progress.note is not None:
+            terminal.log(progress.note)
+        elif done is not None:
             self.printed = now
             terminal.log(
-                f"{epoch}: loss {event['train_loss']:.4f}, accuracy "
-                f"{event['train_accuracy']:.2%}; validation loss {event['valid_loss']:.4f}, "
-                f"accuracy {event['valid_accuracy']:.2%}; {event['train_s'] / 60:.1f} min"
+                f"epoch {done.epoch + 1} of {self.epochs}: loss {done.train_loss:.4f}, accuracy "
+                f"{done.train_accuracy:.2%}; validation loss {done.valid_loss:.4f}, "
+                f"accuracy {done.valid_accuracy:.2%}; {done.train_s / 60:.1f} min"
             )
         elif now - self.printed > SECONDS_BETWEEN_LINES:
             self.printed = now
-            left = (self.epochs * self.steps - event["step"]) / self.steps
+            left = (progress.num_steps - progress.step) / self.steps
             terminal.log(
-                f"{epoch}: step {event['step'] - event['epoch'] * self.steps} of {self.steps}, "
-                f"loss {event['loss']:.4f}, {event['examples_per_s']:.0f} reviews/s, "
+                f"epoch {progress.epoch + 1} of {self.epochs}: "
+                f"step {progress.step - progress.epoch * self.steps} of {self.steps}, "
+                f"loss {progress.loss:.4f}, {progress.examples_per_s:.0f} reviews/s, "
                 f"{left:.2f} epochs left"
             )

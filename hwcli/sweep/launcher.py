@@ -1,63 +1,38 @@
-"""What a launcher is: it takes trials, brings them to processes that train, and tells what happens.
+"""What a launcher is: it brings trials to processes that train them, and reports what happens.
 
 Three are here: :mod:`hwcli.sweep.workers` on this machine (the default, which needs no package),
 :mod:`hwcli.sweep.clusters.slurm` through a university's queue, :mod:`hwcli.sweep.clusters.ray` on
 a Ray cluster.
-None of them decides a number: the same trial gives the same bits wherever it is trained.
+None of them decides a number: on processors of one kind the same trial gives the same bits
+wherever it is trained.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from hwcli.config import Section
-from hwcli.sweep.store import TrialFolder
+from hwcli.locks import Closing
+from hwcli.sweep.events import Event
 from hwcli.sweep.trial import Trial
 
-TrialFunction = Callable[[Any, TrialFolder, Callable[[dict[str, Any]], None]], dict[str, Any]]
-"""``(config, folder, report) -> result``; importable by name, so that a worker can find it."""
 
-EventKind = Literal["started", "progress", "done", "failed", "busy", "restarted"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something happened to a trial.
-
-    ``progress`` carries what the trial's function reported, ``done`` its result, ``failed`` and
-    ``restarted`` a ``reason``; ``busy`` means that another program trains it at the moment.
-    """
-
-    kind: EventKind
-    trial: Trial
-    content: dict[str, Any] = field(default_factory=dict)
-
-
-class Launcher(Protocol):
+class Launcher(Closing):
     """Trains what is submitted to it; a context manager, since it owns processes or jobs."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
 
     def submit(self, trial: Trial) -> None:
         """Queue a trial."""
+        raise NotImplementedError
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.
 
         Raises:
             LauncherError: the cluster cannot be used as it was asked to be.
-            OutputError: the disk is full; nothing more can be kept.
+            OutputError: the results folder cannot be written.
         """
+        raise NotImplementedError
 
 
 class LauncherConfig(Section):

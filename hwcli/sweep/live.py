@@ -5,8 +5,8 @@ Where nobody watches (a file, a pipe), one plain line for each finished epoch in
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -14,28 +14,40 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hwcli.locks import Closing
 from hwcli.output import terminal
-from hwcli.sweep.launcher import Event
+from hwcli.sweep.events import Event
 from hwcli.sweep.trial import Trial
+from hwcli.training.progress import Epoch, Progress
 
 # Drawing takes milliseconds of a core that trains: seldom enough to cost nothing measurable.
 SECONDS_BETWEEN_DRAWINGS = 0.5
+# Below this width of the terminal, a running trial is described without its curve.
+WIDTH_FOR_CURVES = 100
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-class LiveView:
+@dataclass
+class _Running:
+    """What is known of a trial that trains."""
+
+    trial: Trial
+    latest: Progress | None = None
+    epochs: list[Epoch] = field(default_factory=list)
+
+
+class LiveView(Closing):
     """Shows events; a context manager, since the terminal has to be handed back.
 
     Args:
         trials: what is going to be trained.
-        num_workers: at a time, for the estimate of the time that remains.
     """
 
-    def __init__(self, trials: Sequence[Trial], *, num_workers: int):
+    def __init__(self, trials: Sequence[Trial]):
         self._costs = {trial.id: trial.cost for trial in trials}
         self._shares: dict[str, float] = dict.fromkeys(self._costs, 0.0)
         self._shares_at_start: dict[str, float] = {}
-        self._running: dict[str, tuple[Trial, dict[str, Any]]] = {}
-        self._num_workers = num_workers
+        self._running: dict[str, _Running] = {}
         self._num_finished = 0
         self._started = time.monotonic()
         self._drawn = 0.0
@@ -48,64 +60,69 @@ class LiveView:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self, error: BaseException | None) -> None:
+        """Hand the terminal back."""
         if self._live:
             self._live.stop()
 
     def show(self, event: Event) -> None:
         """Take an event in, and draw if it is time."""
-        trial, content = event.trial, event.content
+        trial = event.trial
         if event.kind == "started":
-            self._running[trial.id] = (trial, {})
-        elif event.kind == "progress":
-            # What a resumed trial had already was not earned by this sweep's time. (Half a second
-            # of training, which is in a first report too, is neither here nor there.)
-            self._shares_at_start.setdefault(trial.id, content["share"])
-            self._shares[trial.id] = max(content["share"], self._shares[trial.id])
-            latest = self._running.get(trial.id, (trial, {}))[1]
-            self._running[trial.id] = (trial, {**latest, **content})
-            if "valid_accuracy" in content:
-                self._line(f"{trial}: {describe_epoch(content)}")
+            self._running[trial.id] = _Running(trial)
+        elif event.progress is not None:
+            self._take(trial, event.progress)
         else:
             self._running.pop(trial.id, None)
             if event.kind in ("done", "failed"):
                 self._num_finished += 1
                 self._shares[trial.id] = 1.0
             if event.kind == "busy":
-                self._line(f"{trial}: another program trains it; its result will be used")
+                self._line(f"{trial}: already training in another process; will use its result")
             elif event.kind != "done":
-                self._line(f"{trial}: {event.kind}: {content['reason']}", always=True)
+                self._line(f"{trial}: {event.kind}: {event.reason}", always=True)
         now = time.monotonic()
         if self._live and now - self._drawn > SECONDS_BETWEEN_DRAWINGS:
             self._drawn = now
-            self._live.update(self._render(), refresh=True)
+            self._live.update(self._render(terminal.progress.width), refresh=True)
+
+    def _take(self, trial: Trial, progress: Progress) -> None:
+        # What a resumed trial had already was not earned by this sweep's time. (Half a second of
+        # training, which is in a first report too, makes no difference.)
+        self._shares_at_start.setdefault(trial.id, progress.share)
+        self._shares[trial.id] = max(progress.share, self._shares[trial.id])
+        running = self._running.setdefault(trial.id, _Running(trial))
+        running.latest = progress
+        if progress.finished is not None:
+            running.epochs.append(progress.finished)
+            self._line(f"{trial}: {describe_epoch(progress.finished, progress.num_epochs)}")
+        if progress.note is not None:
+            self._line(f"{trial}: {progress.note}", always=True)
 
     def _line(self, text: str, *, always: bool = False) -> None:
         if always or not self._live:
             terminal.log(text)
 
-    def _render(self) -> RenderableType:
+    def _render(self, width: int) -> RenderableType:
         total = sum(self._costs.values())
         done = sum(self._costs[i] * share for i, share in self._shares.items())
         elapsed = time.monotonic() - self._started
         remaining = seconds_left(self._costs, self._shares, self._shares_at_start, elapsed)
+        texts = [
+            f"{self._num_finished}/{len(self._costs)} trials",
+            f"{done / total:4.0%}",
+            f"{duration(elapsed)} elapsed",
+            "estimating" if remaining is None else f"about {duration(remaining)} left",
+        ]
+        # Four gaps of two spaces; the bar takes what is left.
+        bar = max(4, min(40, width - 8 - sum(map(len, texts))))
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(f"{self._num_finished}/{len(self._costs)} trials"),
-            ProgressBar(total=total, completed=done, width=40),
-            Text(f"{done / total:4.0%}"),
-            Text(f"{duration(elapsed)} gone"),
-            Text("estimating" if remaining is None else f"about {duration(remaining)} left"),
-        )
-        lines = Table.grid(padding=(0, 3))
-        for trial, latest in self._running.values():
-            lines.add_row(f"  {trial}", describe_step(latest))
-        return Group(head, lines)
+        head.add_row(texts[0], ProgressBar(total=total, completed=done, width=bar), *texts[1:])
+        lines = [
+            Text(describe_running(r.trial, r.latest, r.epochs, width), no_wrap=True)
+            for r in self._running.values()
+        ]
+        return Group(head, *lines)
 
 
 def seconds_left(
@@ -119,7 +136,7 @@ def seconds_left(
     Args:
         costs: of each trial, by its id.
         shares: of each trial that are done.
-        shares_at_start: of those that are under way or done, what was done when they went on.
+        shares_at_start: of those that run or are done, what was done when they started or resumed.
         elapsed_s: since the sweep started.
     """
     total = sum(costs.values())
@@ -128,26 +145,44 @@ def seconds_left(
     return (total - done) * elapsed_s / earned if earned > 0.005 * total else None
 
 
-def describe_step(latest: dict[str, Any]) -> str:
-    """Say where a running trial stands, on one line."""
-    if "epoch" not in latest:
-        return "starting"
-    parts = [f"epoch {latest['epoch'] + 1}/{latest['num_epochs']}"]
-    if "loss" in latest:
-        parts.append(f"loss {latest['loss']:.3f}")
-    if "valid_accuracy" in latest:
-        parts.append(f"valid {latest['valid_accuracy']:.2%}")
-    if "examples_per_s" in latest:
-        parts.append(f"{latest['examples_per_s']:.0f} examples/s")
+def describe_running(
+    trial: Trial, latest: Progress | None, epochs: Sequence[Epoch], width: int
+) -> str:
+    """Describe where a running trial stands, on one line that fits the width.
+
+    With room, validation accuracy is drawn as a curve of one character an epoch.
+    """
+    parts = [f"  {trial}"]
+    if latest is None:
+        parts.append("starting")
+    else:
+        parts.append(f"epoch {latest.epoch + 1}/{latest.num_epochs}")
+        if epochs:
+            parts.append(f"valid {epochs[-1].valid_accuracy:.2%}")
+        if latest.loss is not None:
+            parts.append(f"loss {latest.loss:.3f}")
+        if latest.examples_per_s is not None:
+            parts.append(f"{latest.examples_per_s:.0f} examples/s")
+        if len(epochs) > 1 and width >= WIDTH_FOR_CURVES:
+            parts.append(sparkline([epoch.valid_accuracy for epoch in epochs[-20:]]))
+    while len(parts) > 2 and len("  ".join(parts)) > width:
+        parts.pop()
     return "  ".join(parts)
 
 
-def describe_epoch(epoch: dict[str, Any]) -> str:
-    """Say what a finished epoch came to, on one line."""
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values as a line of blocks, the least as the lowest and the greatest as the highest."""
+    least, greatest = min(values), max(values)
+    scale = (len(BLOCKS) - 1) / (greatest - least) if greatest > least else 0.0
+    return "".join(BLOCKS[round((value - least) * scale)] for value in values)
+
+
+def describe_epoch(epoch: Epoch, num_epochs: int) -> str:
+    """Describe a finished epoch, on one line."""
     return (
-        f"epoch {epoch['epoch'] + 1}/{epoch['num_epochs']}  "
-        f"loss {epoch['train_loss']:.3f}  valid loss {epoch['valid_loss']:.3f}  "
-        f"valid {epoch['valid_accuracy']:.2%}  {epoch['examples_per_s']:.0f} examples/s"
+        f"epoch {epoch.epoch + 1}/{num_epochs}  "
+        f"loss {epoch.train_loss:.3f}  valid loss {epoch.valid_loss:.3f}  "
+        f"valid {epoch.valid_accuracy:.2%}  {epoch.examples_per_s:.0f} examples/s"
     )
 
 

@@ -1,10 +1,12 @@
-"""Run what is missing of a sweep, and return what every trial came to."""
+"""Train what is missing of a sweep, and return the outcome of every trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hwcli.sweep.launcher import Launcher, LauncherConfig, TrialFunction
+from hwcli.output import terminal
+from hwcli.sweep.events import TrialFunction
+from hwcli.sweep.launcher import Launcher, LauncherConfig
 from hwcli.sweep.live import LiveView
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
@@ -13,7 +15,7 @@ from hwcli.sweep.workers import Workers
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to.
+    """The outcome of a trial.
 
     Attributes:
         trial: which.
@@ -56,18 +58,20 @@ def run_trials(
 
     Raises:
         LauncherError: a cluster cannot be used as it was asked to be.
-        OutputError: the disk is full.
+        OutputError: the results folder cannot be written.
         KeyboardInterrupt: Ctrl-C; workers have stopped, finished epochs are kept.
     """
     outcomes: dict[str, Outcome] = {}
     for trial in trials:
         folder = store.folder(trial)
         result, failure = folder.result(), folder.failure()
+        for name in folder.damaged_files():
+            terminal.log(f"{trial}: {folder.path / name} is damaged; it counts as missing")
         if result is not None:
             outcomes[trial.id] = Outcome(trial, "done", result, reused=True)
         elif failure is not None and not retry_failed:
             outcomes[trial.id] = Outcome(
-                trial, "failed", reused=True, reason=failure["reason"], log=str(folder.log)
+                trial, "failed", reused=True, reason=str(failure["reason"]), log=str(folder.log)
             )
         elif failure is not None:
             folder.forget_failure()
@@ -75,7 +79,7 @@ def run_trials(
     todo = sorted((t for t in trials if t.id not in outcomes), key=lambda t: -t.cost)
     if todo:
         with (
-            LiveView(todo, num_workers=num_workers) as view,
+            LiveView(todo) as view,
             open_launcher(launcher or LauncherConfig(), function, store, num_workers) as opened,
         ):
             for trial in todo:
@@ -84,13 +88,15 @@ def run_trials(
                 view.show(event)
                 trial = event.trial
                 if event.kind == "done":
-                    outcomes[trial.id] = Outcome(trial, "done", event.content)
+                    outcomes[trial.id] = Outcome(trial, "done", event.result)
                 elif event.kind == "failed":
                     outcomes[trial.id] = Outcome(
-                        trial, "failed", reason=event.content["reason"], log=event.content["log"]
+                        trial, "failed", reason=event.reason, log=event.log
                     )
                     if fail_fast:
                         break
+        if len(outcomes) == len(trials):
+            terminal.log("all trials have ended; drawing the tables and pictures")
     return [outcomes.get(trial.id, Outcome(trial, "missing")) for trial in trials]
 
 

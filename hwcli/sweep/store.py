@@ -3,18 +3,28 @@
 A trial's folder holds ``identity.json``, ``env.json`` (where it was trained last),
 ``metrics.jsonl`` (its finished epochs), ``checkpoint.safetensors``, ``log.txt``,
 ``predictions.safetensors`` and last, atomically, ``result.json``: the sign that it is done.
-``failure.json`` says why it failed. Whoever trains a trial holds its lock, which the operating
-system lets go when the process dies.
+``failure.json`` says why it failed. ``owner.json`` names the process that trains it now.
+
+Reading a trial's state takes no lock and writes nothing.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from hwcli.output.files import read_json, read_jsonl, write_atomic, write_json
-from hwcli.sweep.trial import Trial
+from hwcli.errors import OutputError
+from hwcli.locks import make_folder
+from hwcli.output.files import (
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    unwritable,
+    write_atomic,
+    write_json,
+)
+from hwcli.sweep.ownership import Ownership, read_owner
+from hwcli.sweep.trial import Trial, identity_id
 
 State = Literal["done", "failed", "running", "interrupted", "missing"]
 
@@ -29,25 +39,65 @@ class TrialFolder:
         self.metrics = path / "metrics.jsonl"
         self.environment = path / "env.json"
         self.log = path / "log.txt"
-        self.lock = FileLock(path / ".lock")
 
     def prepare(self, trial: Trial) -> None:
-        """Make the folder and say what it belongs to."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / "identity.json").exists():
-            write_json(self.path / "identity.json", trial.identity)
+        """Make the folder and write down what it belongs to.
+
+        What another trial has left there, as its ``identity.json`` says, is removed.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        make_folder(self.path)
+        if self.identity() is not None:
+            return
+        try:
+            if self._read("identity.json") is not None:
+                for path in self.path.iterdir():
+                    if path.is_file() and not path.name.startswith("."):
+                        path.unlink()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        write_json(self.path / "identity.json", trial.identity)
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return everything that decides the trial's numbers, if it is there and of this trial."""
+        identity = self._read("identity.json")
+        return identity if identity and identity_id(identity) == self.path.name else None
 
     def result(self) -> dict[str, Any] | None:
-        """Return what the trial came to, or None while it is not done."""
-        return self._read("result.json")
+        """Return what the trial found, or None while it is not done.
+
+        A result that lies in another trial's folder, or is damaged, counts as none.
+        """
+        result = self._read("result.json")
+        return result if result and self.identity() is not None else None
 
     def failure(self) -> dict[str, Any] | None:
         """Return ``{"reason"}`` where the trial failed and has not been tried since."""
-        return self._read("failure.json")
+        failure = self._read("failure.json")
+        return failure and {"reason": "no reason is stored", **failure}
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Return its finished epochs."""
-        return read_jsonl(self.metrics) if self.metrics.exists() else []
+        """Return its finished epochs; damaged lines are left out."""
+        try:
+            records = read_jsonl(self.metrics)
+        except OSError:
+            return []
+        return [record for record in records if isinstance(record.get("epoch"), int)]
+
+    def append_epoch(self, epoch: dict[str, Any]) -> None:
+        """Add a finished epoch; one that was trained again replaces the earlier record.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        earlier = self.epochs()
+        if any(record["epoch"] >= epoch["epoch"] for record in earlier):
+            kept = [record for record in earlier if record["epoch"] < epoch["epoch"]]
+            self.write_epochs([*kept, epoch])
+        else:
+            append_jsonl(self.metrics, epoch)
 
     def write_epochs(self, epochs: list[dict[str, Any]]) -> None:
         """Replace the list of finished epochs."""
@@ -59,40 +109,50 @@ class TrialFolder:
         write_json(self.path / "result.json", result)
         self.forget_failure()
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, **more: object) -> None:
         """Store why the trial failed."""
-        write_json(self.path / "failure.json", {"reason": reason})
+        with suppress(OutputError):  # then it is missing, and is tried again
+            write_json(self.path / "failure.json", {"reason": reason, **more})
 
     def forget_failure(self) -> None:
         """Let a failed trial be tried again, from its last checkpoint."""
-        (self.path / "failure.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.path / "failure.json").unlink(missing_ok=True)
+
+    def own(self, timeout_s: float | None) -> Ownership:
+        """Return a context manager: whether this process may train the trial is ``taken``."""
+        return Ownership(self.path, timeout_s)
 
     def is_owned(self) -> bool:
         """Tell whether some process trains this trial now."""
-        if not self.path.exists():
-            return False
-        try:
-            with FileLock(self.path / ".lock", blocking=False):
-                return False
-        except Timeout:
-            return True
+        owner = read_owner(self.path)
+        return owner is not None and owner.is_alive()
 
     def state(self) -> State:
         """Return where the trial stands."""
         if self.result() is not None:
             return "done"
-        if self.failure() is not None:
-            return "failed"
         if self.is_owned():
             return "running"
-        return "interrupted" if self.checkpoint.exists() else "missing"
+        if self.failure() is not None:
+            return "failed"
+        return "interrupted" if self.checkpoint.is_file() else "missing"
+
+    def damaged_files(self) -> list[str]:
+        """Return the names of files that are there but are not what they should be."""
+        names = []
+        if (self.path / "result.json").exists() and self._read("result.json") is None:
+            names.append("result.json")
+        if (self.path / "identity.json").exists() and self.identity() is None:
+            names.append("identity.json")
+        return names
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             value = read_json(self.path / name)
         except (OSError, ValueError):
             return None
-        return value if isinstance(value, dict) else None
+        return value if isinstance(value, dict) and value else None
 
 
 class TrialStore:
@@ -104,3 +164,9 @@ class TrialStore:
     def folder(self, trial: Trial | str) -> TrialFolder:
         """Return the folder of a trial, given whole or by its id."""
         return TrialFolder(self.path / (trial if isinstance(trial, str) else trial.id))
+
+    def folders(self) -> list[TrialFolder]:
+        """Return the folders of all trials that are here."""
+        with suppress(OSError):
+            return [TrialFolder(p) for p in sorted(self.path.iterdir()) if p.is_dir()]
+        return []

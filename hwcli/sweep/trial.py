@@ -32,9 +32,18 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """Name of the identity: equal exactly where all that decides the numbers is equal."""
-        canonical = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        """Name of the identity. Equal names mean the same recipe, data and seed.
+
+        Trials of one name have equal numbers, bit for bit, on processors of one kind; on another
+        kind they differ as much as another seed's do.
+        """
+        return identity_id(self.identity)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self.label.items())
+
+
+def identity_id(identity: Mapping[str, Any]) -> str:
+    """Return the name of an identity: the folder of its trial is called so."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -11,23 +11,22 @@ import pickle
 import signal
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Self
 
-from hwcli.errors import OutputError
 from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import attempt
-from hwcli.sweep.launcher import Event, TrialFunction
+from hwcli.sweep.events import Event, TrialFunction
+from hwcli.sweep.launcher import Launcher
+from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
+from hwcli.training.progress import Progress
 
 # A trial that another program trains is looked at this often.
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -42,8 +41,11 @@ class _Worker:
     trial: Trial | None = None
 
 
-class Workers:
+class Workers(Launcher):
     """A fixed number of single-threaded processes that train what is submitted.
+
+    Where the system kills one (out of memory, as a rule), one fewer goes on, and the trial is tried
+    again.
 
     Args:
         function: trains one trial.
@@ -59,34 +61,25 @@ class Workers:
         self._store = store
         self._num_workers = num_workers
         self._num_threads = num_threads
-        self._queue: deque[Trial] = deque()
-        self._elsewhere: list[Trial] = []
-        self._deaths: Counter[str] = Counter()
+        self._queue = TrialQueue(store)
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self, error: BaseException | None) -> None:
+        """Stop the workers."""
         self.stop()
 
     def submit(self, trial: Trial) -> None:
         """Queue a trial."""
-        self._queue.append(trial)
+        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.
 
         Raises:
-            OutputError: the disk is full; nothing more can be kept.
+            OutputError: the results folder cannot be written.
         """
-        while self._queue or self._elsewhere or any(worker.trial for worker in self._workers):
-            yield from self._look_elsewhere()
+        while self._queue or any(worker.trial for worker in self._workers):
+            yield from self._queue.poll_others()
             yield from self._assign()
             watched = [worker.connection for worker in self._workers]
             if not watched:
@@ -94,11 +87,17 @@ class Workers:
             for connection in wait(watched, SECONDS_BETWEEN_LOOKS) if watched else ():
                 worker = next(w for w in self._workers if w.connection is connection)
                 try:
-                    kind, content = worker.connection.recv()
+                    message = worker.connection.recv()
                 except (EOFError, OSError):
-                    yield from self._bury(worker)
+                    yield from self._replace(worker)
+                    continue
+                trial = worker.trial
+                assert trial is not None
+                if isinstance(message, Progress):
+                    yield Event("progress", trial, progress=message)
                 else:
-                    yield from self._receive(worker, kind, content)
+                    worker.trial = None
+                    yield self._queue.settle(trial, *message)
 
     def stop(self) -> None:
         """Close every pipe, which ends the workers within a moment; checkpoints stay."""
@@ -112,16 +111,16 @@ class Workers:
                 worker.process.join()
         self._workers.clear()
         self._queue.clear()
-        self._elsewhere.clear()
 
     def _assign(self) -> Iterator[Event]:
+        waiting = self._queue.waiting
         for worker in self._workers:
-            if worker.trial is None and self._queue:
-                yield self._give(worker, self._queue.popleft())
-        while self._queue and len(self._workers) < self._num_workers:
+            if worker.trial is None and waiting:
+                yield self._give(worker, waiting.popleft())
+        while waiting and len(self._workers) < self._num_workers:
             worker = self._spawn()
             self._workers.append(worker)
-            yield self._give(worker, self._queue.popleft())
+            yield self._give(worker, waiting.popleft())
 
     def _give(self, worker: _Worker, trial: Trial) -> Event:
         worker.trial = trial
@@ -157,25 +156,8 @@ class Workers:
         theirs.close()
         return _Worker(process, ours)
 
-    def _receive(self, worker: _Worker, kind: str, content: dict[str, Any]) -> Iterator[Event]:
-        trial = worker.trial
-        assert trial is not None
-        if kind == "disk":
-            raise OutputError(f"{self._store.path}: {content['reason']}; make room and go on")
-        if kind == "progress":
-            yield Event("progress", trial, content)
-            return
-        worker.trial = None
-        if kind == "busy":
-            self._elsewhere.append(trial)
-            yield Event("busy", trial)
-        elif kind == "done":
-            yield Event("done", trial, content)
-        else:
-            yield self._fail(trial, content["reason"])
-
-    def _bury(self, worker: _Worker) -> Iterator[Event]:
-        """Replace a dead worker: its trial goes on from its checkpoint once, then it has failed."""
+    def _replace(self, worker: _Worker) -> Iterator[Event]:
+        """Remove a dead worker; another one continues its trial from the checkpoint."""
         self._workers.remove(worker)
         worker.connection.close()
         worker.process.join()
@@ -184,32 +166,16 @@ class Workers:
             return
         result = self._store.folder(trial).result()
         if result is not None:
-            yield Event("done", trial, result)
+            yield Event("done", trial, result=result)
             return
         reason = f"its worker died ({_describe_exit(code)})"
-        self._deaths[trial.id] += 1
-        if self._deaths[trial.id] > 1:
-            yield self._fail(trial, f"{reason}, twice")
-        else:
-            self._queue.appendleft(trial)
-            yield Event("restarted", trial, {"reason": reason})
-
-    def _fail(self, trial: Trial, reason: str) -> Event:
-        folder = self._store.folder(trial)
-        folder.fail(reason)
-        return Event("failed", trial, {"reason": reason, "log": str(folder.log)})
-
-    def _look_elsewhere(self) -> Iterator[Event]:
-        """See what became of trials that other programs own."""
-        for trial in list(self._elsewhere):
-            folder = self._store.folder(trial)
-            result = folder.result()
-            if result is not None:
-                self._elsewhere.remove(trial)
-                yield Event("done", trial, result)
-            elif not folder.is_owned():
-                self._elsewhere.remove(trial)
-                self._queue.append(trial)
+        event = self._queue.handle_death(trial, reason)
+        if event.kind == "restarted":
+            self._queue.waiting.appendleft(trial)
+            if code == -signal.SIGKILL and self._num_workers > 1:
+                self._num_workers -= 1
+                event = replace(event, reason=f"{reason}; {self._num_workers} go on at a time")
+        yield event
 
 
 def _describe_exit(code: int | None) -> str:
@@ -235,14 +201,7 @@ def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> 
     while True:
         trial: Trial = pickle.loads(inbox.get())
         with suppress(BrokenPipeError):
-            connection.send(
-                attempt(
-                    trial,
-                    function,
-                    store.folder(trial),
-                    lambda content: connection.send(("progress", content)),
-                )
-            )
+            connection.send(attempt(trial, function, store.folder(trial), connection.send))
 
 
 def _listen(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:

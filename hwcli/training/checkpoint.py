@@ -1,11 +1,13 @@
-"""Where a training run stands, in one safetensors file: enough to go on bit for bit.
+"""Where a training run stands, in one safetensors file: enough to continue bit for bit.
 
 Tensors are the model's, the optimisers' and the random generator's (as uint8); everything else
-(steps, position in the data, history) is JSON in the file's metadata. Nothing is pickled.
+(steps, position in the data, history) is JSON in the file's metadata, next to a digest of all of
+it. Nothing is pickled.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from hwcli.output.files import write_atomic
 
-FORMAT = "hw2 checkpoint 1"
+FORMAT = "hw2 checkpoint 2"
 
 
 def save_checkpoint(
@@ -42,7 +44,9 @@ def save_checkpoint(
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(whole, {"format": FORMAT, "position": json.dumps(position)}))
+    text = json.dumps(position)
+    metadata = {"format": FORMAT, "position": text, "sha256": _digest(whole, text)}
+    write_atomic(path, save(whole, metadata))
 
 
 def restore_checkpoint(
@@ -50,8 +54,9 @@ def restore_checkpoint(
 ) -> dict[str, Any] | None:
     """Load a checkpoint into a model and its optimisers, and return the position stored with it.
 
-    Returns None, everything left as it is, where there is no file or where it is no whole
-    checkpoint of this model: a run then starts afresh, which costs time and never correctness.
+    Everything is checked before anything is loaded. Returns None and changes nothing if there is
+    no file, if its digest does not match, or if it belongs to another model: the run then starts
+    over, which costs time and never correctness.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -60,6 +65,8 @@ def restore_checkpoint(
                 return None
             position: dict[str, Any] = json.loads(metadata["position"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata["sha256"] != _digest(tensors, metadata["position"]):
+                return None
     except (OSError, SafetensorError, ValueError, KeyError):
         return None
     weights = _under("model/", tensors)
@@ -79,6 +86,15 @@ def restore_checkpoint(
     if "random/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random/cuda"].clone())
     return position
+
+
+def _digest(tensors: Mapping[str, Tensor], position: str) -> str:
+    """Return the SHA-256 of all that a checkpoint holds."""
+    digest = hashlib.sha256(position.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

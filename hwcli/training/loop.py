@@ -14,11 +14,15 @@ from torch import nn
 from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import rate_at
+from hwcli.training.progress import Epoch, Progress
 from hwcli.training.step import Batch, BatchOutcome, Step
 
 # A loss on a GPU is read this seldom, since reading it waits for the GPU.
 STEPS_BETWEEN_READS_ON_GPU = 50
 SECONDS_BETWEEN_REPORTS = 0.5
+# A gap this long, in which the process computed for less than this share, was a pause.
+SHORTEST_PAUSE_S = 2.0
+LEAST_SHARE = 0.1
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -26,28 +30,15 @@ class NonFiniteLossError(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training came to; losses in nats, accuracies as fractions."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    train_s: float
-    examples_per_s: float
-
-
-@dataclass(frozen=True)
-class Work(Generic[Batch]):
-    """What is trained, on what, and how a batch is judged.
+class TrainingJob(Generic[Batch]):
+    """What is trained, on what, and how the loss of a batch is computed.
 
     Attributes:
-        model: in train mode while it trains; evaluation is the caller's.
+        model: in train mode while it trains, in eval mode for ``evaluate``.
         optimizers: their groups carry ``initial_lr``.
         batches: gives epoch e's batches in order; a pure function of e, so that a resumed run
             sees what an uninterrupted one does.
-        judge: runs the model on a batch.
+        batch_loss: runs the model on a batch.
         evaluate: loss and accuracy on the validation part.
         num_epochs: in all.
         steps_per_epoch: batches of one epoch.
@@ -61,7 +52,7 @@ class Work(Generic[Batch]):
     model: nn.Module
     optimizers: Sequence[torch.optim.Optimizer]
     batches: Callable[[int], Iterable[Batch]]
-    judge: Callable[[nn.Module, Batch], BatchOutcome]
+    batch_loss: Callable[[nn.Module, Batch], BatchOutcome]
     evaluate: Callable[[nn.Module], Mean]
     num_epochs: int
     steps_per_epoch: int
@@ -71,87 +62,117 @@ class Work(Generic[Batch]):
     recorded: bool = False
 
 
+class TrainingClock:
+    """Seconds spent on training; a time in which the process was stopped does not count.
+
+    A suspended machine stops the clock by itself. A process that was stopped (SIGSTOP, Ctrl-Z) is
+    recognised by a long gap in which it hardly computed.
+    """
+
+    def __init__(self, seconds: float = 0.0):
+        self.seconds = seconds
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def read(self) -> float:
+        """Return the seconds so far; to be read after every step."""
+        wall, processor = time.perf_counter(), time.process_time()
+        passed, computed = wall - self._wall, processor - self._processor
+        paused = passed > SHORTEST_PAUSE_S and computed < LEAST_SHARE * passed
+        self.seconds += computed if paused else passed
+        self._wall, self._processor = wall, processor
+        return self.seconds
+
+    def skip(self) -> None:
+        """Leave out what passed since the last reading."""
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+
 def train(
-    work: Work[Batch],
+    job: TrainingJob[Batch],
     checkpoint: Path | None = None,
-    report: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
     checkpoint_every_s: float = math.inf,
 ) -> list[Epoch]:
     """Train to the end, from the checkpoint if there is one.
 
     Args:
-        work: what to do.
-        checkpoint: the file to go on from and to keep; written after every epoch.
-        report: gets ``{"epoch", "step", "loss", "examples_per_s"}`` now and then, and every
-            finished :class:`Epoch` as a mapping.
-        checkpoint_every_s: also write it inside an epoch when this much time has passed.
+        job: what to do.
+        checkpoint: the file to continue from and to write after every epoch.
+        on_progress: is called now and then, and after every epoch.
+        checkpoint_every_s: also write the file inside an epoch when this much time has passed.
 
     Raises:
-        NonFiniteLossError: the loss became NaN or infinite.
+        NonFiniteLossError: the training or validation loss became NaN or infinite.
+        OutputError: the checkpoint cannot be written.
     """
-    model, device = work.model, work.device
-    num_steps = work.num_epochs * work.steps_per_epoch
-    restored = restore_checkpoint(checkpoint, model, work.optimizers) if checkpoint else None
+    model, device = job.model, job.device
+    num_steps = job.num_epochs * job.steps_per_epoch
+    restored = restore_checkpoint(checkpoint, model, job.optimizers) if checkpoint else None
     position = restored or {"step": 0, "train_s": 0.0, "history": [], "running": None}
     step: int = position["step"]
     history = [Epoch(**record) for record in position["history"]]
     running = Mean(**position["running"]) if position["running"] else Mean()
-    train_s: float = position["train_s"]
+    clock = TrainingClock(position["train_s"])
     take_step = Step(
-        model, work.optimizers, work.judge, device, work.precision, recorded=work.recorded
+        model, job.optimizers, job.batch_loss, device, job.precision, recorded=job.recorded
     )
     steps_between_reads = 1 if device.type == "cpu" else STEPS_BETWEEN_READS_ON_GPU
 
-    def keep() -> None:
+    def save() -> None:
         if checkpoint:
             save_checkpoint(
                 checkpoint,
                 model,
-                work.optimizers,
+                job.optimizers,
                 {
                     "step": step,
-                    "train_s": train_s,
+                    "train_s": clock.seconds,
                     "history": [asdict(epoch) for epoch in history],
                     "running": asdict(running),
                 },
             )
 
+    def report(**more: Any) -> None:
+        epoch = min(step // job.steps_per_epoch, job.num_epochs - 1)
+        on_progress(
+            Progress(step, num_steps, **{"epoch": epoch, "num_epochs": job.num_epochs, **more})
+        )
+
+    if restored is None and checkpoint and checkpoint.exists():
+        report(note=f"{checkpoint.name} is damaged; training starts over")
     while step < num_steps:
-        epoch, done_in_epoch = divmod(step, work.steps_per_epoch)
+        epoch, done_in_epoch = divmod(step, job.steps_per_epoch)
         model.train()
         unread: list[BatchOutcome] = []
-        started = reported = kept = time.perf_counter()
-        num_seen, epoch_started = 0, started
-        for batch in islice(work.batches(epoch), done_in_epoch, None):
-            rate = rate_at((step + 0.5) / num_steps, work.warmup_fraction)
+        clock.skip()
+        epoch_started = reported = saved = clock.seconds
+        num_seen = 0
+        for batch in islice(job.batches(epoch), done_in_epoch, None):
+            rate = rate_at((step + 0.5) / num_steps, job.warmup_fraction)
             outcome = take_step(batch, rate)
             step += 1
             num_seen += outcome.num_examples
 
             unread.append(outcome)
-            if len(unread) == steps_between_reads or step % work.steps_per_epoch == 0:
+            if len(unread) == steps_between_reads or step % job.steps_per_epoch == 0:
                 _read(unread, running, step)
                 unread = []
-            now = time.perf_counter()
+            now = clock.read()
             if now - reported > SECONDS_BETWEEN_REPORTS and running.num_examples:
                 reported = now
-                report(
-                    {
-                        "epoch": epoch,
-                        "step": step,
-                        "loss": running.loss,
-                        "examples_per_s": num_seen / (now - epoch_started),
-                    }
-                )
-            if now - kept > checkpoint_every_s and not unread:
-                kept, train_s, started = now, train_s + now - started, now
-                keep()
-        train_s += time.perf_counter() - started
+                rate_now = num_seen / (now - epoch_started)
+                report(epoch=epoch, loss=running.loss, examples_per_s=rate_now)
+            if now - saved > checkpoint_every_s and not unread:
+                save()
+                clock.skip()
+                saved = now
         finished = running
         running = Mean()
-        epoch_s = train_s - sum(earlier.train_s for earlier in history)
+        epoch_s = clock.seconds - sum(earlier.train_s for earlier in history)
         model.eval()
-        valid = work.evaluate(model)
+        valid = job.evaluate(model)
+        if not math.isfinite(valid.loss):
+            raise NonFiniteLossError(f"the validation loss is {valid.loss} after step {step}")
         history.append(
             Epoch(
                 epoch=epoch,
@@ -163,8 +184,8 @@ def train(
                 examples_per_s=finished.num_examples / epoch_s,
             )
         )
-        keep()
-        report(asdict(history[-1]))
+        save()
+        report(epoch=epoch, loss=finished.loss, finished=history[-1])
     model.eval()
     return history
 

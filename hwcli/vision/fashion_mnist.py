@@ -10,6 +10,7 @@ every worker would pay. Its tensors are kept in the cache, where all workers map
 import gzip
 import hashlib
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from hwcli.data import catalogue
 from hwcli.data.cache import cache_folder
 from hwcli.data.verified_files import DataFile, VerifiedFiles
+from hwcli.errors import OutputError
 from hwcli.output.files import write_atomic
 
 CLASS_NAMES = (
@@ -115,11 +117,10 @@ def read(path: Path | None) -> list[Tensor]:
         pass
     files = catalogue.find(catalogue.FASHION_MNIST, path).files
     tensors = {file.name: _read_with_torchvision(files[file.name]) for file in source.files}
-    try:
+    # Without a cache every process reads the files itself.
+    with suppress(OSError, OutputError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, save(tensors))
-    except OSError:
-        pass  # no cache here: every process reads the files itself
     return [tensors[file.name] for file in source.files]
 
 

@@ -20,7 +20,7 @@ CONFIG = RunConfig(name="n", device="cpu")
 def test_a_finished_run_holds_its_config_environment_and_results(tmp_path: Path) -> None:
     with RunFolder(tmp_path, "command", "n") as folder:
         assert folder.claim(CONFIG, {"cores": 2})
-        folder.log(step=1, loss=0.5)
+        folder.append_metrics(step=1, loss=0.5)
         folder.write_table(Table("t", [Column("a", "a")], [{"a": 1}]))
         made, (axes,) = figure()
         heatmap(axes, [[0.1, None]], [["x", "y"]], rows=[1], columns=[2, 3])
@@ -36,13 +36,81 @@ def test_a_finished_run_holds_its_config_environment_and_results(tmp_path: Path)
     assert path.with_name("plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_claiming_takes_back_the_sign_of_a_finished_run(tmp_path: Path) -> None:
+def finished_run(out: Path, config: RunConfig = CONFIG, **more: object) -> Path:
+    with RunFolder(out, "command", config.name) as folder:
+        folder.claim(config, {"cores": 2})
+        folder.append_metrics(step=1)
+        folder.write("picture.png", "earlier")
+        return folder.finish({"status": "complete", **more})
+
+
+def test_a_finished_run_stays_whole_until_the_next_one_is(tmp_path: Path) -> None:
+    summary = finished_run(tmp_path, answer=1)
+    before = {p.name: p.read_bytes() for p in summary.parent.iterdir() if p.is_file()}
+    with RunFolder(tmp_path, "command", "n") as folder:  # it is stopped
+        folder.claim(CONFIG, {"cores": 3})
+        folder.append_metrics(step=2)
+        folder.discard("picture.png")
+    assert {p.name: p.read_bytes() for p in summary.parent.iterdir() if p.is_file()} == before
     with RunFolder(tmp_path, "command", "n") as folder:
+        folder.claim(CONFIG, {"cores": 3})
+        folder.append_metrics(step=3)
+        folder.discard("picture.png")
+        folder.finish({"status": "complete", "answer": 2})
+    names = {p.name for p in summary.parent.iterdir()}
+    assert names == {".lock", "config.yaml", "env.json", "metrics.jsonl", "summary.json"}
+    assert json.loads(summary.read_text())["answer"] == 2
+    assert read_jsonl(summary.with_name("metrics.jsonl")) == [{"step": 3}]
+
+
+class GridConfig(RunConfig):
+    seeds: tuple[int, ...] = (0,)
+    width: int = 3
+
+    def contains(self, earlier: "GridConfig") -> bool:
+        return set(self.seeds) >= set(earlier.seeds) and self.width == earlier.width
+
+
+@pytest.mark.parametrize(
+    ("later", "fits"),
+    [
+        (GridConfig(seeds=(0, 1)), True),
+        (GridConfig(seeds=(0, 1, 2)), True),
+        (GridConfig(seeds=(1,)), False),
+        (GridConfig(seeds=(0, 1), width=5), False),
+    ],
+)
+def test_a_finished_run_is_replaced_only_by_one_that_contains_it(
+    tmp_path: Path, later: GridConfig, fits: bool
+) -> None:
+    summary = finished_run(tmp_path, GridConfig(seeds=(0, 1)))
+    before = summary.read_bytes()
+    with RunFolder(tmp_path, "command", later.name) as folder:
+        if fits:
+            assert folder.forecast(later) == f"It would extend or renew {folder.path}."
+            assert folder.claim(later, {})
+            return
+        line = r"finished run with other settings; give .* another name by --name, .* --replace"
+        with pytest.raises(OutputError, match=line):
+            folder.claim(later, {})
+        assert folder.forecast(later).startswith("It would be refused: ")
+    assert summary.read_bytes() == before
+    with RunFolder(tmp_path, "command", later.name, replace=True) as folder:
+        assert folder.forecast(later) == f"It would replace {folder.path}."
+        assert folder.claim(later, {})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"a: &a [*a]", b"<<<<<<< HEAD\n", b"x: 1"]
+)
+def test_a_finished_run_whose_config_is_damaged_is_not_lost(tmp_path: Path, content: bytes) -> None:
+    summary = finished_run(tmp_path)
+    summary.with_name("config.yaml").write_bytes(content)
+    with (
+        RunFolder(tmp_path, "command", "n") as folder,
+        pytest.raises(OutputError, match=r"config\.yaml cannot be read"),
+    ):
         folder.claim(CONFIG, {})
-        summary = folder.finish({"status": "complete"})
-    with RunFolder(tmp_path, "command", "n") as folder:
-        folder.claim(CONFIG, {})
-        assert not summary.exists()
 
 
 def test_a_second_run_of_the_name_waits_and_says_so(tmp_path: Path) -> None:
@@ -71,21 +139,21 @@ def test_a_second_run_of_the_name_waits_and_says_so(tmp_path: Path) -> None:
 
         with RunFolder(tmp_path, "command", "n", say) as folder:
             assert not folder.claim(CONFIG, {}, wait=False)
-            assert folder.claim(CONFIG, {})
-        assert said == ["command n: another run is writing it; waiting for it"]
+            assert folder.claim(RunConfig(), {})
+        assert said == ["command n: another process is writing it; waiting for it"]
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "command").write_text("a file, not a folder")
     with (
-        pytest.raises(OutputError, match="cannot be written"),
+        pytest.raises(OutputError, match="cannot be made"),
         RunFolder(tmp_path, "command", "n") as folder,
     ):
         folder.claim(CONFIG, {})
 
 
 def test_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="make room"), RunFolder(tmp_path, "c", "n"):
+    with pytest.raises(OutputError, match="free some space"), RunFolder(tmp_path, "c", "n"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -1,5 +1,6 @@
 """What the launchers of clusters do by themselves; real clusters are in tests/cluster."""
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -9,13 +10,9 @@ import pytest
 
 from hwcli.config import RunConfig, build
 from hwcli.errors import ConfigError, LauncherError
-from hwcli.sweep.clusters.remote import (
-    MAX_DEATHS_IN_ONE_PLACE,
-    MESSAGES,
-    RemoteTrials,
-    attempt_here,
-)
+from hwcli.sweep.clusters.remote import MESSAGES, RemoteTrials, attempt_here
 from hwcli.sweep.launcher import LauncherConfig
+from hwcli.sweep.queue import MAX_DEATHS_IN_ONE_PLACE, TrialQueue
 from hwcli.sweep.runner import run_trials
 from hwcli.sweep.store import TrialStore
 from tests.sweep.toy_trials import toy, toy_trial
@@ -97,17 +94,18 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_are_read_once_each_and_tell_how_it_ended(tmp_path: Path) -> None:
     store, trial = TrialStore(tmp_path), toy(5)
     trials = RemoteTrials(store)
-    assert list(trials.news(trial)) == []
+    assert list(trials.new_events(trial)) == []
     trials.prepare(trial)
     attempt_in_a_process(store, 5)
-    events = list(trials.news(trial))
+    events = list(trials.new_events(trial))
     assert [e.kind for e in events] == ["started", *["progress"] * 3]
-    assert [e.content["epoch"] for e in events[1:]] == [0, 1, 2]
-    assert list(trials.news(trial)) == []
-    assert trials.endings[trial.id] == "done"
-    settled = trials.settled(trial)
-    assert settled is not None
-    assert (settled.kind, settled.content["square"]) == ("done", 25)
+    assert [e.progress and e.progress.epoch for e in events[1:]] == [0, 1, 2]
+    assert list(trials.new_events(trial)) == []
+    assert trials.last_status[trial.id] == "done"
+    event = TrialQueue(store).final_event(trial)
+    assert event is not None
+    assert event.result is not None
+    assert (event.kind, event.result["square"]) == ("done", 25)
 
 
 @pytest.mark.usefixtures("threads")
@@ -120,8 +118,8 @@ def test_a_driver_that_comes_later_reads_the_latest_attempt_only(tmp_path: Path)
     with messages.open("a") as file:
         file.write('{"kind": "progr')  # torn by a kill
     attempt_in_a_process(store, 5, **more)
-    events = list(RemoteTrials(store).news(trial))
-    assert [e.content.get("epoch") for e in events] == [None, 2]
+    events = list(RemoteTrials(store).new_events(trial))
+    assert [e.progress and e.progress.epoch for e in events] == [None, 2]
 
 
 @pytest.mark.usefixtures("threads")
@@ -130,28 +128,29 @@ def test_a_failure_names_the_machine(tmp_path: Path) -> None:
     trials = RemoteTrials(store)
     trials.prepare(trial)
     attempt_in_a_process(store, 5, behaviour="raise")
-    settled = trials.settled(trial)
-    assert settled is not None
-    assert settled.content["reason"] == f"ValueError: told to (on {socket.gethostname()})"
-    assert "Traceback" in Path(settled.content["log"]).read_text()
+    event = TrialQueue(store).final_event(trial)
+    assert event is not None
+    assert event.reason == f"ValueError: told to (on {socket.gethostname()})"
+    assert "Traceback" in Path(event.log).read_text()
 
 
 def test_a_worker_that_does_not_see_the_results_says_so_and_makes_nothing(tmp_path: Path) -> None:
     ending, content = attempt_here(toy(5), toy_trial, tmp_path / "trials")
     assert ending == "failed"
-    assert "--out has to lie on a folder that all nodes share" in content["reason"]
+    assert "--out must be a folder that all nodes share" in content["reason"]
     assert not (tmp_path / "trials").exists()
 
 
 def test_deaths_count_only_where_the_trial_comes_no_further(tmp_path: Path) -> None:
     store, trial = TrialStore(tmp_path), toy(5)
-    trials = RemoteTrials(store)
-    trials.prepare(trial)
+    store.folder(trial).prepare(trial)
+    queue = TrialQueue(store)
     for step in range(7):
         store.folder(trial).checkpoint.write_text(str(step))
-        assert trials.bury(trial, "its node is gone").kind == "restarted"
-    kinds = [trials.bury(trial, "killed").kind for _ in range(MAX_DEATHS_IN_ONE_PLACE - 1)]
+        os.utime(store.folder(trial).checkpoint, (step, step))
+        assert queue.handle_death(trial, "its node is gone").kind == "restarted"
+    kinds = [queue.handle_death(trial, "killed").kind for _ in range(MAX_DEATHS_IN_ONE_PLACE - 1)]
     assert kinds == ["restarted", "failed"]
-    settled = trials.settled(trial)
-    assert settled is not None
-    assert settled.content["reason"] == "killed, 3 times without a new checkpoint"
+    event = queue.final_event(trial)
+    assert event is not None
+    assert event.reason == "killed, 3 times without a new checkpoint"

@@ -70,10 +70,35 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_goes_on(tmp_path: Path) ->
     assert steps.read_text().split() == ["0", "1", "2", "3", "4"]
 
 
-def test_a_worker_that_dies_twice_fails_its_trial_and_no_other(tmp_path: Path) -> None:
+def test_a_trial_whose_workers_die_without_progress_fails_and_no_other(tmp_path: Path) -> None:
     outcomes = sweep(tmp_path, toy(2), toy(3, behaviour="die"), toy(5))
     assert [o.status for o in outcomes] == ["done", "failed", "done"]
-    assert outcomes[1].reason == "its worker died (SIGKILL, perhaps out of memory), twice"
+    assert outcomes[1].reason == (
+        "its worker died (SIGKILL, perhaps out of memory), 3 times without a new checkpoint"
+    )
+
+
+def test_a_trial_that_comes_further_each_time_may_lose_any_number_of_workers(
+    tmp_path: Path,
+) -> None:
+    trial = toy(3, behaviour="die at every step", num_steps=6)
+    (outcome,) = sweep(tmp_path, trial, num_workers=1)
+    assert outcome.status == "done"
+
+
+def test_a_worker_that_the_system_kills_is_replaced_with_fewer_beside_it(tmp_path: Path) -> None:
+    reasons = []
+    with Workers(toy_trial, TrialStore(tmp_path), num_workers=3) as workers:
+        for number in (2, 3, 5, 7):
+            workers.submit(toy(number, behaviour="die once", num_steps=3))
+        for event in workers.events():
+            if event.kind == "restarted":
+                reasons.append(event.reason)
+        assert len(workers._workers) == 1
+    assert [reason.rpartition("; ")[2] for reason in reasons[:2]] == [
+        "2 go on at a time",
+        "1 go on at a time",
+    ]
 
 
 def test_fail_fast_leaves_the_rest_missing(tmp_path: Path) -> None:
@@ -88,7 +113,8 @@ def test_a_trial_that_another_program_trains_is_waited_for_and_used(tmp_path: Pa
     folder = store.folder(trial)
     folder.prepare(trial)
     kinds = []
-    with folder.lock, Workers(toy_trial, store, num_workers=1) as workers:
+    with folder.own(0) as ownership, Workers(toy_trial, store, num_workers=1) as workers:
+        assert ownership.taken
         assert folder.state() == "running"
         workers.submit(trial)
         for event in workers.events():
@@ -96,7 +122,8 @@ def test_a_trial_that_another_program_trains_is_waited_for_and_used(tmp_path: Pa
             if event.kind == "busy":
                 folder.finish({"square": 9, "by": "the other"})
     assert kinds == ["started", "busy", "done"]
-    assert event.content["by"] == "the other"
+    assert event.result
+    assert event.result["by"] == "the other"
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
@@ -134,14 +161,46 @@ def test_no_worker_outlives_its_sweep(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-def test_a_damaged_result_counts_as_none(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b"<<<<<<< HEAD\n{}"]
+)
+@pytest.mark.parametrize("name", ["result.json", "identity.json"])
+def test_a_damaged_result_is_told_and_counts_as_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
     trial = toy(3)
     sweep(tmp_path, trial)
     folder = TrialStore(tmp_path).folder(trial)
-    (folder.path / "result.json").write_text(content)
+    (folder.path / name).write_bytes(content)
     assert folder.state() == "interrupted"
-    assert sweep(tmp_path, trial)[0].status == "done"
+    (outcome,) = sweep(tmp_path, trial)
+    assert (outcome.status, outcome.reused) == ("done", False)
+    assert f"{name} is damaged; it counts as missing" in capsys.readouterr().err
+    assert folder.identity() == trial.identity
+
+
+def test_a_result_in_another_trials_folder_is_not_used(tmp_path: Path) -> None:
+    three, five = toy(3), toy(5)
+    sweep(tmp_path, three, five)
+    store = TrialStore(tmp_path)
+    store.folder(three).path.rename(tmp_path / "aside")
+    store.folder(five).path.rename(store.folder(three).path)
+    assert store.folder(three).result() is None
+    assert sweep(tmp_path, three)[0].result == {"square": 9, "threads": "1"}
+
+
+def test_epochs_are_stored_as_they_end_also_of_a_trial_that_fails(tmp_path: Path) -> None:
+    trial = toy(3, behaviour="fail at the end", num_steps=4)
+    (outcome,) = sweep(tmp_path, trial)
+    assert outcome.status == "failed"
+    folder = TrialStore(tmp_path).folder(trial)
+    assert [record["epoch"] for record in folder.epochs()] == [0, 1, 2, 3]
+    assert folder.epochs()[1]["valid_accuracy"] == 0.6
+    # An epoch that is trained again replaces what was there from it on.
+    folder.append_epoch({"epoch": 1, "valid_accuracy": 0.9})
+    assert [(r["epoch"], r["valid_accuracy"]) for r in folder.epochs()] == [(0, 0.5), (1, 0.9)]
+    folder.metrics.write_bytes(b'5\n{"a": 1}\n{"epoch": 7}\n\xff\n{"epo')
+    assert folder.epochs() == [{"epoch": 7}]
 
 
 def test_status_counts_trials_by_state(tmp_path: Path) -> None:

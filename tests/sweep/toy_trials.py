@@ -9,8 +9,9 @@ from typing import Any
 from hwcli.config import Section
 from hwcli.sweep.store import TrialFolder
 from hwcli.sweep.trial import Trial
+from hwcli.training.progress import Epoch, Progress
 
-Report = Callable[[dict[str, Any]], None]
+OnProgress = Callable[[Progress], None]
 
 
 class ToyConfig(Section):
@@ -20,7 +21,7 @@ class ToyConfig(Section):
     step_s: float = 0.0
 
 
-def toy_trial(config: ToyConfig, folder: TrialFolder, report: Report) -> dict[str, Any]:
+def toy_trial(config: ToyConfig, folder: TrialFolder, on_progress: OnProgress) -> dict[str, Any]:
     """Count to num_steps, keeping each step; fail, hang or die as told."""
     if config.behaviour == "raise":
         print("about to fail")
@@ -33,9 +34,13 @@ def toy_trial(config: ToyConfig, folder: TrialFolder, report: Report) -> dict[st
         folder.checkpoint.write_text(str(step + 1))
         with (folder.path / "steps.txt").open("a") as file:
             file.write(f"{step}\n")
-        report({"epoch": step, "num_epochs": config.num_steps, "share": step / config.num_steps})
-        if config.behaviour == "die once" and start == 0 and step == 1:
+        epoch = Epoch(step, 1 / (step + 1), 0.5, 0.7, 0.5 + step / 10, 1.0, 7.0)
+        on_progress(Progress(step + 1, config.num_steps, step, config.num_steps, finished=epoch))
+        dies = config.behaviour == "die once" and start == 0 and step == 1
+        if dies or (config.behaviour == "die at every step" and step + 1 < config.num_steps):
             os.kill(os.getpid(), signal.SIGKILL)
+    if config.behaviour == "fail at the end":
+        raise ValueError("told to, at the end")
     return {"square": config.number**2, "threads": os.environ["OMP_NUM_THREADS"]}
 
 

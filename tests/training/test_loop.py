@@ -1,5 +1,7 @@
 import math
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hwcli.errors import OutputError
 from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
-from hwcli.training.loop import NonFiniteLossError, Work, train
+from hwcli.training.loop import NonFiniteLossError, TrainingClock, TrainingJob, train
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import OptimizerConfig, make_optimizers
+from hwcli.training.progress import Progress
 from hwcli.training.step import STEPS_BEFORE_RECORDING, BatchOutcome, Recording
 
 INPUTS = torch.randn(23, 5, generator=torch.Generator().manual_seed(1))
@@ -46,7 +50,7 @@ def work(
     spoil_at: int | None = None,
     device: str = "cpu",
     recorded: bool = False,
-) -> Work[tuple[Tensor, Tensor]]:
+) -> TrainingJob[tuple[Tensor, Tensor]]:
     torch.manual_seed(0)
     model = Network().to(device)
     inputs, targets = INPUTS.to(device), TARGETS.to(device)
@@ -61,7 +65,7 @@ def work(
                 raise StoppedError
             yield inputs[rows] * (math.nan if num_seen == spoil_at else 1), targets[rows]
 
-    def judge(model: nn.Module, batch: tuple[Tensor, Tensor]) -> BatchOutcome:
+    def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> BatchOutcome:
         logits = model(batch[0])
         loss = F.cross_entropy(logits, batch[1])
         return BatchOutcome(loss, (logits.argmax(1) == batch[1]).sum(), len(batch[1]))
@@ -74,11 +78,11 @@ def work(
         return Mean(loss, int((logits.argmax(1) == targets).sum()), 23)
 
     config = OptimizerConfig(kind="muon", learning_rate=0.02)
-    return Work(
+    return TrainingJob(
         model=model,
         optimizers=make_optimizers(model, config),
         batches=batches,
-        judge=judge,
+        batch_loss=batch_loss,
         evaluate=evaluate,
         num_epochs=4,
         steps_per_epoch=5,
@@ -94,12 +98,13 @@ def numbers(history: list[Any]) -> list[tuple[float, ...]]:
 
 
 def test_training_learns_and_counts_every_example() -> None:
-    events: list[dict[str, Any]] = []
-    history = train(work(), report=events.append)
+    events: list[Progress] = []
+    history = train(work(), on_progress=events.append)
     assert [epoch.epoch for epoch in history] == [0, 1, 2, 3]
     assert history[-1].valid_loss < history[0].valid_loss
     assert history[0].train_accuracy * 23 == pytest.approx(round(history[0].train_accuracy * 23))
-    assert [e["epoch"] for e in events if "valid_loss" in e] == [0, 1, 2, 3]
+    assert [e.finished for e in events if e.finished] == history
+    assert [e.share for e in events if e.finished] == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 13, 20])
@@ -148,14 +153,69 @@ def test_a_finished_run_is_returned_from_its_checkpoint_without_training(tmp_pat
     assert train(work(stop_at=1), checkpoint) == expected
 
 
-@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty", "other model"])
-def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, damage: str) -> None:
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 4]) + content[-4:]
+
+
+DAMAGE = {
+    "truncate": lambda content: content[:-9],
+    "garbage": lambda content: bytes(99),
+    "empty": lambda content: b"",
+    "one bit": flip_a_bit,
+    "edited": lambda content: content.replace(b'\\"step\\": 5', b'\\"step\\": 9'),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "other model", "a folder"])
+def test_a_damaged_checkpoint_is_told_and_never_loaded(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "c.safetensors"
+    job = work(stop_at=6)
+    with pytest.raises(StoppedError):
+        train(job, path)
+    assert b'\\"step\\": 5' in path.read_bytes()
+    if damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "other model":
+        save_checkpoint(path, nn.Linear(2, 2), [], {"step": 1})
+    else:
+        content = path.read_bytes()
+        assert DAMAGE[damage](content) != content
+        path.write_bytes(DAMAGE[damage](content))
     model = Network()
-    save_checkpoint(path, nn.Linear(2, 2) if damage == "other model" else model, [], {"step": 1})
-    content = path.read_bytes()
-    if damage != "other model":
-        path.write_bytes({"truncate": content[:-9], "garbage": b"\0" * 99, "empty": b""}[damage])
     before = [p.clone() for p in model.parameters()]
     assert restore_checkpoint(path, model, []) is None
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    events: list[Progress] = []
+    if damage == "a folder":
+        with pytest.raises(OutputError, match=r"c\.safetensors: cannot be written"):
+            train(work(), path)
+    else:
+        assert numbers(train(work(), path, events.append)) == numbers(train(work()))
+        assert events[0].note == "c.safetensors is damaged; training starts over"
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_run_too() -> None:
+    job = replace(work(), evaluate=lambda model: Mean(math.nan, 1, 23))
+    with pytest.raises(NonFiniteLossError, match="the validation loss is nan after step 5"):
+        train(job)
+
+
+def test_a_pause_does_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"wall": 100.0, "processor": 7.0}
+    monkeypatch.setattr(time, "perf_counter", lambda: now["wall"])
+    monkeypatch.setattr(time, "process_time", lambda: now["processor"])
+
+    def passes(wall: float, processor: float) -> float:
+        now["wall"] += wall
+        now["processor"] += processor
+        return clock.read()
+
+    clock = TrainingClock(3.0)
+    assert passes(0.5, 0.5) == pytest.approx(3.5)
+    assert passes(1.5, 0.0) == pytest.approx(5.0)  # a GPU works
+    assert passes(900.0, 0.25) == pytest.approx(5.25)  # a closed lid
+    assert passes(3.0, 2.0) == pytest.approx(8.25)  # a long step on a busy machine
+    now["wall"] += 50.0
+    clock.skip()
+    assert clock.read() == pytest.approx(8.25)

@@ -9,18 +9,18 @@ import logging
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import hwcli
 from hwcli import runtime
-from hwcli.errors import LauncherError, OutputError
+from hwcli.errors import LauncherError
 from hwcli.output import terminal
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
-from hwcli.sweep.launcher import Event, LauncherConfig, TrialFunction
+from hwcli.sweep.events import Event, TrialFunction
+from hwcli.sweep.launcher import Launcher, LauncherConfig
+from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
@@ -29,7 +29,7 @@ SECONDS_BETWEEN_MESSAGES = 1.0
 ANSWER_S = 5.0
 
 
-class RayTasks:
+class RayTasks(Launcher):
     """Trains what is submitted as tasks of a Ray cluster.
 
     Args:
@@ -66,32 +66,26 @@ class RayTasks:
         self._options = options
         self._num_workers = num_workers
         self._trials = RemoteTrials(self._store)
-        self._queue: deque[Trial] = deque()
+        self._queue = TrialQueue(self._store)
         self._running: dict[Any, Trial] = {}
-        self._elsewhere: list[Trial] = []
 
     def __enter__(self) -> Self:
         self._connect()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # Tasks end with the driver that submitted them.
+    def close(self, error: BaseException | None) -> None:
+        """Leave the cluster: tasks end with the driver that submitted them."""
         self._ray.shutdown()
 
     def submit(self, trial: Trial) -> None:
         """Queue a trial."""
-        self._queue.append(trial)
+        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.
 
         Raises:
-            OutputError: the disk is full; nothing more can be kept.
+            OutputError: the results folder cannot be written.
         """
         options = self._options
         task = self._ray.remote(attempt_here).options(
@@ -103,19 +97,20 @@ class RayTasks:
             name="hw2 trial",
         )
         looked = time.monotonic()
-        while self._queue or self._running or self._elsewhere:
-            yield from self._look_elsewhere()
-            while self._queue and len(self._running) < self._num_workers:
-                trial = self._queue.popleft()
+        waiting = self._queue.waiting
+        while self._queue or self._running:
+            yield from self._queue.poll_others()
+            while waiting and len(self._running) < self._num_workers:
+                trial = waiting.popleft()
                 self._trials.prepare(trial)
                 self._running[task.remote(trial, self._function, self._store.path)] = trial
             ended = self._wait()
             if ended or time.monotonic() - looked > SECONDS_BETWEEN_MESSAGES:
                 looked = time.monotonic()
                 for trial in self._running.values():
-                    yield from self._trials.news(trial)
+                    yield from self._trials.new_events(trial)
             for reference in ended:
-                yield from self._receive(reference, self._running.pop(reference))
+                yield self._receive(reference, self._running.pop(reference))
 
     def _wait(self) -> list[Any]:
         """Return the tasks that have ended, after a moment at the latest."""
@@ -128,43 +123,20 @@ class RayTasks:
         ended, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
         return ended
 
-    def _receive(self, reference: Any, trial: Trial) -> Iterator[Event]:
+    def _receive(self, reference: Any, trial: Trial) -> Event:
         errors = self._ray.exceptions
         try:
-            ending, content = self._ray.get(reference)
+            return self._queue.settle(trial, *self._ray.get(reference))
         except errors.RayTaskError as error:
             # Raised before the attempt began: the node lacks a package, or has another version.
-            ending, content = "failed", {"reason": str(error).strip().splitlines()[-1]}
-            self._store.folder(trial).fail(content["reason"])
+            return self._queue.fail(trial, str(error).strip().splitlines()[-1])
         except errors.RayError as error:
-            settled = self._trials.settled(trial)
-            lost = settled or self._trials.bury(trial, f"its worker died ({type(error).__name__})")
-            if lost.kind == "restarted":
-                self._queue.appendleft(trial)
-            yield lost
-            return
-        if ending == "disk":
-            raise OutputError(f"{self._store.path}: {content['reason']}; make room and go on")
-        if ending == "busy":
-            self._elsewhere.append(trial)
-            yield Event("busy", trial)
-        elif ending == "done":
-            yield Event("done", trial, content)
-        else:
-            log = str(self._store.folder(trial).log)
-            self._store.folder(trial).fail(content["reason"])
-            yield Event("failed", trial, {"reason": content["reason"], "log": log})
-
-    def _look_elsewhere(self) -> Iterator[Event]:
-        """See what became of trials that other programs own."""
-        for trial in list(self._elsewhere):
-            settled = self._trials.settled(trial)
-            if settled is not None:
-                self._elsewhere.remove(trial)
-                yield settled
-            elif not self._trials.is_owned(trial):
-                self._elsewhere.remove(trial)
-                self._queue.append(trial)
+            event = self._queue.final_event(trial) or self._queue.handle_death(
+                trial, f"its worker died ({type(error).__name__})"
+            )
+            if event.kind == "restarted":
+                self._queue.waiting.appendleft(trial)
+            return event
 
     def _connect(self) -> None:
         address = self._options.address

@@ -8,6 +8,7 @@ can be closed and run again; jobs go on without it.
 """
 
 import io
+import itertools
 import os
 import re
 import shutil
@@ -16,15 +17,16 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hwcli.errors import LauncherError
 from hwcli.output import terminal
 from hwcli.output.files import read_json, write_json
 from hwcli.runtime import worker_variables
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
-from hwcli.sweep.launcher import Event, LauncherConfig, TrialFunction
+from hwcli.sweep.events import Event, TrialFunction
+from hwcli.sweep.launcher import Launcher, LauncherConfig
+from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
@@ -63,7 +65,7 @@ class _TrialJob:
         return DelayedSubmission(self, trial)
 
 
-class SlurmJobs:
+class SlurmJobs(Launcher):
     """Trains what is submitted as jobs of a SLURM cluster.
 
     Args:
@@ -101,7 +103,7 @@ class SlurmJobs:
         self._job = _TrialJob(function, self._store.path)
         self._options = options
         self._trials = RemoteTrials(self._store)
-        self._unsubmitted: list[Trial] = []
+        self._queue = TrialQueue(self._store)
         self._open: dict[str, Trial] = {}
         self._jobs: dict[str, str] = {}
         self._executor = submitit.SlurmExecutor(
@@ -122,30 +124,23 @@ class SlurmJobs:
         }
         self._executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self, error: BaseException | None) -> None:
+        """Leave jobs in the queue if the user stopped or detached the driver, else end them."""
         jobs = [self._jobs[name] for name in self._open if name in self._jobs]
         if not jobs:
             return
-        if self._options.detach or kind is KeyboardInterrupt:
+        if self._options.detach or isinstance(error, KeyboardInterrupt):
             arrays = " ".join(sorted({job.partition("_")[0] for job in jobs}))
             terminal.log(
-                f"{len(jobs)} trials stay in SLURM's queue (job {arrays}); the same command "
-                f"collects them, scancel {arrays} ends them"
+                f"{len(jobs)} trials stay in SLURM's queue (job {arrays}); run the same command "
+                f"again to collect the results, or scancel {arrays} to end them"
             )
         else:
             subprocess.run(["scancel", *jobs], check=False, capture_output=True)
 
     def submit(self, trial: Trial) -> None:
         """Queue a trial."""
-        self._unsubmitted.append(trial)
+        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every trial is done or has failed; or nothing, if detached.
@@ -153,7 +148,7 @@ class SlurmJobs:
         Raises:
             LauncherError: SLURM refuses the jobs.
         """
-        states = self._look()
+        states = self._poll_queue()
         if states is None:
             raise LauncherError(
                 "launcher.kind = 'slurm': the cluster's controller does not answer squeue; try "
@@ -168,26 +163,26 @@ class SlurmJobs:
                 job = self._jobs.get(trial.id, "")
                 if states.get(job, GONE)[0] == "PENDING":  # no news, and many of them
                     continue
-                yield from self._trials.news(trial)
-                if self._trials.endings.get(trial.id) in ("done", "failed"):
-                    yield from self._close(trial)
+                yield from self._trials.new_events(trial)
+                if self._trials.last_status.get(trial.id) in ("done", "failed"):
+                    yield from self._finish(trial)
             if self._open and time.monotonic() - looked > SECONDS_BETWEEN_QUEUES:
-                answer, looked = self._look(), time.monotonic()
+                answer, looked = self._poll_queue(), time.monotonic()
                 # A queue that does not answer says nothing of its jobs.
                 if answer is not None:
                     states = answer
-                    gone = yield from self._judge(states, gone)
+                    gone = yield from self._check_jobs(states, gone)
                 self._submit_jobs()
             if self._open:
                 time.sleep(SECONDS_BETWEEN_MESSAGES)
 
-    def _close(self, trial: Trial) -> Iterator[Event]:
-        event = self._trials.settled(trial)
+    def _finish(self, trial: Trial) -> Iterator[Event]:
+        event = self._queue.final_event(trial)
         if event is not None:
             del self._open[trial.id]
             yield event
 
-    def _judge(
+    def _check_jobs(
         self, states: dict[str, tuple[str, str]], gone: set[str]
     ) -> Generator[Event, None, set[str]]:
         """See which jobs have left the queue; return those whose trial is not settled yet.
@@ -202,46 +197,46 @@ class SlurmJobs:
                 subprocess.run(["scancel", self._jobs[trial.id]], check=False, capture_output=True)
             elif state not in OVER:
                 continue
-            yield from self._close(trial)
+            yield from self._finish(trial)
             if trial.id not in self._open:
                 continue
             still_gone.add(trial.id)
             if trial.id not in gone:
                 continue
-            if self._trials.is_owned(trial):
+            if self._store.folder(trial).is_owned():
                 # The same trial once more: of another driver, or of a node that SLURM has lost
                 # sight of.
-                if self._trials.endings.get(trial.id) != "busy":
-                    self._trials.endings[trial.id] = "busy"
+                if self._trials.last_status.get(trial.id) != "busy":
+                    self._trials.last_status[trial.id] = "busy"
                     yield Event("busy", trial)
                 continue
             still_gone.discard(trial.id)
             job = self._jobs.pop(trial.id, None)
-            if self._trials.endings.get(trial.id) == "busy":
-                self._again(trial)
+            if self._trials.last_status.get(trial.id) == "busy":
+                self._resubmit(trial)
                 continue
             what = f"ended as {state}" if state else "has left the queue"
-            event = self._trials.bury(trial, f"its job {job} {what}")
+            event = self._queue.handle_death(trial, f"its job {job} {what}")
             if event.kind == "failed":
                 del self._open[trial.id]
             else:
-                self._again(trial)
+                self._resubmit(trial)
             yield event
         return still_gone
 
-    def _again(self, trial: Trial) -> None:
+    def _resubmit(self, trial: Trial) -> None:
         del self._open[trial.id]
-        self._unsubmitted.append(trial)
+        self._queue.waiting.append(trial)
 
     def _adopt(self, states: dict[str, tuple[str, str]]) -> None:
         """Take over the jobs that an earlier driver submitted."""
-        for trial in list(self._unsubmitted):
+        for trial in list(self._queue.waiting):
             try:
                 job = str(read_json(self._job_file(trial))["job"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if states.get(job, GONE)[0] not in OVER:
-                self._unsubmitted.remove(trial)
+                self._queue.waiting.remove(trial)
                 self._jobs[trial.id] = job
                 self._open[trial.id] = trial
         if self._open:
@@ -253,9 +248,10 @@ class SlurmJobs:
         Raises:
             LauncherError: SLURM refuses; the line says why.
         """
-        size = _max_array_size() if self._unsubmitted else 1
-        while self._unsubmitted:
-            trials = self._unsubmitted[:size]
+        waiting = self._queue.waiting
+        size = _max_array_size() if waiting else 1
+        while waiting:
+            trials = list(itertools.islice(waiting, size))
             for trial in trials:
                 self._trials.prepare(trial)
             try:
@@ -268,7 +264,8 @@ class SlurmJobs:
                 write_json(self._job_file(trial), {"job": job.job_id})
                 self._jobs[trial.id] = job.job_id
                 self._open[trial.id] = trial
-            del self._unsubmitted[:size]
+            for _ in trials:
+                waiting.popleft()
             array = jobs[0].job_id.partition("_")[0]
             terminal.log(f"submitted {len(jobs)} trials to SLURM as job {array}")
 
@@ -285,7 +282,7 @@ class SlurmJobs:
             )
         return LauncherError(f"launcher: SLURM refuses the jobs: {said}")
 
-    def _look(self) -> dict[str, tuple[str, str]] | None:
+    def _poll_queue(self) -> dict[str, tuple[str, str]] | None:
         """Return state and reason of this user's jobs by id; None where nobody answers."""
         answer = _ask(
             "squeue",
