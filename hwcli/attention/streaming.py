@@ -20,7 +20,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMap, FeatureMapName
-from hwcli.attention.products import add_outer, times_matrix
 
 # Below this a call of the plain formula costs less than the blocks' overhead.
 FEWEST_TOKENS = 2048
@@ -30,8 +29,8 @@ BLOCK_ELEMENTS = 2**19
 
 
 def _block(D: int) -> int:
-    """Return the tokens of a block, a number that suits :mod:`hwcli.attention.products`."""
-    return max(BLOCK_ELEMENTS // D // 1024, 1) * 1024
+    """Return the tokens of a block."""
+    return max(BLOCK_ELEMENTS // D, 1)
 
 
 class LinearAttention(Function):
@@ -77,7 +76,7 @@ def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
     for k_block, v_block in zip(k.split(block), v.split(block), strict=True):
         mapped = phi.value(k_block, scratch[: len(k_block)], spare[: len(k_block)])
         z += mapped.sum(dim=0, dtype=z.dtype)
-        add_outer(S, mapped, v_block)
+        _add_outer(S, mapped, v_block)
     return S, z
 
 
@@ -93,7 +92,7 @@ def read_out(
     ):
         mapped = phi.value(q_block, scratch[: len(n)], spare[: len(n)])
         torch.mv(mapped, z, out=n)
-        times_matrix(mapped, S, out=y_block).mul_(n.reciprocal().unsqueeze(-1))
+        torch.mm(mapped, S, out=y_block).mul_(n.reciprocal().unsqueeze(-1))
 
 
 def _backward_queries(
@@ -117,9 +116,9 @@ def _backward_queries(
         mapped = phi.value(q_block, mapped, spare)
         torch.mul(g_block, n.reciprocal().unsqueeze(-1), out=dnumerator)
         dn = torch.mul(dnumerator, y_block, out=spare).sum(dim=-1).neg_()
-        times_matrix(dnumerator, S.t(), out=dq_block).addr_(dn, z)
+        torch.mm(dnumerator, S.t(), out=dq_block).addr_(dn, z)
         phi.pullback(dq_block, mapped, dq_block, spare)
-        add_outer(dS, mapped, dnumerator)
+        _add_outer(dS, mapped, dnumerator)
         dz += mapped.t() @ dn
     return dS, dz
 
@@ -135,9 +134,17 @@ def _backward_keys(
     ):
         mapped, spare = (x[: len(k_block)] for x in scratch)
         mapped = phi.value(k_block, mapped, spare)
-        times_matrix(v_block, dS.t(), out=dk_block).add_(dz)
+        torch.mm(v_block, dS.t(), out=dk_block).add_(dz)
         phi.pullback(dk_block, mapped, dk_block, spare)
-        times_matrix(mapped, dS, out=dv_block)
+        torch.mm(mapped, dS, out=dv_block)
+
+
+def _add_outer(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """Add x^T y; where sums are kept in a wider type than their terms, the sum is widened."""
+    if total.dtype == x.dtype:
+        total.addmm_(x.t(), y)
+    else:
+        total.add_(x.t() @ y)
 
 
 def _scratch(x: Tensor, block: int) -> Tensor:

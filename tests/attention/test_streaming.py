@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from hwcli.attention import products, streaming
+from hwcli.attention import streaming
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
-from hwcli.attention.products import FEWEST_TOKENS, add_outer, times_matrix
 from hwcli.attention.streaming import LinearAttention, read_out, summarize
 from tests.attention.reference import MAPS, draw, gradients, plain_linear
 
@@ -48,7 +47,7 @@ def test_any_shape_gives_the_quadratic_form(
 
 @pytest.mark.parametrize("D", [64, 61])
 def test_several_blocks_in_single_precision(D: int) -> None:
-    """Long enough for oneDNN's products, and for a last block that is not whole."""
+    """The last block is not whole."""
     exact = draw(1, 1, 2 * streaming._block(64) + 1101, D)
     q, k, v = (x.detach().float().requires_grad_() for x in exact)
     got = attend(q, k, v)
@@ -86,20 +85,3 @@ def test_sums_of_bfloat16_are_kept_in_single_precision() -> None:
     ones = torch.ones(1001, 1, dtype=torch.bfloat16)
     _, z = summarize(ones, ones, FEATURE_MAPS["identity"])
     assert (z.dtype, z.item()) == (torch.float32, 1001.0)
-
-
-@pytest.mark.parametrize("onednn", [False, True])
-@pytest.mark.parametrize("N", [FEWEST_TOKENS, 3 * FEWEST_TOKENS, FEWEST_TOKENS + 1, 7])
-@pytest.mark.parametrize(("E", "F"), [(64, 64), (5, 3), (1, 7)])
-def test_both_products_are_matrix_products_by_either_library(
-    N: int, E: int, F: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(products, "_mkl_wastes_half", lambda: onednn)
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(N, width, generator=generator) for width in (E, F))
-    matrix = torch.randn(E, F, generator=generator)
-    out = torch.empty(N, F)
-    assert_close(times_matrix(x, matrix, out), x @ matrix, rtol=1e-4, atol=1e-5)
-    assert_close(out, x @ matrix, rtol=1e-4, atol=1e-5)
-    total = torch.ones(E, F)
-    assert_close(add_outer(total, x, y), 1 + x.t() @ y, rtol=1e-4, atol=1e-3)
