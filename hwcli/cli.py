@@ -494,6 +494,33 @@ def status(
     terminal.show(status_table(out))
 
 
+@app.command()
+def doctor(
+    out: Annotated[
+        Path, Option("--out", help="Where runs would be written.", metavar="DIR")
+    ] = Path("results"),
+    as_json: Annotated[bool, Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Look at this machine: what hw2 will use, how fast it is, and what is wrong.
+
+    The first time takes longer: kernels are compiled. The output fits into a question.
+    """
+    from hwcli import doctor as examination
+    from hwcli.output import terminal
+    from hwcli.output.tables import Column, Table
+
+    findings = examination.examine(out)
+    if as_json:
+        terminal.show_json(examination.to_json(findings))
+        return
+    rows = [{"topic": ("! " if f.fault else "  ") + f.topic, "text": f.text} for f in findings]
+    faults = sum(f.fault for f in findings)
+    note = f"! {faults} to mend." if faults else "Nothing to mend."
+    terminal.show(
+        Table("hw2 doctor", [Column("topic", ""), Column("text", "")], rows, notes=[note])
+    )
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"hw2 {__version__}")

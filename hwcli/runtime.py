@@ -84,6 +84,11 @@ def num_cores() -> int:
     return cores
 
 
+# Most memory that a training process of the ViT's standard grid holds, and the process that starts
+# and watches them (tests/benchmarks/LOG.md).
+WORKER_BYTES, DRIVER_BYTES = 600 * 10**6, 400 * 10**6
+
+
 @dataclass(frozen=True)
 class WorkerLimit:
     """How many worker processes a machine takes, and which of its limits decided that."""

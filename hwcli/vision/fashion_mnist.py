@@ -90,14 +90,30 @@ def load(
     labels, test_labels = labels.long(), test_labels.long()
     train, valid = split(labels, valid_size=valid_size, seed=split_seed)
     train = train[:train_limit]
-    pixels = images[train].float() / 255
+    shown = images[train]
+    mean, std = pixel_statistics(shown)
     return FashionMNIST(
-        train=Part(images[train], labels[train]),
+        train=Part(shown, labels[train]),
         valid=Part(images[valid], labels[valid]),
         test=Part(test_images, test_labels),
-        mean=pixels.mean().item(),
-        std=pixels.std().item(),
+        mean=mean,
+        std=std,
     )
+
+
+def pixel_statistics(images: Tensor) -> tuple[float, float]:
+    """Return mean and standard deviation of uint8 pixels, of the range 0..1.
+
+    They are exact, from how often each of the 256 values occurs: floating-point copies of all
+    images would take more memory than the training itself.
+    """
+    counts = torch.zeros(256, dtype=torch.int64)
+    for some in images.split(1000):
+        counts += torch.bincount(some.flatten(), minlength=256)
+    number, values = counts.sum().item(), torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts * values).sum().item() / number
+    variance = (counts * (values - mean) ** 2).sum().item() / max(number - 1, 1)
+    return mean, variance**0.5
 
 
 def read(path: Path | None) -> list[Tensor]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hwcli.vision.augmentation import AugmentationConfig, batches, erase, shift
-from hwcli.vision.fashion_mnist import FashionMNIST, Part, split
+from hwcli.vision.fashion_mnist import FashionMNIST, Part, pixel_statistics, split
 
 PART = Part(
     images=torch.randint(
@@ -95,3 +95,10 @@ def test_pixels_are_scaled_by_the_training_images_statistics() -> None:
     image = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(1, 28, 3)
     assert data.normalize(image)[0, 0, 0].tolist() == pytest.approx([-2.0, -1.2, 2.0])
     assert data.normalize(image).shape == (1, 1, 28, 3)
+
+
+def test_pixel_statistics_are_those_of_a_floating_point_copy() -> None:
+    images = torch.randint(0, 256, (1009, 5, 7), generator=torch.Generator().manual_seed(0))
+    exact = images.double() / 255
+    mean, std = pixel_statistics(images.to(torch.uint8))
+    assert (mean, std) == pytest.approx((exact.mean().item(), exact.std().item()), rel=1e-12)

@@ -1,0 +1,318 @@
+"""What ``hw2 doctor`` tells: what this machine has, what hw2 makes of it, and what is wrong.
+
+One screen, made to be pasted into a question: no host name and no folder of the user's.
+"""
+
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from hwcli import runtime
+from hwcli.config import load
+from hwcli.data.cache import cache_folder
+from hwcli.data.catalogue import CATALOGUE
+from hwcli.errors import HwError, KernelError, SourceError
+from hwcli.experiments import vit_sweep
+from hwcli.native import compiler
+from hwcli.training.optimizers import make_optimizers
+from hwcli.training.step import autocast
+from hwcli.vision.fashion_mnist import IMAGE_SIDE
+from hwcli.vision.vit import ViT
+
+# Below this a run of the standard grid may not find room for its checkpoints and pictures.
+LEAST_FREE_DISK = 2 * 2**30
+
+# The timing: two layers of the sweep's network, so that it takes a second and no more.
+TIMED_LAYERS, TIMED_HEADS, TIMED_IMAGES = 2, 4, 64
+TIMING_S = 1.0
+
+# Slower by less than this is the noise of a machine at work.
+NOISE = 1.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        topic: in one word.
+        text: what was found, and what to do about it if it is a fault.
+        fault: whether it slows or stops a run that could do better.
+        facts: the same as numbers and names, for programs.
+    """
+
+    topic: str
+    text: str
+    fault: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(out: Path) -> list[Finding]:
+    """Look at everything that decides how a run in ``out`` will go; takes a few seconds."""
+    config = load(vit_sweep.Config, vit_sweep.COMMAND)
+    device = runtime.resolve_device("auto")
+    fast = runtime.has_fast_bf16(device)
+    return [
+        look_at_versions(),
+        look_at_device(device),
+        look_at_processor(),
+        look_at_precision(device, fast=fast),
+        *look_at_kernels(config, torch.bfloat16 if fast else torch.float32),
+        look_at_memory(device),
+        look_at_locks(out),
+        look_at_disk(out),
+        *look_at_data(),
+    ]
+
+
+def to_json(findings: list[Finding]) -> dict[str, Any]:
+    """Return findings by topic; ``healthy`` says that none is a fault."""
+    by_topic = {finding.topic: asdict(finding) for finding in findings}
+    return {"healthy": not any(finding.fault for finding in findings), "findings": by_topic}
+
+
+# --------------------------------------------------------------------------------------
+# The machine
+
+
+def look_at_versions() -> Finding:
+    """Return which hw2, Python and torch these are."""
+    facts = runtime.fingerprint()
+    commit = str(facts["commit"] or "")[:7]
+    of = f" at {commit}{', changed' if facts['dirty'] else ''}" if commit else ""
+    text = (
+        f"hw2 {facts['hw2']}{of}; Python {facts['python']}, torch {torch.__version__}, "
+        f"{facts['platform']}"
+    )
+    names = ("hw2", "commit", "dirty", "python", "platform", "versions")
+    return Finding("versions", text, facts={name: facts[name] for name in names})
+
+
+def look_at_device(device: torch.device) -> Finding:
+    """Return what ``--device auto`` means here."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else None
+    return Finding(
+        "device",
+        f"{device.type} for --device auto" + (f": {name}" if name else ""),
+        facts={"auto": device.type, "gpu": name},
+    )
+
+
+def look_at_processor() -> Finding:
+    """Return the processor, and the vectors it computes with."""
+    fingerprint, flags = runtime.fingerprint(), runtime.cpu_flags()
+    has = [name for name, (_, flag) in compiler.EXTENSIONS.items() if flag in flags]
+    cores = runtime.num_cores()
+    name = fingerprint["cpu"].partition(" (")[0]
+    return Finding(
+        "processor",
+        f"{name}, {cores} {'core' if cores == 1 else 'cores'}"
+        + (f", {', '.join(has)}" if has else ""),
+        facts={"name": name, "cores": cores, "extensions": has},
+    )
+
+
+def look_at_precision(device: torch.device, *, fast: bool) -> Finding:
+    """Return what ``precision: auto`` means here."""
+    what = "GPU" if device.type == "cuda" else "device" if device.type == "mps" else "processor"
+    text = (
+        f"bfloat16: this {what} has products of it"
+        if fast
+        else f"float32: this {what} has no fast products of bfloat16"
+    )
+    return Finding("precision", text, facts={"auto": text.partition(":")[0]})
+
+
+def look_at_memory(device: torch.device) -> Finding:
+    """Return how much memory is free, and how many trials train at a time therefore."""
+    free = runtime.free_memory_bytes()
+    whole = runtime.fingerprint()["memory_bytes"]
+    limit = runtime.worker_limit(runtime.WORKER_BYTES, runtime.DRIVER_BYTES)
+    jobs, decided_by = (limit.number, limit.decided_by) if device.type == "cpu" else (1, "device")
+    reason = {
+        "cores": "as many as cores",
+        "memory": f"memory allows no more at {_size(runtime.WORKER_BYTES)} each",
+        "device": "they share one device",
+    }[decided_by]
+    return Finding(
+        "memory",
+        f"{_size(free)} free of {_size(whole)}; jobs: auto is {jobs} ({reason})",
+        fault=free is not None and free < runtime.WORKER_BYTES + runtime.DRIVER_BYTES,
+        facts={
+            "free_bytes": free,
+            "whole_bytes": whole,
+            "jobs": jobs,
+            "decided_by": decided_by,
+            "worker_bytes": runtime.WORKER_BYTES,
+        },
+    )
+
+
+def _size(number: int | None) -> str:
+    return "an unknown amount" if number is None else f"{number / 2**30:.1f} GiB"
+
+
+# --------------------------------------------------------------------------------------
+# Kernels
+
+
+def look_at_kernels(config: vit_sweep.Config, precision: torch.dtype) -> list[Finding]:
+    """Return the compiler, and a timing of the kernels it makes against torch's own."""
+    try:
+        found = compiler.find_compiler()
+    except KernelError as error:
+        return [
+            Finding("compiler", str(error), fault=True),
+            Finding(
+                "kernels", "torch's own: kernels: auto needs a compiler", facts={"auto": "torch"}
+            ),
+        ]
+    target = ", ".join(found.extensions) or "the plainest processor of its kind"
+    asked = f"; {' '.join(found.machine_flags)}" if found.machine_flags else ""
+    findings = [
+        Finding(
+            "compiler",
+            f"{found.version}, for {target}{asked}",
+            facts={"version": found.version, "flags": found.machine_flags},
+        )
+    ]
+    if (reason := compiler.reason_against()) is not None:
+        return [*findings, Finding("kernels", reason, fault=True, facts={"auto": "torch"})]
+    try:
+        seconds = time_kernels(config, precision)
+    except HwError as error:
+        return [*findings, Finding("kernels", str(error), fault=True, facts={"auto": "torch"})]
+    ratio = seconds["compiled"] / seconds["torch"]
+    times = f"{1e3 * seconds['compiled']:.1f} ms a step for {1e3 * seconds['torch']:.1f} by torch's"
+    slower = ratio > NOISE
+    advice = "; this is a defect, please report it, and train with --set kernels=torch"
+    return [
+        *findings,
+        Finding(
+            "kernels",
+            f"compiled for kernels: auto, {times} ({ratio:.2f} of the time"
+            + f"{advice if slower else ''})",
+            fault=slower,
+            facts={"auto": "compiled", **{f"{way}_s": value for way, value in seconds.items()}},
+        ),
+    ]
+
+
+def time_kernels(config: vit_sweep.Config, precision: torch.dtype) -> dict[str, float]:
+    """Return the seconds of a training step by compiled kernels and by torch's own, in turns.
+
+    As a worker of a sweep trains: one thread, the recipe's network (two layers of it) and its
+    optimisers. A way's figure is the processor time of its fastest step.
+
+    Raises:
+        KernelError: a kernel cannot be compiled.
+    """
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(TIMED_IMAGES, 1, IMAGE_SIDE, IMAGE_SIDE, generator=generator)
+    labels = torch.arange(TIMED_IMAGES) % 10
+
+    def make_step(compiled: bool) -> Callable[[], None]:
+        with torch.random.fork_rng(devices=[]):
+            model = ViT(layers=TIMED_LAYERS, heads=TIMED_HEADS, config=config.model)
+        optimizers = make_optimizers(model, config.optimizer)
+
+        def step() -> None:
+            with compiler.kernels(compiled):
+                with autocast(cpu, precision):
+                    logits = model(images)
+                F.cross_entropy(logits.float(), labels).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+        return step
+
+    steps = {"compiled": make_step(True), "torch": make_step(False)}
+    seconds: dict[str, list[float]] = {way: [] for way in steps}
+    torch.set_num_threads(1)
+    try:
+        for step in steps.values():  # compiles, and warms up
+            step()
+            step()
+        until = time.perf_counter() + TIMING_S
+        while time.perf_counter() < until or not seconds["torch"]:
+            for way, step in steps.items():
+                started = time.thread_time()  # other programs at work do not count
+                step()
+                seconds[way].append(time.thread_time() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return {way: min(taken) for way, taken in seconds.items()}
+
+
+# --------------------------------------------------------------------------------------
+# Disks and data
+
+
+def look_at_locks(out: Path) -> Finding:
+    """Return whether the disk that ``out`` is on lets one process at a time own a trial."""
+    folder = _existing(out)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".hw2-doctor-") as temporary:
+            path = Path(temporary) / "lock"
+            with path.open("w") as first, path.open("w") as second:
+                fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try:
+                    fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return Finding("locks", f"work in {out}", facts={"work": True})
+        text = f"{out} lets two processes hold one lock; train into another folder with --out"
+    except PermissionError:
+        text = f"{out} cannot be written; train into another folder with --out"
+    except OSError as error:
+        text = f"{out} has none ({error.strerror}); train into another folder with --out"
+    return Finding("locks", text, fault=True, facts={"work": False})
+
+
+def look_at_disk(out: Path) -> Finding:
+    """Return what is free where runs are written, and where data is kept."""
+    places = {str(out): out}
+    try:
+        places["the cache"] = cache_folder()
+    except SourceError as error:
+        return Finding("disk", str(error), fault=True)
+    free = {name: shutil.disk_usage(_existing(path)).free for name, path in places.items()}
+    scarce = min(free.values()) < LEAST_FREE_DISK
+    text = ", ".join(f"{_size(number)} free for {name}" for name, number in free.items())
+    return Finding(
+        "disk",
+        text + (f"; a grid with its data wants {_size(LEAST_FREE_DISK)}" if scarce else ""),
+        fault=scarce,
+        facts={"out_free_bytes": free[str(out)], "cache_free_bytes": free["the cache"]},
+    )
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def look_at_data() -> list[Finding]:
+    """Return which data sets and weights are at hand, and how to get the others."""
+    findings = []
+    for entry in CATALOGUE.values():
+        try:
+            present = entry.source.present(entry.name)
+        except SourceError as error:
+            findings.append(Finding(entry.name, str(error), fault=True))
+            continue
+        missing = f"not here; hw2 data fetch {entry.name} gets it ({entry.num_bytes / 1e6:.0f} MB)"
+        findings.append(
+            Finding(entry.name, "; ".join(present) or missing, facts={"present": present})
+        )
+    return findings

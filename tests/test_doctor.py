@@ -1,0 +1,126 @@
+import errno
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hwcli import cli, doctor, runtime
+from hwcli.config import load
+from hwcli.experiments import vit_sweep
+from hwcli.native import compiler
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "time_kernels", lambda *_: {"compiled": 0.010, "torch": 0.020})
+
+
+def config() -> vit_sweep.Config:
+    return load(vit_sweep.Config, vit_sweep.COMMAND)
+
+
+def kernels(precision: torch.dtype = torch.float32) -> dict[str, doctor.Finding]:
+    compiler.find_compiler.cache_clear()
+    found = {finding.topic: finding for finding in doctor.look_at_kernels(config(), precision)}
+    compiler.find_compiler.cache_clear()
+    return found
+
+
+def test_the_screen_is_80_columns_wide_and_shows_no_folder_of_the_users(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hwcli.output.terminal.output.width", 80)
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40
+    assert str(Path.home()) not in result.output.replace("\n", "")
+    assert str(tmp_path) not in result.output.replace("\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_json_every_topic_has_its_facts(quick: None, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["doctor", "--json", "--out", str(tmp_path)])
+    told = json.loads(result.output)
+    topics = told["findings"]
+    assert {"versions", "device", "processor", "precision", "memory", "locks", "disk"} <= set(
+        topics
+    )
+    assert topics["memory"]["facts"]["jobs"] >= 1
+    assert topics["processor"]["facts"]["cores"] == runtime.num_cores()
+    assert told["healthy"] == (not any(topic["fault"] for topic in topics.values()))
+
+
+def test_a_timing_holds_both_ways_and_leaves_the_threads_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "TIMING_S", 0.0)
+    monkeypatch.setattr(doctor, "TIMED_IMAGES", 3)
+    if (reason := compiler.reason_against()) is not None:
+        pytest.skip(reason)
+    before = torch.get_num_threads()
+    seconds = doctor.time_kernels(config(), torch.float32)
+    assert min(seconds["compiled"], seconds["torch"]) > 0
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("compiled_s", "fault"), [(0.010, False), (0.022, True)])
+def test_kernels_that_are_slower_than_torchs_are_a_defect(
+    compiled_s: float, fault: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := compiler.reason_against()) is not None:
+        pytest.skip(reason)
+    times = {"compiled": compiled_s, "torch": 0.020}
+    monkeypatch.setattr(doctor, "time_kernels", lambda *_: times)
+    finding = kernels()["kernels"]
+    assert finding.fault == fault
+    assert ("defect" in finding.text) == fault
+    assert finding.facts["compiled_s"] == compiled_s
+
+
+def test_without_a_compiler_the_reason_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    found = kernels()
+    assert found["compiler"].fault
+    assert "no-such-compiler" in found["compiler"].text
+    assert found["kernels"].facts == {"auto": "torch"}
+
+
+def test_a_disk_without_locks_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not doctor.look_at_locks(tmp_path / "not" / "there").fault
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(doctor.fcntl, "flock", refuse)
+    finding = doctor.look_at_locks(tmp_path)
+    assert finding.fault
+    assert "No locks available" in finding.text
+    monkeypatch.setattr(doctor.fcntl, "flock", lambda *_: None)
+    assert "two processes" in doctor.look_at_locks(tmp_path).text
+
+
+def test_a_full_disk_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40, 2**20))
+    assert doctor.look_at_disk(tmp_path).fault
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 0, 2**40))
+    assert not doctor.look_at_disk(tmp_path).fault
+
+
+def test_memory_says_what_decides_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(runtime, "num_cores", lambda: 8)
+    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 3 * 10**9)
+    finding = doctor.look_at_memory(cpu)
+    assert (finding.facts["jobs"], finding.facts["decided_by"]) == (4, "memory")
+    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 10**8)
+    assert doctor.look_at_memory(cpu).fault
+    assert doctor.look_at_memory(torch.device("mps")).facts["jobs"] == 1
