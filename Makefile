@@ -8,7 +8,7 @@ OUT ?= results
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help install dev sweep report test test-slow lint clean
+.PHONY: help install dev sweep report test test-slow lint schemas clean
 .DELETE_ON_ERROR:
 
 help:
@@ -59,6 +59,11 @@ lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# After a change of a config field: a test holds the schemas to the models.
+schemas: $(VENV)/.installed
+	for name in rnn_trace attention_bench vit_sweep sentiment_train; do \
+	  $(BIN)/hw2 config schema $$name >configs/schemas/$$name.json || exit 1; done
 
 test: lint
 	$(BIN)/pytest

