@@ -18,9 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-from hwcli.config import RunConfig, Section, dump_yaml
+from hwcli.config import RunConfig, Section, dump_yaml, load, read_yaml
 from hwcli.errors import HwError, OutputError
 from hwcli.locks import Closing, Lock, make_folder
 from hwcli.output.files import (
@@ -183,8 +181,11 @@ class RunFolder(Closing):
             return
         path = self.path / "config.yaml"
         try:
-            earlier = type(config).model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, HwError, yaml.YAMLError, RecursionError):
+            is_empty = not read_yaml(path)
+            earlier = load(type(config), self.command, path=path)
+        except HwError:
+            is_empty = True
+        if is_empty:
             what = "is a finished run whose config.yaml cannot be read"
         else:
             # Grids have the method: a wider one contains a narrower one.
