@@ -598,12 +598,40 @@ def status(
     out: Annotated[Path, Option("--out", help="Where runs are written.", metavar="DIR")] = Path(
         "results"
     ),
+    trials: Annotated[
+        bool, Option("--trials", help="One row per trial instead of per run.")
+    ] = False,
+    as_json: Annotated[bool, Option("--json", help="JSON instead of a table.")] = False,
+    as_csv: Annotated[bool, Option("--csv", help="CSV instead of a table.")] = False,
 ) -> None:
-    """Show which runs and trials are done, failed or missing."""
+    """Show runs and trials: done, running, failed or missing, time left, where trained."""
     from hwcli.output import terminal
-    from hwcli.sweep.status import status_table
+    from hwcli.sweep import status
 
-    terminal.show(status_table(out))
+    if as_json or as_csv:
+        records = status.read_trials(out) if trials else status.read_runs(out)
+        if as_json:
+            terminal.show_json(status.to_json(records))
+        else:
+            terminal.show_text(status.to_csv(records))
+    else:
+        terminal.show(status.trials_table(out) if trials else status.status_table(out))
+
+
+@app.command()
+def export(
+    to: Annotated[str, Option("--to", metavar="KIND", help="tensorboard or trackio.")],
+    out: Annotated[Path, Option("--out", metavar="DIR", help="Where runs are.")] = Path("results"),
+    into: Annotated[
+        Path | None,
+        Option("--into", metavar="DIR", help="Folder to write to (default: DIR/export/KIND)."),
+    ] = None,
+) -> None:
+    """Write the metrics of all trials and runs for another tool to show."""
+    from hwcli.output import terminal
+    from hwcli.sweep.export import export
+
+    terminal.show_path(export(to, out, into or out / "export" / to))
 
 
 @app.command(cls=Command, rich_help_panel=AROUND)

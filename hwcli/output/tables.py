@@ -22,8 +22,8 @@ class Column:
         key: of its values in a row.
         heading: above them.
         show: a format such as ``"{:.2f}"``, or a function; None is shown as a dash.
-        priority: where a table is wider than the terminal, columns of the highest number are
-            left out first, and of equal ones the last; 0 always stays.
+        priority: where a table is wider than the terminal, columns without values are left out
+            first, then those of the highest number, and of equal ones the last; 0 always stays.
     """
 
     key: str
@@ -84,8 +84,10 @@ class Table:
             droppable = [column for column in shown if column.priority > 0]
             if not droppable:
                 break
-            highest = max(column.priority for column in droppable)
-            last = [column for column in droppable if column.priority == highest][-1]
+            empty = [c for c in droppable if all(row.get(c.key) is None for row in self.rows)]
+            candidates = empty or droppable
+            highest = max(column.priority for column in candidates)
+            last = [column for column in candidates if column.priority == highest][-1]
             shown.remove(last)
             left_out.insert(0, last)
         return shown, left_out
@@ -98,6 +100,32 @@ class Table:
             return max([heading, *map(len, texts)])
         return max([heading, *(len(word) for text in texts for word in text.split())])
 
+    def _widths(self, shown: Sequence[Column], width: int | None) -> list[int | None]:
+        """Share the width out: each column gets what it needs, then what it would like."""
+        if width is None:
+            return [None] * len(shown)
+        widths = [self._least_width(column) for column in shown]
+        wishes = [
+            max(
+                len(column.heading),
+                *(len(line) for row in self.rows for line in column.text(row).split("\n")),
+            )
+            if self.rows
+            else len(column.heading)
+            for column in shown
+        ]
+        spare = width - 1 - sum(w + PADDING for w in widths)
+        if spare < 0:  # one column that is wider than the terminal
+            return [None] * len(shown)
+        while spare > 0:
+            lacks = [wish - has for wish, has in zip(wishes, widths, strict=True)]
+            most = max(range(len(lacks)), key=lacks.__getitem__)
+            if lacks[most] <= 0:
+                break
+            widths[most] += 1
+            spare -= 1
+        return list(widths)
+
     def to_rich(self, width: int | None = None) -> "RichTable":
         """Return the table for the terminal.
 
@@ -109,6 +137,7 @@ class Table:
         from rich.text import Text
 
         shown, left_out = (list(self.columns), []) if width is None else self.fit(width)
+        widths = self._widths(shown, width)
         notes = list(self.notes)
         if left_out:
             names = ", ".join(column.heading for column in left_out)
@@ -120,15 +149,9 @@ class Table:
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
-        for column in shown:
-            text = self._is_text(column)
-            justify: Literal["left", "right"] = "left" if text else "right"
-            table.add_column(
-                column.heading,
-                justify=justify,
-                overflow="fold",
-                min_width=self._least_width(column),
-            )
+        for column, column_width in zip(shown, widths, strict=True):
+            justify: Literal["left", "right"] = "left" if self._is_text(column) else "right"
+            table.add_column(column.heading, justify=justify, overflow="fold", width=column_width)
         for row in self.rows:
             table.add_row(*(Text(column.text(row)) for column in shown))
         return table

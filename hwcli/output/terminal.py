@@ -111,6 +111,11 @@ def show_error(error: Exception) -> None:
     _stderr.write(f"error: {error}\n")
 
 
+def show_text(text: str) -> None:
+    """Print a text as it is, for scripts."""
+    _stdout.write(text)
+
+
 def show_json(value: Any) -> None:
     """Print a result as JSON, for scripts."""
     _stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,50 +1,284 @@
-"""Which runs are finished and which trials are done, from the files alone."""
+"""Which runs are finished and which trials are done, from the files alone; nothing is written."""
 
+import csv
+import io
+import json
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from statistics import fmean
+from typing import Any, get_args
 
 from hwcli.errors import OutputError
 from hwcli.output.files import read_json
+from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table
-from hwcli.sweep.store import State, TrialStore
+from hwcli.sweep.live import duration
+from hwcli.sweep.ownership import read_owner
+from hwcli.sweep.store import State, TrialFolder, TrialStore
 
 STATES: tuple[State, ...] = get_args(State)
 
 
-def status_table(out: Path) -> Table:
-    """Return one row for each run folder, and its trials by state where it is a sweep's.
+@dataclass(frozen=True)
+class TrialStatus:
+    """Where one trial stands.
+
+    Attributes:
+        command: whose store it is in.
+        id: of the trial.
+        state: one of :data:`STATES`.
+        share: the part that is done, from 0 to 1; None where it is not known.
+        reason: why it failed.
+        trained_on: the processor or GPU.
+        commit: of the code that trained it.
+        identity: what decides its numbers, flat: ``config.layers``.
+        result: what it found, flat.
+    """
+
+    command: str
+    id: str
+    state: State
+    share: float | None = None
+    reason: str = ""
+    trained_on: str = ""
+    commit: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        """Return one flat row, for CSV."""
+        record = asdict(self)
+        return {**record.pop("identity"), **record.pop("result"), **record}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where one run stands.
+
+    Attributes:
+        command: that wrote it.
+        name: of the run.
+        status: ``complete``, ``partial``, ``running``, ``not finished`` or ``damaged ...``.
+        trials: how many are in which state; empty where the run is no sweep.
+        failures: one reason a failed trial.
+        seconds_left: of a sweep that runs.
+        trained_on: how many trials were trained on which processor or GPU.
+    """
+
+    command: str
+    name: str
+    status: str
+    trials: Mapping[str, int] = field(default_factory=dict)
+    failures: Sequence[str] = ()
+    seconds_left: float | None = None
+    trained_on: Mapping[str, int] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        """Return one flat row, for CSV and the table."""
+        return {
+            "command": self.command,
+            "name": self.name,
+            "status": self.status,
+            **{state: self.trials.get(state, 0) for state in STATES},
+            "seconds_left": self.seconds_left,
+            "trained_on": "; ".join(self.trained_on),
+            "failures": "; ".join(self.failures),
+        }
+
+
+def read_runs(out: Path) -> list[RunStatus]:
+    """Return where each run stands.
 
     Raises:
         OutputError: there is no such folder.
     """
     if not out.is_dir():
         raise OutputError(f"out = {str(out)!r}: no such folder; runs are written to it")
-    rows = []
-    for config in sorted(out.glob("*/*/config.yaml")):
-        folder = config.parent
-        row: dict[str, object] = {
-            "command": folder.parent.name,
-            "name": folder.name,
-            "status": _read_status(folder / "summary.json"),
-        }
-        trials = folder / "trials.json"
-        if trials.exists():
-            store = TrialStore(folder.parent / "trials")
-            counts = Counter(store.folder(trial["id"]).state() for trial in read_json(trials))
-            row |= {state: counts[state] for state in STATES}
-        rows.append(row)
+    configs = (*out.glob("*/*/config.yaml"), *out.glob(f"*/*/{STAGING}/config.yaml"))
+    folders = {p.parent.parent if p.parent.name == STAGING else p.parent for p in configs}
+    return [_read_run(folder) for folder in sorted(folders)]
+
+
+def read_trials(out: Path) -> list[TrialStatus]:
+    """Return where each trial of each command stands, used by a run or not.
+
+    Raises:
+        OutputError: there is no such folder.
+    """
+    if not out.is_dir():
+        raise OutputError(f"out = {str(out)!r}: no such folder; runs are written to it")
+    return [
+        read_trial(folder, path.parent.name)
+        for path in sorted(out.glob("*/trials"))
+        for folder in TrialStore(path).folders()
+    ]
+
+
+def read_trial(folder: TrialFolder, command: str) -> TrialStatus:
+    """Return where one trial stands."""
+    state = folder.state()
+    result, failure = folder.result() or {}, folder.failure() or {}
+    owner = read_owner(folder.path) if state == "running" else None
+    environment = result.get("trained_on") or _read_mapping(folder.environment)
+    return TrialStatus(
+        command=command,
+        id=folder.path.name,
+        state=state,
+        share=1.0 if state == "done" else owner.share if owner else None,
+        reason=str(failure.get("reason", "")) if state == "failed" else "",
+        trained_on=_machine(environment),
+        commit=str(environment.get("commit") or "")[:7],
+        identity=_flat(folder.identity() or {}),
+        result=_flat(result),
+    )
+
+
+def status_table(out: Path) -> Table:
+    """Return one row for each run: done, failed and running trials, time left, machines."""
+    runs = read_runs(out)
+    notes = [f"{run.command} {run.name}: {line}" for run in runs for line in run.failures[:3]]
     return Table(
         title=f"Runs in {out}",
         columns=[
-            Column("command", "command"),
-            Column("name", "name"),
-            Column("status", "run"),
-            *(Column(state, f"trials {state}") for state in STATES),
+            Column("command", "command", priority=0),
+            Column("name", "name", priority=0),
+            Column("status", "run", priority=0),
+            Column("counts", "trials", _describe_counts, priority=1),
+            Column("seconds_left", "time left", duration, priority=1),
+            Column("trained_on", "trained on", priority=2),
         ],
-        rows=rows,
-        notes=[] if rows else ["None yet."],
+        rows=[
+            {
+                **run.to_row(),
+                "counts": run.trials or None,
+                "trained_on": _describe_machines(run.trained_on) or None,
+            }
+            for run in runs
+        ],
+        notes=notes if runs else ["None yet."],
     )
+
+
+def trials_table(out: Path) -> Table:
+    """Return one row for each trial; ``--csv`` and ``--json`` hold identity and result, too."""
+    trials = read_trials(out)
+    return Table(
+        title=f"Trials in {out}",
+        columns=[
+            Column("command", "command", priority=0),
+            Column("id", "trial", priority=0),
+            Column("state", "state", priority=0),
+            Column("share", "done", "{:.0%}", priority=1),
+            Column("reason", "why it failed", priority=1),
+            Column("trained_on", "trained on", priority=2),
+            Column("commit", "commit", priority=3),
+        ],
+        rows=[{k: v or None for k, v in asdict(trial).items()} for trial in trials],
+        notes=[] if trials else ["None yet."],
+    )
+
+
+def to_json(records: Sequence[RunStatus] | Sequence[TrialStatus]) -> list[dict[str, Any]]:
+    """Return runs or trials as JSON."""
+    return [asdict(record) for record in records]
+
+
+def to_csv(records: Sequence[RunStatus] | Sequence[TrialStatus]) -> str:
+    """Return runs or trials as CSV; columns that only some of them have are empty elsewhere."""
+    rows = [record.to_row() for record in records]
+    buffer = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _read_run(folder: Path) -> RunStatus:
+    command = folder.parent.name
+    status = _read_status(folder / "summary.json")
+    listed = _read_listed(folder)
+    if listed is None:
+        machine = _machine(_read_mapping(folder / "env.json"))
+        known = {machine: 1} if machine else {}
+        return RunStatus(command, folder.name, status, trained_on=known)
+    if isinstance(listed, str):
+        return RunStatus(command, folder.name, listed)
+    store = TrialStore(folder.parent / "trials")
+    trials, durations = [], []
+    for row in listed:
+        trial = read_trial(store.folder(row["id"]), command)
+        if trial.state == "missing" and row.get("state") in STATES:
+            # The store is working space: the run folder alone says how it ended.
+            trial = TrialStatus(
+                command,
+                row["id"],
+                row["state"],
+                reason=row.get("reason") or "",
+                trained_on=row.get("trained_on.processor") or "",
+            )
+        trials.append(trial)
+        with suppress(KeyError, TypeError, ValueError):
+            durations.append(float(trial.result["train_s"]))
+    counts = Counter(trial.state for trial in trials)
+    running = [trial for trial in trials if trial.state == "running"]
+    return RunStatus(
+        command=command,
+        name=folder.name,
+        status="running" if running else status,
+        trials={state: counts[state] for state in STATES},
+        failures=[f"{trial.id}: {trial.reason}" for trial in trials if trial.state == "failed"],
+        seconds_left=_seconds_left(trials, running, store, durations),
+        trained_on=dict(Counter(trial.trained_on for trial in trials if trial.trained_on)),
+    )
+
+
+def _read_listed(folder: Path) -> list[dict[str, Any]] | str | None:
+    """Return the trials that a run lists; a text where the list is damaged, None where none is."""
+    for place in (folder / STAGING, folder):
+        for name in ("trials.csv", "trials.json"):
+            path = place / name
+            if not path.exists():
+                continue
+            try:
+                if name == "trials.csv":
+                    text = path.read_text(encoding="utf-8")
+                    rows: list[Any] = list(csv.DictReader(io.StringIO(text)))
+                else:
+                    rows = read_json(path)
+            except (OSError, ValueError, csv.Error):
+                return f"damaged {name}"
+            whole = isinstance(rows, list) and all(
+                isinstance(row, dict) and isinstance(row.get("id"), str) and "/" not in row["id"]
+                for row in rows
+            )
+            return rows if whole and rows else f"damaged {name}"
+    return None
+
+
+def _seconds_left(
+    trials: Sequence[TrialStatus],
+    running: Sequence[TrialStatus],
+    store: TrialStore,
+    durations: Sequence[float],
+) -> float | None:
+    """Estimate the time that a sweep still takes, as if all its trials took equally long."""
+    if not running:
+        return None
+    paces = []
+    for trial in running:
+        owner = read_owner(store.folder(trial.id).path)
+        if owner is not None and owner.share - owner.share_at_start > 0.01:
+            paces.append(owner.seconds / (owner.share - owner.share_at_start))
+    if not (paces or durations):
+        return None
+    seconds = fmean(paces or durations)
+    to_do = sum(1 - (t.share or 0.0) for t in trials if t.state not in ("done", "failed"))
+    return seconds * max(to_do / len(running), max(1 - (t.share or 0.0) for t in running))
 
 
 def _read_status(summary: Path) -> str:
@@ -53,4 +287,41 @@ def _read_status(summary: Path) -> str:
     except FileNotFoundError:
         return "not finished"
     except (OSError, ValueError, KeyError, TypeError):
-        return "damaged summary"
+        return "damaged summary.json"
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = read_json(path)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    """Return the GPU or processor of an environment, without its list of instructions."""
+    name = environment.get("gpu") or environment.get("processor") or environment.get("cpu") or ""
+    return re.sub(r"\((?:R|TM)\)|\((?:[a-z0-9_]+(?:, )?)+\)$", "", str(name)).strip()
+
+
+def _describe_machines(machines: Mapping[str, int]) -> str:
+    if len(machines) == 1:
+        return next(iter(machines))
+    return "; ".join(f"{number} on {machine}" for machine, number in machines.items())
+
+
+def _describe_counts(counts: Mapping[str, int]) -> str:
+    total = sum(counts.values())
+    rest = [f"{counts[s]} {s}" for s in STATES if s != "done" and counts.get(s)]
+    return ", ".join([f"{counts.get('done', 0)}/{total} done", *rest])
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the scalars of nested mappings, by dotted keys; lists as JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
+    return flat

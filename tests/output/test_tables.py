@@ -1,8 +1,13 @@
 import csv
 import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
 
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
+from hwcli.sweep.status import status_table
 
 TABLE = Table(
     title="Accuracy & time",
@@ -39,3 +44,57 @@ def test_the_terminal_shows_every_cell_in_full() -> None:
         terminal.show(TABLE)
     for text in ("Accuracy & time", "kind of_thing", "a|b", "98.8%", "two", "lines", "61 s", "±"):
         assert text in captured.get()
+
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+WIDE = Table(
+    "Every column that a command has",
+    [
+        Column("name", "name", priority=0),
+        Column("accuracy", "test accuracy (mean over seeds)", "{:.2%}"),
+        Column("parameters", "trainable parameters", "{:,}", priority=3),
+        Column("time", "training time per network", "{:.1f} minutes", priority=2),
+        Column("machine", "trained on", priority=4),
+        Column("note", "what a reader should know", priority=1),
+    ],
+    [
+        {
+            "name": "four-layers",
+            "accuracy": 0.92345,
+            "parameters": 112_241_409,
+            "time": 1234.5,
+            "machine": "Intel Xeon Platinum\nAMD EPYC",
+            "note": "not significantly different from the best (Holm-corrected)",
+        },
+        {"name": "linear", "accuracy": None, "parameters": 7, "note": "failed"},
+    ],
+    ["A note that is longer than the narrowest terminal of those that this test tries, by far."],
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize(
+    "table", [WIDE, status_table(Path(__file__).parents[2] / "results" / "reference")]
+)
+def test_no_word_and_no_number_is_broken_at_any_width(table: Table, width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(table.to_rich(width))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    shown, left_out = table.fit(width)
+    text = " ".join(lines)
+    for row in table.rows:
+        for column in shown:
+            for word in column.text(row).split():
+                assert f" {word} " in f"{text} "
+    joined = " ".join(text.split())
+    for column in left_out:
+        assert column.heading in joined
+    assert all(column in shown for column in table.columns if column.priority == 0)
+    if width == 140:
+        assert not left_out
+
+
+def test_columns_are_left_out_by_priority() -> None:
+    _, left_out = WIDE.fit(66)
+    assert [column.key for column in left_out] == ["parameters", "machine"]

@@ -10,7 +10,6 @@ import pytest
 
 from hwcli.sweep.live import seconds_left
 from hwcli.sweep.runner import Outcome, run_trials
-from hwcli.sweep.status import status_table
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.sweep.workers import Workers
@@ -201,19 +200,6 @@ def test_epochs_are_stored_as_they_end_also_of_a_trial_that_fails(tmp_path: Path
     assert [(r["epoch"], r["valid_accuracy"]) for r in folder.epochs()] == [(0, 0.5), (1, 0.9)]
     folder.metrics.write_bytes(b'5\n{"a": 1}\n{"epoch": 7}\n\xff\n{"epo')
     assert folder.epochs() == [{"epoch": 7}]
-
-
-def test_status_counts_trials_by_state(tmp_path: Path) -> None:
-    done, failed, missing = toy(2), toy(3, behaviour="raise"), toy(5)
-    sweep(tmp_path / "command" / "trials", done, failed)
-    run = tmp_path / "command" / "run"
-    run.mkdir()
-    (run / "config.yaml").write_text("{}")
-    ids = ", ".join(f'{{"id": "{trial.id}"}}' for trial in (done, failed, missing))
-    (run / "trials.json").write_text(f"[{ids}]")
-    (row,) = status_table(tmp_path).rows
-    assert row["status"] == "not finished"
-    assert [row[s] for s in ("done", "failed", "running", "missing")] == [1, 1, 0, 1]
 
 
 def test_the_time_left_counts_nothing_that_was_done_before() -> None:

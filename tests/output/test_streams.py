@@ -1,0 +1,106 @@
+"""The run ends whole whoever reads its output, and however it is stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# A stand-in for an experiment: it shows a table with letters that not every terminal has.
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from hwcli import cli, runtime
+from hwcli.config import RunConfig
+from hwcli.output import terminal
+from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Column, Table
+
+def app():
+    out, waits = Path(sys.argv[1]), "wait" in sys.argv
+    with RunFolder(out, "command", "n", terminal.log) as folder:
+        folder.claim(RunConfig(name="n"), {})
+        with terminal.held_back():
+            for line in range(50):
+                terminal.log(f"epoch {line} – accuracy ±1 %")
+            terminal.show(Table("Ränge – α", [Column("a", "a")], [{"a": "±"}] * 2000))
+            if waits:
+                print("ready", file=sys.__stderr__, flush=True)
+                time.sleep(60)
+            path = folder.finish({"status": "complete"})
+        terminal.show_path(path)
+
+cli.app = app
+cli.main()
+"""
+
+
+def command(
+    tmp_path: Path, redirection: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} program.py out {redirection}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "environment", "said"),
+    [
+        ("| head -1", {}, ""),
+        ("| true", {}, ""),
+        (">/dev/full", {}, "standard output could not be written (No space left on device)"),
+        ("2>/dev/full", {}, ""),
+        ("2>&1 >/dev/null | head -1", {}, ""),
+        ("", {"PYTHONIOENCODING": "latin-1"}, "epoch 3 "),
+        ("", {"PYTHONIOENCODING": "ascii"}, "epoch 3 "),
+        ("<&-", {}, "epoch 3"),
+        (">&-", {}, "epoch 3"),
+        ("2>&-", {}, ""),
+        ("<&- >&- 2>&-", {}, ""),
+    ],
+)
+def test_the_run_is_whole_whoever_reads_it(
+    tmp_path: Path, redirection: str, environment: dict[str, str], said: str
+) -> None:
+    done = command(tmp_path, redirection, **environment)
+    assert done.returncode == 0, done.stderr
+    summary = tmp_path / "out" / "command" / "n" / "summary.json"
+    assert json.loads(summary.read_text())["status"] == "complete"
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_the_run_as_ctrl_c_does(tmp_path: Path, number: int, code: int) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with subprocess.Popen(
+        [sys.executable, "program.py", "out", "wait"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stderr is not None
+        while program.stderr.readline() != "ready\n":
+            pass
+        program.send_signal(number)
+        output, errors = program.communicate(timeout=30)
+    assert program.returncode == code
+    assert "Traceback" not in errors
+    assert output.startswith("Ränge")
+    assert not (tmp_path / "out" / "command" / "n" / "summary.json").exists()

@@ -1,0 +1,172 @@
+"""What `hw2 status` and `hw2 export` make of the files of runs and trials."""
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hwcli.errors import ConfigError, OutputError
+from hwcli.sweep import export, status
+from hwcli.sweep.ownership import Ownership
+from hwcli.sweep.runner import run_trials
+from hwcli.sweep.store import TrialStore
+from tests.sweep.toy_trials import toy, toy_trial
+
+DONE, FAILED, RUNNING, MISSING = toy(2), toy(3, behaviour="raise"), toy(5), toy(7)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    store = TrialStore(out / "command" / "trials")
+    run_trials([DONE, FAILED], toy_trial, store, num_workers=2)
+    store.folder(DONE).environment.write_text(
+        json.dumps({"cpu": "AMD EPYC(TM) (avx2, avx512f)", "commit": "0123456789"})
+    )
+    run = out / "command" / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("{}")
+    ids = [{"id": trial.id} for trial in (DONE, FAILED, RUNNING, MISSING)]
+    (run / "trials.json").write_text(json.dumps(ids))
+    return out
+
+
+def test_a_sweep_that_runs_shows_what_is_done_what_failed_and_why_and_the_time_left(
+    finished: Path,
+) -> None:
+    folder = TrialStore(finished / "command" / "trials").folder(RUNNING)
+    folder.prepare(RUNNING)
+    with Ownership(folder.path, 0) as owner:
+        owner.confirm(0.2)
+        owner.confirm(0.7)
+        owner._began = time.monotonic() - 60
+        owner._write()
+        (run,) = status.read_runs(finished)
+    assert run.status == "running"
+    counts = {"done": 1, "failed": 1, "running": 1, "interrupted": 0, "missing": 1}
+    assert run.trials == counts
+    assert run.failures == [f"{FAILED.id}: ValueError: told to"]
+    assert run.trained_on == {"AMD EPYC": 1}
+    # Half of a trial took 60 s: three tenths of one and a whole one are left.
+    assert run.seconds_left == pytest.approx(120 * 1.3, rel=0.02)
+    (again,) = status.read_runs(finished)
+    assert (again.status, again.seconds_left) == ("not finished", None)
+
+
+def test_scripts_read_runs_and_trials_as_json_and_csv(finished: Path) -> None:
+    (run,) = json.loads(json.dumps(status.to_json(status.read_runs(finished))))
+    assert run["trials"]["failed"] == 1
+    trials = list(csv.DictReader(io.StringIO(status.to_csv(status.read_trials(finished)))))
+    rows = {row["id"]: row for row in trials}
+    assert rows[DONE.id]["state"] == "done"
+    assert rows[DONE.id]["square"] == "4"
+    assert rows[DONE.id]["config.number"] == "2"
+    assert (rows[DONE.id]["trained_on"], rows[DONE.id]["commit"]) == ("AMD EPYC", "0123456")
+    assert rows[FAILED.id]["reason"] == "ValueError: told to"
+
+
+def test_the_commands_print_them(
+    hw2: Callable[..., int], capsys: pytest.CaptureFixture[str], finished: Path
+) -> None:
+    out = ("--out", str(finished))
+    assert hw2("status", *out, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "run"
+    assert hw2("status", *out, "--csv", "--trials") == 0
+    assert capsys.readouterr().out.startswith("config.number,")
+    assert hw2("status", *out, "--trials") == 0
+    assert FAILED.id in capsys.readouterr().out
+    assert hw2("data", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "fashion-mnist"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trials.json", b"<<<<<<< HEAD\n[]"),
+        ("trials.json", b"\xff"),
+        ("trials.json", b'[{"x": 1}]'),
+        ("trials.json", b'["a"]'),
+        ("trials.json", b'[{"id": "../../etc"}]'),
+        ("trials.csv", b"a,b\n1,2\n"),
+        ("summary.json", b"[]"),
+        ("summary.json", b"{"),
+    ],
+)
+def test_a_damaged_file_is_named_in_its_row(tmp_path: Path, name: str, content: bytes) -> None:
+    for run in ("damaged", "whole"):
+        (tmp_path / "command" / run).mkdir(parents=True)
+        (tmp_path / "command" / run / "config.yaml").write_text("{}")
+        (tmp_path / "command" / run / "summary.json").write_text('{"status": "complete"}')
+    (tmp_path / "command" / "damaged" / name).write_bytes(content)
+    assert [(run.name, run.status) for run in status.read_runs(tmp_path)] == [
+        ("damaged", f"damaged {name}"),
+        ("whole", "complete"),
+    ]
+
+
+def test_a_run_folder_alone_says_how_its_trials_ended(tmp_path: Path) -> None:
+    run = tmp_path / "command" / "copied"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    (run / "trials.csv").write_text("id,state,reason\na,done,\nb,failed,it broke\n")
+    (found,) = status.read_runs(tmp_path)
+    assert (found.trials["done"], found.trials["failed"]) == (1, 1)
+    assert found.failures == ["b: it broke"]
+
+
+def test_reading_writes_nothing(finished: Path) -> None:
+    def files() -> dict[str, int]:
+        return {str(p): p.stat().st_mtime_ns for p in finished.rglob("*")}
+
+    before = files()
+    status.status_table(finished)
+    status.trials_table(finished)
+    assert files() == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_reads_what_is_exported(finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for _ in range(2):  # a second export replaces the first
+        export.export("tensorboard", finished, tmp_path / "tb")
+    read = EventAccumulator(str(tmp_path / "tb" / "command" / DONE.id))
+    read.Reload()
+    events = read.Scalars("valid_accuracy")
+    assert [event.step for event in events] == [0, 1, 2]
+    assert [event.value for event in events] == pytest.approx([0.5, 0.6, 0.7])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trackio_reads_what_is_exported(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trackio")
+    monkeypatch.setitem(os.environ, "TRACKIO_DIR", "")
+    for _ in range(2):
+        export.export("trackio", finished, tmp_path / "trackio")
+    import trackio
+
+    (run,) = trackio.Api().runs("command")
+    assert run.name == DONE.id
+    logs = trackio.sqlite_storage.SQLiteStorage.get_logs("command", DONE.id)
+    assert [log["valid_accuracy"] for log in logs] == pytest.approx([0.5, 0.6, 0.7])
+    assert [log["step"] for log in logs] == [0, 1, 2]
+
+
+def test_a_tool_that_is_unknown_or_not_installed_is_one_line(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="unknown; choices: tensorboard, trackio"):
+        export.export("wandb", finished, tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match="not installed; pip install tensorboard"):
+        export.export("tensorboard", finished, tmp_path)
+    with pytest.raises(OutputError, match="no trial or run there has metrics"):
+        export.export("trackio", tmp_path, tmp_path)
