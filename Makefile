@@ -62,7 +62,7 @@ lint: $(VENV)/.tested
 
 # After a change of a config field: a test holds the schemas to the models.
 schemas: $(VENV)/.installed
-	for name in rnn_trace attention_bench vit_sweep sentiment_train; do \
+	for name in $(filter-out __init__,$(notdir $(basename $(wildcard hwcli/experiments/*.py)))); do \
 	  $(BIN)/hw2 config schema $$name >configs/schemas/$$name.json || exit 1; done
 
 test: lint
