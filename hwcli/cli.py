@@ -464,7 +464,7 @@ def vit_sweep(
 )
 def sentiment_train(
     encoder: Annotated[Text, Flag("encoder", "NAME")] = None,
-    data: Annotated[Text, Flag("data", "SOURCE")] = None,
+    data: Annotated[Text, Flag("data.source", "SOURCE")] = None,
     head: Annotated[Text, Flag("head.kind", "KIND")] = None,
     finetune: Annotated[bool | None, Flag("finetune", None, "--finetune/--frozen")] = None,
     max_length: Annotated[Text, Flag("text.max_length", "N")] = None,
@@ -480,16 +480,37 @@ def sentiment_train(
 @app.command(name="sentiment-predict", cls=Command, rich_help_panel=EXPERIMENTS)
 def sentiment_predict(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; none: standard input.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...", help="Texts to classify. Reads standard input if none are given."
+        ),
     ] = None,
-    model: Annotated[
-        Path | None,
-        Option("--model", metavar="RUN", help="Run folder of sentiment-train; default: newest."),
+    models: Annotated[
+        list[Path] | None,
+        Option(
+            "--model",
+            metavar="RUN",
+            help="Run folder of sentiment-train; repeatable to compare. Default: the newest.",
+        ),
     ] = None,
     file: Annotated[
-        Path | None, Option("--file", metavar="PATH", help="One text a line, or CSV, JSON lines.")
+        Path | None,
+        Option(
+            "--file",
+            metavar="PATH",
+            help="CSV, TSV, JSON, JSON lines, parquet, or one text per line. Labels in it are "
+            "used to compute the accuracy.",
+        ),
     ] = None,
-    as_json: Annotated[bool, Option("--json", help="JSON lines instead of a table.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How to read the file, such as data.text_column=review; repeatable.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON lines, not a table.")] = False,
     out: Annotated[Path, Option("--out", metavar="DIR", help="Where runs are written.")] = Path(
         "results"
     ),
@@ -497,16 +518,24 @@ def sentiment_predict(
         "auto"
     ),
 ) -> None:
-    """Say of texts whether they are positive, by a classifier that sentiment-train trained."""
+    """Classify texts as positive or negative with a trained model."""
+    from hwcli.config import load
+    from hwcli.experiments.sentiment_train import COMMAND, Config
     from hwcli.output import terminal
-    from hwcli.sentiment import predict, tables
+    from hwcli.sentiment import predict
 
-    given = predict.gather_texts(texts or [], file)
-    predictions = predict.predict(given, predict.find_run(model, out), device)
+    data = load(Config, COMMAND, overrides=settings or ()).data
+    given = predict.gather_texts(texts or [], file, data, terminal.log)
+    runs = predict.find_runs(models or (), out)
+    predictions = predict.predict(given.texts, runs, device, terminal.log)
+    shown = predict.to_tables(given, predictions)
     if as_json:
-        sys.stdout.write(predict.to_json_lines(predictions))
+        sys.stdout.write(predict.to_json_lines(given, predictions))
+        for table in shown[1:]:
+            terminal.progress.print(table.to_rich())
     else:
-        terminal.show(tables.predictions_table(predictions))
+        for table in shown:
+            terminal.show(table)
 
 
 @app.command(cls=Command, rich_help_panel=HAND_IN)

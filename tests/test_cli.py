@@ -283,7 +283,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         (["--max-length", "4"], "text.max_length = '4': Input should be greater than or equal"),
         (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
         (["--preset", "best"], "preset = 'best': unknown; choices: quick, homework, strong"),
-        (["--data", "absent.csv"], "data = 'absent.csv': no such file or folder; choices: a path"),
+        (["--data", "absent.csv"], "imdb: absent.csv: no such file or folder; choices: a path"),
     ],
 )
 def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(
@@ -295,11 +295,12 @@ def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["good"], "no finished sentiment-train run in results"),
+        (["good"], "no trained model in results; train one by: hw2 sentiment-train"),
         (["good", "--model", "absent"], "model = 'absent': no such run folder"),
         (["--file", "absent.txt"], "absent.txt: cannot be read"),
         (["--file", "empty.txt"], "no text given: the input is empty"),
-        (["good", "--model", "."], "model: no trained model there"),
+        (["good", "--model", "."], ".: no trained model there"),
+        (["--file", "empty.txt", "--set", "data.colour=1"], "unknown key 'data.colour'"),
     ],
 )
 def test_a_mistake_in_sentiment_predict_is_one_line_and_exit_code_2(

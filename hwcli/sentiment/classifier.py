@@ -7,6 +7,7 @@ checkpoint of transformers' own with ``hw2.json`` beside it: their classes load 
 Shapes: B reviews, T tokens, L layers, D width.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -17,22 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save, save_model
 from torch import Tensor, nn
 
+from hwcli.config import Section
 from hwcli.errors import SourceError
 from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS
-from hwcli.sentiment.summary import Prediction
+from hwcli.sentiment.summary import Label, Prediction
 from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
 from hwcli.training.metrics import Mean
 from hwcli.training.step import autocast
 
-FORMAT = "hw2 sentiment 1"
+FORMAT = "hw2 sentiment 2"
 TOKENS_PER_BATCH = 8192
 SECONDS_BETWEEN_MARKS = 60.0
 
@@ -76,9 +77,14 @@ class PlainClassifier(nn.Module):
 
         The softmax over two logits is the logistic function of their difference.
         """
-        mask = valid_tokens(lengths, ids.shape[1]).long()
-        both: Tensor = self.encoder(input_ids=ids, attention_mask=mask).logits  # (B, 2)
+        both = self.logits(ids, lengths)
         return both[:, 1] - both[:, 0]
+
+    def logits(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return both classes' logits: (B, T), (B,) -> (B, 2)."""
+        mask = valid_tokens(lengths, ids.shape[1]).long()
+        both: Tensor = self.encoder(input_ids=ids, attention_mask=mask).logits
+        return both
 
 
 def make_head(config: HeadConfig, encoder: nn.Module, *, finetuned: bool) -> nn.Module:
@@ -183,11 +189,15 @@ class TextClassifier:
     text: TextConfig
     device: torch.device
 
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Turn texts into the tokens that the model reads."""
+        return tokenize(texts, self.tokenizer, self.text)
+
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Judge texts in float32, in their order."""
         if not texts:
             return []
-        tokens = tokenize(texts, self.tokenizer, self.text)
+        tokens = self.tokenize(texts)
         probabilities = predict_logits(self.model, tokens, device=self.device).sigmoid()
         return [
             Prediction(text=text, label=LABELS[int(p > 0.5)], probability_positive=p)
@@ -203,6 +213,7 @@ def save_classifier(
     head: HeadConfig,
     text: TextConfig,
     finetuned: bool,
+    encoder_name: str,
 ) -> None:
     """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused."""
     plain = is_plain(head, finetuned=finetuned)
@@ -210,56 +221,104 @@ def save_classifier(
     (folder / "hw2.json").unlink(missing_ok=True)
     checkpoint = folder if plain else folder / "encoder"
     model.encoder.save_pretrained(checkpoint)  # type: ignore[union-attr,operator]
+    # What transformers' own pipeline cuts a text to, when it is asked to cut.
+    tokenizer.model_max_length = text.max_length
     tokenizer.save_pretrained(checkpoint)
     if not plain:
         save_model(model.head, str(folder / "head.safetensors"))  # type: ignore[arg-type]
-    write_json(
-        folder / "hw2.json",
-        {
-            "format": FORMAT,
-            "labels": list(LABELS),
-            "finetuned": finetuned,
-            "head": head.model_dump(mode="json"),
-            "text": text.model_dump(mode="json"),
-        },
+    facts = ClassifierFacts(
+        format=FORMAT,
+        labels=LABELS,
+        finetuned=finetuned,
+        head=head,
+        text=text,
+        encoder=encoder_name,
+        encoder_digest=encoders.checkpoint_digest(checkpoint),
+        head_digest=None if plain else _digest(folder / "head.safetensors"),
     )
+    write_json(folder / "hw2.json", facts.model_dump(mode="json"))
+
+
+class ClassifierFacts(Section):
+    """``hw2.json``: what a saved classifier is made of, and the digests of its files."""
+
+    format: str
+    labels: tuple[Label, Label]
+    finetuned: bool
+    head: HeadConfig
+    text: TextConfig
+    encoder: str
+    encoder_digest: str
+    head_digest: str | None
 
 
 def load_saved(folder: Path, device: torch.device) -> TextClassifier:
     """Load what :func:`save_classifier` wrote.
 
     Raises:
-        SourceError: it is missing, half-written or damaged.
+        SourceError: it is missing, half-written or damaged, or files were exchanged.
     """
+    facts = _read_facts(folder)
+    plain = is_plain(facts.head, finetuned=facts.finetuned)
+    checkpoint = folder if plain else folder / "encoder"
+    tokenizer = encoders.load_tokenizer(checkpoint)
+    if encoders.checkpoint_digest(checkpoint) != facts.encoder_digest:
+        raise SourceError(
+            f"{checkpoint}: weights, config or tokenizer are damaged, or are not those that were "
+            "saved with this classifier"
+        )
+    if plain:
+        encoder, head = encoders.load_classifier(checkpoint), None
+    else:
+        encoder = encoders.load_encoder(checkpoint)
+        head = make_head(facts.head, encoder, finetuned=facts.finetuned)
+        try:
+            if _digest(folder / "head.safetensors") != facts.head_digest:
+                raise ValueError("not the file that was saved")
+            load_model(head, str(folder / "head.safetensors"))
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise SourceError(f"{folder / 'head.safetensors'}: damaged ({reason})") from None
+    classifier = assemble(encoder, head, facts.head, finetuned=facts.finetuned)
+    classifier = classifier.eval().to(device)
+    encoders.self_test(
+        reader_of(classifier),
+        encoder,
+        tokenizer,
+        name=facts.encoder,
+        precision=torch.float32,
+        max_length=facts.text.max_length,
+    )
+    return TextClassifier(classifier, tokenizer, facts.text, device)
+
+
+def reader_of(classifier: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what :func:`hwcli.sentiment.encoder.self_test` asks of a classifier."""
+    if isinstance(classifier, PlainClassifier):
+        return classifier.logits
+    encoder: nn.Module = classifier.encoder  # type: ignore[assignment]
+    return encoders.pooled_reader(encoder)
+
+
+def _read_facts(folder: Path) -> ClassifierFacts:
     try:
         facts = read_json(folder / "hw2.json")
         if facts["format"] != FORMAT or facts["labels"] != list(LABELS):
-            raise SourceError(f"{folder}: written by another version of this program")
-        head_config = HeadConfig.model_validate(facts["head"])
-        text = TextConfig.model_validate(facts["text"])
-        finetuned = bool(facts["finetuned"])
+            raise SourceError(
+                f"{folder}: written by another version of this program; train it again"
+            )
+        return ClassifierFacts.model_validate(facts)
     except FileNotFoundError:
         raise SourceError(
             f"{folder}: no trained model there; name the folder of a finished sentiment-train run"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{folder / 'hw2.json'}: damaged ({type(error).__name__})") from None
-    if is_plain(head_config, finetuned=finetuned):
-        classifier = assemble(
-            encoders.load_classifier(folder), None, head_config, finetuned=finetuned
-        )
-        tokenizer = encoders.load_tokenizer(folder)
-    else:
-        encoder = encoders.load_encoder(folder / "encoder")
-        head = make_head(head_config, encoder, finetuned=finetuned)
-        try:
-            load_model(head, str(folder / "head.safetensors"))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise SourceError(f"{folder / 'head.safetensors'}: damaged ({reason})") from None
-        classifier = assemble(encoder, head, head_config, finetuned=finetuned)
-        tokenizer = encoders.load_tokenizer(folder / "encoder")
-    return TextClassifier(classifier.eval().to(device), tokenizer, text, device)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 # --------------------------------------------------------------------------------------

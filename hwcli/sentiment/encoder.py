@@ -4,8 +4,7 @@ Weights come as safetensors only, and no code of a checkpoint's is ever run.
 """
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +13,45 @@ from torch import Tensor, nn
 
 from hwcli.errors import SourceError
 from hwcli.sentiment.tokens import valid_tokens
+from hwcli.training.step import autocast
 
 Pooling = Literal["mean", "cls"]
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
+# Embeddings may have some rows more than there are tokens, to be a multiple of something.
+SMALLEST_VOCABULARY_SHARE = 0.9
+
+# What configs call the dropout of hidden states, and of attention.
+HIDDEN_DROPOUTS = (
+    "hidden_dropout_prob",
+    "hidden_dropout",
+    "dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "pooler_dropout",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "seq_classif_dropout",
+)
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+
+# Architectures that take the mask as it is added to the scores; the tests hold each of them to it.
+TAKES_ADDED_MASK = frozenset(
+    {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
+)
+
+# How much a text's states may differ between a padded batch and alone: rounding, and no more.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+# How much between the two precisions: another function differs by its whole size.
+SAME_FUNCTION = 0.3
 
 
 def checkpoint_digest(folder: Path) -> str:
@@ -42,22 +78,39 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load a checkpoint's fast tokenizer.
+    """Load a checkpoint's fast tokenizer, and make sure that it belongs to the weights.
 
     Raises:
-        SourceError: there is none, or it is damaged.
+        SourceError: there is none, it is damaged, it lacks a special token, or its vocabulary is
+            not the one that the weights were trained with.
     """
     from transformers import AutoTokenizer
 
+    config = load_config(folder)
+    # Without a file transformers would invent an empty vocabulary: every word became unknown.
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise SourceError(f"encoder: {folder} has no tokenizer (tokenizer.json or vocab.txt)")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         # Damaged files surface as whatever the parser in question happens to raise.
-        raise SourceError(f"encoder: {folder}: no tokenizer to be had ({_line(error)})") from None
-    if not tokenizer.is_fast or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
-        raise SourceError(f"encoder: {folder}: not of BERT's family (no [CLS] and [SEP])")
+        raise SourceError(f"encoder: {folder}: no usable tokenizer ({_line(error)})") from None
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad")}
+    lacking = ", ".join(f"{name} token" for name, id_ in special.items() if id_ is None)
+    if lacking or not tokenizer.is_fast:
+        raise SourceError(
+            f"encoder: {folder}: its tokenizer has no {lacking or 'fast version'}; a BERT-like "
+            "checkpoint is needed"
+        )
+    known, rows = len(tokenizer), int(getattr(config, "vocab_size", 0))
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows or known < SMALLEST_VOCABULARY_SHARE * rows:
+        raise SourceError(
+            f"encoder: {folder}: tokenizer and weights do not belong together ({known:,} tokens, "
+            f"{rows:,} rows of embeddings)"
+        )
     return tokenizer
 
 
@@ -77,12 +130,21 @@ def load_encoder(
     """
     from transformers import AutoModel
 
-    config = _config(folder, num_layers, dropout)
-    return _load(AutoModel, folder, config)
+    config = load_config(folder)
+    if num_layers is not None:
+        _keep_layers(config, num_layers)
+    return _load(AutoModel, folder, config, dropout)
 
 
-def load_classifier(folder: Path, *, dropout: float | None = None) -> nn.Module:
+def load_classifier(
+    folder: Path, *, dropout: float | None = None, new_head: bool = False
+) -> nn.Module:
     """Load a checkpoint with transformers' own classification head, two classes by our names.
+
+    Args:
+        folder: that holds it.
+        dropout: as in :func:`load_encoder`.
+        new_head: the head is to be trained: one of another number of classes is replaced.
 
     Raises:
         SourceError: as in :func:`load_encoder`.
@@ -91,42 +153,70 @@ def load_classifier(folder: Path, *, dropout: float | None = None) -> nn.Module:
 
     from hwcli.sentiment.reviews import LABELS
 
-    config = _config(folder, None, dropout)
+    config = load_config(folder)
     config.id2label = dict(enumerate(LABELS))
     config.label2id = {name: index for index, name in enumerate(LABELS)}
-    return _load(AutoModelForSequenceClassification, folder, config)
+    model = _load(AutoModelForSequenceClassification, folder, config, dropout, new_head=new_head)
+    if not hasattr(model, "classifier"):
+        raise SourceError(
+            f"encoder: {folder}: {config.model_type} has no classifier of its own that could be "
+            "trained; take --head mean"
+        )
+    return model
 
 
-def _config(folder: Path, num_layers: int | None, dropout: float | None) -> Any:
+def load_config(folder: Path) -> Any:
+    """Read a checkpoint's config.
+
+    Raises:
+        SourceError: files are missing, or the config is damaged or of a kind that is not read.
+    """
     from transformers import AutoConfig
 
     checkpoint_digest(folder)  # says in one line what is missing
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if num_layers is not None:
-            if not 1 <= num_layers <= config.num_hidden_layers:
-                raise SourceError(
-                    f"num_encoder_layers = {num_layers}: the encoder has "
-                    f"{config.num_hidden_layers}; choices: 1..{config.num_hidden_layers}"
-                )
-            config.num_hidden_layers = num_layers
-    except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise SourceError(f"encoder: {folder}: {_line(error)}") from None
-    if dropout is not None:
-        config.attention_probs_dropout_prob = 0.0
-        config.hidden_dropout_prob = dropout
+        _ = int(config.num_hidden_layers), int(config.hidden_size), int(config.vocab_size)
+    except Exception as error:
+        # Each kind of damage surfaces as another exception.
+        raise SourceError(f"encoder: {folder}: config.json: {_line(error)}") from None
+    if config.is_encoder_decoder:
+        raise SourceError(
+            f"encoder: {folder}: {config.model_type} is an encoder with a decoder; a BERT-like "
+            "checkpoint is needed"
+        )
     return config
 
 
-def _load(kind: Any, folder: Path, config: Any) -> nn.Module:
+def _keep_layers(config: Any, num_layers: int) -> None:
+    if not 1 <= num_layers <= config.num_hidden_layers:
+        raise SourceError(
+            f"num_encoder_layers = {num_layers}: the encoder has {config.num_hidden_layers}; "
+            f"choices: 1..{config.num_hidden_layers}"
+        )
+    config.num_hidden_layers = num_layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:num_layers]
+
+
+def _load(
+    kind: Any, folder: Path, config: Any, dropout: float | None, *, new_head: bool = False
+) -> nn.Module:
     from transformers import logging
 
+    if dropout is not None:
+        for name in HIDDEN_DROPOUTS:
+            if getattr(config, name, None) is not None:
+                setattr(config, name, dropout)
+        for name in ATTENTION_DROPOUTS:
+            if getattr(config, name, None) is not None:
+                setattr(config, name, 0.0)
     # Its report of the layers and heads that are left out on purpose is of no use here.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: nn.Module = kind.from_pretrained(
+        model, loading = kind.from_pretrained(
             folder,
             config=config,
             use_safetensors=True,
@@ -135,17 +225,55 @@ def _load(kind: Any, folder: Path, config: Any) -> nn.Module:
             dtype=torch.float32,
             # On a CPU in bfloat16 the fused kernels are four times slower than plain products.
             attn_implementation="eager",
+            ignore_mismatched_sizes=new_head,
+            output_loading_info=True,
         )
     except Exception as error:
         raise SourceError(f"encoder: {folder}: cannot be loaded ({_line(error)})") from None
     finally:
         logging.set_verbosity(verbosity)
-    return model.eval()
+    _refuse_partial_weights(model, loading, folder)
+    if dropout is not None:
+        _set_dropout(model, dropout)
+    network: nn.Module = model.eval()
+    return network
+
+
+def _refuse_partial_weights(model: Any, loading: Mapping[str, Any], folder: Path) -> None:
+    """Refuse an encoder of which a part would be random: the weights are another model's.
+
+    A pooler and a classification head are not part of the encoder proper.
+    """
+    prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    mismatched = [entry[0] for entry in loading["mismatched_keys"]]
+    lacking = [
+        name
+        for name in [*loading["missing_keys"], *mismatched]
+        if name.startswith(prefix) and "pooler" not in name
+    ]
+    if lacking:
+        raise SourceError(
+            f"encoder: {folder}: the weights lack {len(lacking)} tensors of the encoder, such as "
+            f"{min(lacking)}; config.json and weights do not belong together"
+        )
+
+
+def _set_dropout(model: nn.Module, dropout: float) -> None:
+    """Set what the config's names did not reach, and make sure that something was reached."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    for layer in layers:
+        if layer.p not in (0.0, dropout):
+            layer.p = dropout
+    if dropout and not any(layer.p == dropout for layer in layers):
+        kind = model.config.model_type  # type: ignore[union-attr]
+        raise SourceError(
+            f"encoder_dropout = {dropout}: {kind} has no dropout that could be set; use 0"
+        )
 
 
 def _line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def width(model: nn.Module) -> int:
@@ -154,22 +282,42 @@ def width(model: nn.Module) -> int:
 
 
 def max_positions(folder: Path) -> int:
-    """Return how many tokens a checkpoint's encoder can read at once."""
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    positions = int(values.get("max_position_embeddings", 512))
-    # RoBERTa counts positions from behind its padding token.
-    return positions - 2 if values.get("model_type") in ("roberta", "xlm-roberta") else positions
+    """Return how many tokens a checkpoint's encoder can read at once.
+
+    The embeddings themselves say it, made on the meta device without weights: RoBERTa and its
+    kind count positions from behind their padding token, others have none.
+    """
+    from transformers import AutoModel
+
+    config = load_config(folder)
+    try:
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        for name, module in model.named_modules():
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                before = -1 if module.padding_idx is None else module.padding_idx
+                return module.num_embeddings - before - 1
+        return int(config.max_position_embeddings)
+    except Exception as error:
+        # A config that no model can be made of surfaces as whatever its code stumbles on.
+        raise SourceError(f"encoder: {folder}: config.json: {_line(error)}") from None
+
+
+# --------------------------------------------------------------------------------------
+# States
 
 
 def states(model: nn.Module, ids: Tensor, lengths: Tensor) -> Tensor:
     """Return every token's last state: (B, T), (B,) -> (B, T, D)."""
-    out: Tensor = model(input_ids=ids, attention_mask=_mask(ids, lengths)).last_hidden_state
+    out: Tensor = model(input_ids=ids, attention_mask=_mask(model, ids, lengths)).last_hidden_state
     return out
 
 
 def pooled_layers(model: nn.Module, ids: Tensor, lengths: Tensor, how: Pooling) -> Tensor:
     """Return each text's pooled state after the embeddings and every layer: (B, L + 1, D)."""
-    outputs = model(input_ids=ids, attention_mask=_mask(ids, lengths), output_hidden_states=True)
+    outputs = model(
+        input_ids=ids, attention_mask=_mask(model, ids, lengths), output_hidden_states=True
+    )
     layers: Sequence[Tensor] = outputs.hidden_states
     return torch.stack([pool(layer, lengths, how) for layer in layers], dim=1)
 
@@ -183,17 +331,117 @@ def pool(states: Tensor, lengths: Tensor, how: Pooling) -> Tensor:
     return (states.float() * mask).sum(dim=1) / lengths[:, None]
 
 
-def _mask(ids: Tensor, lengths: Tensor) -> Tensor | None:
+def _mask(model: nn.Module, ids: Tensor, lengths: Tensor) -> Tensor | None:
     """Return the attention mask, or None where nothing is padded and none is needed.
 
     Under autocasting it is what is added to the scores, (B, 1, 1, T), in the scores' own type:
-    added in float32, as transformers would, it would drag them and the softmax there.
+    added in float32, as transformers would, it would drag them and the softmax there. Only
+    architectures that take it as it is get that one: others read it as 0 and 1, or lose the
+    windows of their local attention by it.
     """
     if bool((lengths == ids.shape[1]).all()):
         return None
     valid = valid_tokens(lengths, ids.shape[1])
-    if not torch.is_autocast_enabled(ids.device.type):
+    kind = model.config.model_type  # type: ignore[union-attr]
+    if kind not in TAKES_ADDED_MASK or not torch.is_autocast_enabled(ids.device.type):
         return valid.long()
-    kind = torch.get_autocast_dtype(ids.device.type)
-    added = torch.zeros(valid.shape, dtype=kind, device=ids.device)
-    return added.masked_fill_(~valid, torch.finfo(kind).min)[:, None, None, :]
+    dtype = torch.get_autocast_dtype(ids.device.type)
+    added = torch.zeros(valid.shape, dtype=dtype, device=ids.device)
+    return added.masked_fill_(~valid, torch.finfo(dtype).min)[:, None, None, :]
+
+
+# --------------------------------------------------------------------------------------
+# The self-test
+
+
+@torch.inference_mode()
+def self_test(
+    read: Callable[[Tensor, Tensor], Tensor],
+    model: nn.Module,
+    tokenizer: Any,
+    *,
+    name: str,
+    precision: torch.dtype,
+    max_length: int,
+) -> None:
+    """Make sure that a text in a padded batch is read as it is alone, and in both precisions.
+
+    Args:
+        read: maps ids (B, T) and lengths (B,) to one row per text.
+        model: what reads, in eval mode, on its device.
+        tokenizer: of the model.
+        name: of the encoder, for the message.
+        precision: that it will run in, besides float32.
+        max_length: tokens that it will read.
+
+    Raises:
+        SourceError: it reads them differently, or cannot read them at all.
+    """
+    kind = model.config.model_type  # type: ignore[union-attr]
+    # An unknown architecture is tried on texts that are longer than its local windows.
+    longest = min(max_length, 24 if kind in TAKES_ADDED_MASK else 192)
+    device = next(model.parameters()).device
+    ids, lengths = _nonsense(tokenizer, longest)
+    ids, lengths = ids.to(device), lengths.to(device)
+    rows: dict[torch.dtype, Tensor] = {}
+    for kept in dict.fromkeys((torch.float32, precision)):
+        # A model whose weights are stored in a lower type has no float32 to compare with.
+        stored = next(model.parameters()).dtype
+        if stored != torch.float32 and kept == torch.float32:
+            continue
+        with autocast(device, kept if stored == torch.float32 else torch.float32):
+            try:
+                together = read(ids, lengths).float().cpu()
+                alone = torch.cat(
+                    [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
+                )
+            except Exception as error:
+                raise SourceError(
+                    f"encoder {name}: {kind} is no architecture that is read here "
+                    f"({type(error).__name__}: {_line(error)})"
+                ) from None
+        rows[kept] = together
+        difference = _relative(together, alone.float().cpu())
+        if not difference < TOLERANCE[kept]:
+            other = "; use --set precision=float32" if kept != torch.float32 else ""
+            raise SourceError(
+                f"encoder {name}: {kind} reads a text in a padded batch differently than alone "
+                f"(relative difference {difference:.2g} in {_spell(kept)}){other}"
+            )
+    if len(rows) == 2:
+        difference = _relative(rows[precision], rows[torch.float32])
+        if not difference < SAME_FUNCTION:
+            raise SourceError(
+                f"encoder {name}: {kind} computes something else in {_spell(precision)} than in "
+                f"float32 (relative difference {difference:.2g}); use --set precision=float32"
+            )
+
+
+def _nonsense(tokenizer: Any, longest: int) -> tuple[Tensor, Tensor]:
+    """Return two texts of ordinary tokens, one of them short: (2, T), (2,)."""
+    special = set(tokenizer.all_special_ids)
+    ordinary = [id_ for id_ in sorted(tokenizer.get_vocab().values()) if id_ not in special]
+    lengths = torch.tensor([longest, min(7, longest)])
+    ids = torch.full((2, longest), tokenizer.pad_token_id)
+    for row, length in enumerate(lengths.tolist()):
+        body = [ordinary[(7919 * i + 31 * row) % len(ordinary)] for i in range(length - 2)]
+        ids[row, :length] = torch.tensor([tokenizer.cls_token_id, *body, tokenizer.sep_token_id])
+    return ids, lengths
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm().clamp_min(1e-12))
+
+
+def _spell(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def pooled_reader(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a function for :func:`self_test`: the mean and the first state of every text."""
+
+    def read(ids: Tensor, lengths: Tensor) -> Tensor:
+        last = states(model, ids, lengths)
+        return torch.cat([pool(last, lengths, "mean"), pool(last, lengths, "cls")], dim=1)
+
+    return read

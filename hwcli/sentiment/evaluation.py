@@ -21,6 +21,7 @@ from hwcli.sentiment.summary import (
     LengthBin,
     Mistake,
     Probe,
+    Reading,
     SentimentSummary,
     SplitSizes,
 )
@@ -79,6 +80,12 @@ def summarize(
         kept_epoch=recipe.keep,
         split_sizes=SplitSizes(train=len(split.train), valid=len(split.valid), test=len(labels)),
         num_test_texts_in_train=split.num_in_both,
+        num_contradictions=split.num_contradictions,
+        reading=Reading(
+            max_length=recipe.text.max_length,
+            cut_share=data.test.cut_share,
+            unknown_share=data.test.unknown_share,
+        ),
         vocab_size=len(data.tokenizer),
         num_params=result.num_params,
         num_trainable_params=result.num_trainable_params,
@@ -87,6 +94,7 @@ def summarize(
         test_loss=test.loss,
         test_accuracy=test.accuracy,
         test_accuracy_se=standard_error(test.accuracy, test.num_examples),
+        accuracy_without_duplicates=unseen_accuracy(right[name], split.test_seen),
         balanced_accuracy=balanced_accuracy(counts),
         f1=f1_score(counts),
         majority_accuracy=majority_accuracy(split.train, split.test),
@@ -152,6 +160,12 @@ def majority_accuracy(train: Reviews, test: Reviews) -> float:
     return sum(label == majority for label in test.labels) / len(test)
 
 
+def unseen_accuracy(right: NDArray[np.bool_], seen: Sequence[bool]) -> float | None:
+    """Return the accuracy on texts that occur in no other part; None where all or none do."""
+    unseen = ~np.array(seen, bool)
+    return float(right[unseen].mean()) if 0 < unseen.sum() < len(unseen) else None
+
+
 def paired_gain(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Gain:
     """Return our accuracy minus theirs over the same reviews, with its standard error."""
     difference = ours.astype(int) - theirs.astype(int)
@@ -161,11 +175,13 @@ def paired_gain(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Gain:
     )
 
 
-def confident_mistakes(test: Reviews, logits: Tensor) -> list[Mistake]:
+def confident_mistakes(
+    test: Reviews, logits: Tensor, number: int = MISTAKES_SHOWN
+) -> list[Mistake]:
     """Return the wrong predictions whose probability is furthest from one half."""
     labels = torch.tensor(test.labels).bool()
     wrong = ((logits > 0) != labels).nonzero()[:, 0]
-    surest = wrong[logits[wrong].abs().argsort(descending=True)[:MISTAKES_SHOWN]].tolist()
+    surest = wrong[logits[wrong].abs().argsort(descending=True)[:number]].tolist()
     return [
         Mistake(
             text=test.texts[row],

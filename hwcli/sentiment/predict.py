@@ -1,64 +1,295 @@
-"""From texts and a run folder to labels: what ``hw2 sentiment-predict`` does."""
+"""From texts and run folders to labels: what ``hw2 sentiment-predict`` does."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 from hwcli import runtime
 from hwcli.errors import SourceError
-from hwcli.sentiment.classifier import load_saved
-from hwcli.sentiment.reviews import read_texts
+from hwcli.output.files import read_json
+from hwcli.output.tables import Column, Table
+from hwcli.sentiment import tables
+from hwcli.sentiment.classifier import TextClassifier, confusion, load_saved
+from hwcli.sentiment.columns import DataConfig, classes_of, find_columns, texts_of
+from hwcli.sentiment.evaluation import (
+    balanced_accuracy,
+    confident_mistakes,
+    f1_score,
+    paired_gain,
+)
+from hwcli.sentiment.files import decode_text, split_lines
+from hwcli.sentiment.reviews import LABELS, Reviews, open_file
 from hwcli.sentiment.summary import Prediction
+from hwcli.training.metrics import standard_error
+
+Log = Callable[[str], None]
+
+MISTAKES_SHOWN = 10
+# A share of unknown tokens above which a prediction is a guess.
+MANY_UNKNOWN = 0.2
 
 
-def gather_texts(arguments: Sequence[str], file: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class Texts:
+    """What is to be classified, in order, and the label of each where the input has labels.
+
+    Classes are 0, 1, or None for a text without either label.
+    """
+
+    texts: Sequence[str]
+    classes: Sequence[int | None] | None = None
+
+
+@dataclass(frozen=True)
+class ModelPredictions:
+    """What one run's model says about all texts."""
+
+    name: str
+    predictions: Sequence[Prediction]
+
+
+def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, log: Log) -> Texts:
     """Return the texts of the arguments and the file; without either those of standard input.
 
+    Args:
+        arguments: texts themselves.
+        file: any file that sentiment-train reads, with labels or without, or one text per line.
+        data: how the file is to be read.
+        log: is told what was guessed.
+
     Raises:
-        SourceError: the file cannot be read, or there is nothing to judge.
+        SourceError: the file cannot be read, or there is nothing to classify.
     """
-    texts = [*arguments, *(read_texts(file) if file else [])]
     if not arguments and file is None:
-        if sys.stdin.isatty():
-            raise SourceError("no text given; name some, a --file, or pipe them in, one a line")
-        texts = sys.stdin.read().splitlines()
-    if not texts:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise SourceError("no text given; name some, a --file, or pipe them in, one per line")
+        content = sys.stdin.buffer.read()
+        texts = Texts(split_lines(decode_text(content, "standard input", data.encoding)))
+    elif file is None:
+        texts = Texts(list(arguments))
+    else:
+        found = _read_file(file, data, log)
+        texts = Texts([*arguments, *found.texts], None if arguments else found.classes)
+    if not texts.texts:
         raise SourceError("no text given: the input is empty")
     return texts
 
 
-def find_run(run: Path | None, out: Path) -> Path:
-    """Return the folder of a run: the one named, else the newest finished one.
+def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
+    rows = open_file(file, data)
+    if not rows.values:
+        return Texts([])
+    columns = find_columns(rows, data, log, label_needed=False)
+    texts = texts_of(rows, columns.text)
+    if columns.label is None:
+        return Texts(texts)
+    try:
+        return Texts(texts, classes_of(rows, columns.label, data, lambda line: None))
+    except SourceError as error:
+        log(f"accuracy is not computed: {error}")
+        return Texts(texts)
+
+
+# --------------------------------------------------------------------------------------
+# Models
+
+
+def find_runs(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Return the folders of the runs named, else of the newest run that has weights.
 
     Raises:
-        SourceError: it does not exist, or there is none.
+        SourceError: one has no weights, or there is none; the line says what makes one.
     """
-    if run is not None:
+    if not runs:
+        saved = sorted(
+            out.glob("sentiment-train/*/model/hw2.json"), key=lambda path: path.stat().st_mtime
+        )
+        if saved:
+            return [saved[-1].parents[1]]
+        raise SourceError(
+            f"no trained model in {out}; train one by: hw2 sentiment-train "
+            "(about 4 minutes), or name a run by --model"
+        )
+    for run in runs:
         if not run.is_dir():
             raise SourceError(f"model = {str(run)!r}: no such run folder")
-        return run
-    summaries = sorted(
-        out.glob("sentiment-train/*/summary.json"), key=lambda path: path.stat().st_mtime
-    )
-    if not summaries:
-        raise SourceError(
-            f"no finished sentiment-train run in {out}; run hw2 sentiment-train, or name one "
-            "by --model"
-        )
-    return summaries[-1].parent
+        if not (run / "model").is_dir() and (run / "summary.json").is_file():
+            raise SourceError(
+                f"{run}: the run is finished, but its weights are not here; {_cure(run)}"
+            )
+    return list(runs)
 
 
-def predict(texts: Sequence[str], run: Path, device: str) -> list[Prediction]:
-    """Judge texts by a run's classifier.
+def _cure(run: Path) -> str:
+    """Say what trains a run's model again, and how long that took."""
+    try:
+        summary = read_json(run / "summary.json")
+        minutes = (summary["encode_s"] + summary["train_s"]) / 60
+        took = f"hw2 sentiment-train --preset {summary['name']} (took {minutes:.0f} minutes)"
+    except (OSError, ValueError, KeyError, TypeError):
+        took = "its command again"
+    return f"train it by: {took}, or a smaller one by: hw2 sentiment-train (about 4 minutes)"
+
+
+def predict(
+    texts: Sequence[str], runs: Sequence[Path], device: str, log: Log
+) -> list[ModelPredictions]:
+    """Classify texts by the models of some runs.
 
     Raises:
-        SourceError: the run holds no classifier, or a damaged one.
+        SourceError: a run holds no model, or a damaged one.
         ConfigError: the device is not on this machine.
     """
-    return load_saved(run / "model", runtime.resolve_device(device)).predict(texts)
+    place = runtime.resolve_device(device)
+    names = _names(runs)
+    found = []
+    for name, run in zip(names, runs, strict=True):
+        classifier = load_saved(run / "model" if (run / "model").is_dir() else run, place)
+        _warn(classifier, texts, name, log)
+        found.append(ModelPredictions(name, classifier.predict(texts)))
+    return found
 
 
-def to_json_lines(predictions: Sequence[Prediction]) -> str:
-    """Spell predictions as JSON, one a line."""
-    return "".join(json.dumps(p.model_dump(), ensure_ascii=False) + "\n" for p in predictions)
+def _names(runs: Sequence[Path]) -> list[str]:
+    """Name runs by their folders; by the whole path where two folders have one name."""
+    short = [run.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run) for run in runs]
+
+
+def _warn(classifier: TextClassifier, texts: Sequence[str], name: str, log: Log) -> None:
+    tokens = classifier.tokenize(texts)
+    if tokens.unknown_share > MANY_UNKNOWN:
+        log(
+            f"warning: {tokens.unknown_share:.0%} of the tokens are unknown to {name}; its labels "
+            "mean little"
+        )
+    if (num_cut := int(tokens.cut.sum())) > 0:
+        log(
+            f"{num_cut:,} of {len(texts):,} texts are longer than the "
+            f"{classifier.text.max_length} tokens that {name} reads"
+        )
+
+
+# --------------------------------------------------------------------------------------
+# What is shown
+
+
+def to_json_lines(texts: Texts, models: Sequence[ModelPredictions]) -> str:
+    """Spell predictions as JSON, one line per text, in order."""
+    lines = []
+    for index in range(len(texts.texts)):
+        said = {model.name: model.predictions[index] for model in models}
+        line: dict[str, Any]
+        if len(models) == 1:
+            line = models[0].predictions[index].model_dump()
+        else:
+            line = {
+                "text": models[0].predictions[index].text,
+                "models": {name: p.model_dump(exclude={"text"}) for name, p in said.items()},
+            }
+        if texts.classes is not None:
+            class_ = texts.classes[index]
+            line["expected"] = None if class_ is None else LABELS[class_]
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
+def to_tables(texts: Texts, models: Sequence[ModelPredictions]) -> list[Table]:
+    """Return the predictions and, for labelled texts, accuracy and mistakes of every model."""
+    if len(models) == 1:
+        shown = [tables.predictions_table(models[0].predictions)]
+    else:
+        shown = [_side_by_side(models)]
+    if texts.classes is not None and any(class_ is not None for class_ in texts.classes):
+        shown.append(accuracy_table(texts.classes, models))
+        shown += [_mistakes_table(texts.classes, model) for model in models]
+    return shown
+
+
+def _side_by_side(models: Sequence[ModelPredictions]) -> Table:
+    rows: list[Mapping[str, object]] = []
+    agreed = 0
+    for said in zip(*(model.predictions for model in models), strict=True):
+        named = zip((model.name for model in models), said, strict=True)
+        agreed += len({p.label for p in said}) == 1
+        rows.append(
+            {"text": said[0].text}
+            | {name: f"{p.label} ({p.probability_positive:.4f})" for name, p in named}
+        )
+    columns = [Column("text", "text", tables.shorten)]
+    columns += [Column(model.name, model.name) for model in models]
+    notes = [
+        f"The models agree on {agreed:,} of {len(rows):,} texts. In brackets: the probability of "
+        "positive."
+    ]
+    return Table("Predictions", columns, rows, notes)
+
+
+def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredictions]) -> Table:
+    """Return how often every model's label is the expected one."""
+    chosen = [index for index, class_ in enumerate(classes) if class_ is not None]
+    expected = np.array([classes[index] for index in chosen])
+    rows: list[Mapping[str, object]] = []
+    right: list[Any] = []
+    for model in models:
+        said = np.array([LABELS.index(model.predictions[index].label) for index in chosen])
+        counts = confusion(torch.from_numpy(said), torch.from_numpy(expected))
+        right.append(said == expected)
+        gain = paired_gain(right[0], right[-1]) if len(right) > 1 else None
+        accuracy = float(right[-1].mean())
+        rows.append(
+            {
+                "model": model.name,
+                "accuracy": accuracy,
+                "accuracy_se": standard_error(accuracy, len(chosen)),
+                "gain": gain and -gain.gain,
+                "gain_se": gain and gain.standard_error,
+                "balanced_accuracy": balanced_accuracy(counts),
+                "f1": f1_score(counts),
+                "num_texts": len(chosen),
+            }
+        )
+    share = float(max(expected.mean(), 1 - expected.mean()))
+    rows.append(
+        {"model": "always the more frequent label", "accuracy": share, "num_texts": len(chosen)}
+    )
+    columns = [
+        Column("model", "model"),
+        Column("accuracy", "accuracy", "{:.2%}"),
+        Column("accuracy_se", "standard error", "{:.2%}"),
+        Column("balanced_accuracy", "balanced accuracy", "{:.2%}"),
+        Column("f1", "F1", "{:.4f}"),
+        Column("num_texts", "n", "{:,}"),
+    ]
+    notes = []
+    if len(models) > 1:
+        columns[3:3] = [
+            Column("gain", f"difference to {models[0].name}", "{:+.2%}"),
+            Column("gain_se", "its standard error", "{:.2%}"),
+        ]
+        notes.append("Differences below two standard errors are not significant.")
+    return Table("Accuracy on the labels of the file", columns, rows, notes)
+
+
+def _mistakes_table(classes: Sequence[int | None], model: ModelPredictions) -> Table:
+    chosen = [index for index, class_ in enumerate(classes) if class_ is not None]
+    texts = [model.predictions[index].text for index in chosen]
+    reviews = Reviews(texts, [classes[index] or 0 for index in chosen])
+    probabilities = [model.predictions[index].probability_positive for index in chosen]
+    logits = torch.tensor(probabilities, dtype=torch.float64).logit(eps=1e-9)
+    mistakes = confident_mistakes(reviews, logits, MISTAKES_SHOWN)
+    return Table(
+        title=f"The most confident mistakes of {model.name}",
+        columns=[
+            Column("expected", "label"),
+            Column("probability_positive", "probability of positive", "{:.4f}"),
+            Column("text", "text", tables.shorten),
+        ],
+        rows=[mistake.model_dump() for mistake in mistakes],
+    )

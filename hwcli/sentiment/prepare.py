@@ -11,11 +11,15 @@ from hwcli.data import catalogue
 from hwcli.errors import ConfigError
 from hwcli.output import terminal
 from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.columns import DataConfig
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.reviews import Split, load
 from hwcli.sentiment.tokens import Tokens, tokenize
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+# A share of unknown tokens that an encoder of the reviews' language does not reach.
+MANY_UNKNOWN = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class SentimentData:
 
 
 def prepare(
-    data: str | None, encoder: str, recipe: Recipe, device_name: str, precision: Precision
+    data: DataConfig, encoder: str, recipe: Recipe, device_name: str, precision: Precision
 ) -> SentimentData:
     """Find reviews and encoder, split and tokenise.
 
@@ -62,7 +66,7 @@ def prepare(
     device = runtime.resolve_device(device_name)
     if precision == "auto":
         precision = "bfloat16" if runtime.has_fast_bf16(device) else "float32"
-    located = catalogue.find("imdb", data)
+    located = catalogue.find("imdb", data.source)
     found = catalogue.find_encoder(encoder)
     terminal.log(
         f"reviews {located.name} ({located.origin}), encoder {found.name} ({found.origin})"
@@ -74,7 +78,7 @@ def prepare(
             f"{longest} tokens"
         )
     tokenizer = encoders.load_tokenizer(found.path)
-    split = load(located, recipe.split)
+    split = load(located, recipe.split, data, terminal.log)
     terminal.log(
         f"{len(split.train):,} training, {len(split.valid):,} validation and "
         f"{len(split.test):,} test reviews ({split.test_name}); "
@@ -84,6 +88,11 @@ def prepare(
         tokenize(part.texts, tokenizer, recipe.text)
         for part in (split.train, split.valid, split.test)
     )
+    if train.unknown_share > MANY_UNKNOWN:
+        terminal.log(
+            f"warning: {train.unknown_share:.0%} of the tokens are unknown to {found.name}; are "
+            "the reviews in its language?"
+        )
     return SentimentData(
         split=split,
         tokenizer=tokenizer,

@@ -4,15 +4,12 @@ A label is carried by name from the file to the prediction: copies of the same d
 which number means which, and a classifier trained on one of them reads the other upside down.
 """
 
-import csv
 import hashlib
-import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import torch
 from pydantic import Field
@@ -20,25 +17,37 @@ from pydantic import Field
 from hwcli.config import Section
 from hwcli.data.cache import Found
 from hwcli.errors import SourceError
+from hwcli.sentiment.columns import (
+    LABEL_COLUMNS,
+    SPELLINGS,
+    TEXT_COLUMNS,
+    DataConfig,
+    classes_of,
+    find_columns,
+    texts_of,
+)
+from hwcli.sentiment.files import Rows, kind_of, read_rows, read_saved
 from hwcli.sentiment.summary import Label
+
+Log = Callable[[str], None]
 
 LABELS: tuple[Label, Label] = ("negative", "positive")
 """The names of classes 0 and 1."""
-
-SPELLINGS = {
-    "negative": 0,
-    "neg": 0,
-    "0": 0,
-    "positive": 1,
-    "pos": 1,
-    "1": 1,
-}
 
 # The official test half, known by its texts and labels in whatever order and layout.
 OFFICIAL_TEST = "92e9eb46d496a471"
 
 # Rows of the package's file that are IMDB's; the others are single sentences.
 PACKAGE_ROWS = ("source", "imdb")
+
+# What the parts of a data set are called.
+PART_NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("validation", "valid", "dev", "val"),
+    "test": ("test",),
+}
+# Folders inside a download that hold the parts.
+INNER_FOLDERS = ("", "plain_text", "data", "aclImdb", "aclImdb_v1", "aclImdb_v1/aclImdb")
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,10 @@ class Reviews:
 
 
 class SplitConfig(Section):
-    """Which reviews are trained on, chosen by and tested on.
+    """Which reviews are for training, validation and testing.
 
-    Fractions are of the training half. ``test_fraction`` counts only where the data has no test
-    part of its own. Limits keep the first so many after the seeded shuffle.
+    A part that the data has of its own is taken as it is, and its fraction does not count. Limits
+    keep the first so many after the seeded shuffle.
     """
 
     seed: int = Field(0, ge=0, description="Seed of the shuffle before the split.")
@@ -101,11 +110,12 @@ class Split:
     Attributes:
         train: learned from.
         valid: choices are made on it.
-        test: looked at once.
+        test: read once.
         dataset: name of the data.
         official_test: the test part is (of) IMDB's own 25,000 test reviews.
         test_name: what tables call the test part.
-        num_in_both: test reviews whose text stands in the training half too.
+        test_seen: of every test review, whether its text also occurs in another part.
+        num_contradictions: texts that occur with both labels.
     """
 
     train: Reviews
@@ -114,44 +124,75 @@ class Split:
     dataset: str
     official_test: bool
     test_name: str
-    num_in_both: int
+    test_seen: Sequence[bool]
+    num_contradictions: int
+
+    @property
+    def num_in_both(self) -> int:
+        """Test reviews whose text also occurs in training or validation."""
+        return sum(self.test_seen)
 
 
-def load(located: Found, config: SplitConfig) -> Split:
+def load(
+    found: Found,
+    config: SplitConfig,
+    data: DataConfig | None = None,
+    log: Log = lambda line: None,
+) -> Split:
     """Read reviews and split them.
+
+    Args:
+        found: where they are.
+        config: how they are split.
+        data: how their files are to be read.
+        log: is told what was guessed.
 
     Raises:
         SourceError: the files are no reviews with two labels, or are too few to split.
     """
-    whole, test = read(located)
+    parts = read(found, data or DataConfig(), log)
+    whole = parts["train"]
     order = _shuffle(len(whole), config.seed)
-    if test is not None:
+    official = False
+    if "test" in parts:
+        test = parts["test"]
         official = test.digest == OFFICIAL_TEST
-        name = "IMDB test" if official else f"test part of {located.name}"
+        name = "IMDB test" if official else f"test part of {found.name}"
         test = test.select(_shuffle(len(test), config.seed)[: config.test_limit])
     else:
-        official = False
-        name = f"held-out part of {located.holds or located.name}"
+        name = f"held-out part of {found.holds or found.name}"
         num_test = max(1, round(config.test_fraction * len(whole)))
         test = whole.select(order[:num_test][: config.test_limit])
         order = order[num_test:]
-    num_valid = max(1, round(config.valid_fraction * len(order)))
-    train = whole.select(order[num_valid:][: config.train_limit])
-    valid = whole.select(order[:num_valid][: config.valid_limit])
-    if len(set(train.labels)) < 2:
+    if "valid" in parts:
+        valid = parts["valid"]
+        valid = valid.select(_shuffle(len(valid), config.seed)[: config.valid_limit])
+    else:
+        num_valid = max(1, round(config.valid_fraction * len(order)))
+        valid = whole.select(order[:num_valid][: config.valid_limit])
+        order = order[num_valid:]
+    train = whole.select(order[: config.train_limit])
+    missing = [name for c, name in enumerate(LABELS) if c not in train.labels]
+    if missing:
         raise SourceError(
-            f"{located.name}: {len(train)} training reviews, none of them "
-            f"{LABELS[0] if 0 not in train.labels else LABELS[1]}"
+            f"{found.name}: {len(train)} training reviews, none of them {missing[0]}; both labels "
+            "are needed to train"
         )
     seen = set(train.texts) | set(valid.texts)
+    everything = [
+        (text, label)
+        for part in (train, valid, test)
+        for text, label in zip(part.texts, part.labels, strict=True)
+    ]
     return Split(
         train=train,
         valid=valid,
         test=test,
-        dataset=located.name,
+        dataset=found.name,
         official_test=official,
         test_name=name,
-        num_in_both=sum(text in seen for text in test.texts),
+        test_seen=[text in seen for text in test.texts],
+        num_contradictions=len(set(everything)) - len({text for text, _ in everything}),
     )
 
 
@@ -166,157 +207,183 @@ def _shuffle(number: int, seed: int) -> list[int]:
 # Layouts
 
 
-def read(located: Found) -> tuple[Reviews, Reviews | None]:
-    """Read the training half and, where the data has one, the test half.
+def read(found: Found, data: DataConfig, log: Log = lambda line: None) -> dict[str, Reviews]:
+    """Read the parts of a data set: ``train`` and, where it has them, ``valid`` and ``test``.
 
-    A file is CSV or JSON lines with a text and a label; a folder is the hub's parquet files, the
-    authors' own ``train/pos/*.txt``, or ``train`` and ``test`` as CSV or JSON lines.
+    A file is any that :mod:`hwcli.sentiment.files` reads, or the authors' ``aclImdb_v1.tar.gz``.
+    A folder holds a file for each part, the authors' ``train/pos/*.txt``, what ``datasets`` wrote
+    by ``save_to_disk``, or a single file.
 
     Raises:
         SourceError: it is none of these, or a row is wrong; the line names it.
     """
-    path = located.path
+    path = found.path
     if path.is_file():
-        only = PACKAGE_ROWS if located.holds else None
-        return read_file(path, only), None
-    for root in (path, path / "plain_text", path / "aclImdb"):
-        for read_part in (_parquet_part, _text_part, _table_part):
-            train = read_part(root, "train")
-            if train is not None:
-                return train, read_part(root, "test")
-    raise SourceError(
-        f"{path}: no reviews there; expected train*.parquet, train/pos and train/neg, "
-        "train.csv or train.jsonl"
-    )
+        if tarfile.is_tarfile(path):
+            return _read_archive(path)
+        return {"train": read_file(path, data, log, PACKAGE_ROWS if found.holds else None)}
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return _saved_parts(path, data, log)
+    for inner in INNER_FOLDERS:
+        parts = _text_parts(path / inner) or _table_parts(path / inner, data, log)
+        if "train" in parts:
+            return parts
+    return {"train": read_file(_single_file(path), data, log)}
 
 
-def read_file(path: Path, only: tuple[str, str] | None = None) -> Reviews:
-    """Read one CSV, JSON-lines or parquet file.
+def read_file(
+    path: Path, data: DataConfig, log: Log = lambda line: None, only: tuple[str, str] | None = None
+) -> Reviews:
+    """Read the labelled reviews of one file.
 
     Args:
         path: the file; its ending says what it is.
+        data: how it is to be read.
+        log: is told what was guessed.
         only: a column and the value it must have.
 
     Raises:
-        SourceError: it cannot be read, or a column or label is not what it should be.
+        SourceError: it cannot be read, or a row, a column or a label is not what it should be.
     """
-    if path.suffix not in READERS:
-        raise SourceError(f"{path}: unknown kind of file; choices: {', '.join(READERS)}")
-    texts, labels = [], []
-    try:
-        for number, row in enumerate(READERS[path.suffix](path), start=1):
-            for column in ("text", "label"):
-                if row.get(column) is None:
-                    has = ", ".join(map(str, row)) or "none"
-                    raise SourceError(f"{path}: row {number} has no {column!r}; columns: {has}")
-            if only is None or row.get(only[0]) == only[1]:
-                texts.append(str(row["text"]))
-                labels.append(_label(row["label"], path, number))
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-    if not texts:
-        raise SourceError(f"{path}: no reviews in it")
-    return Reviews(texts, labels)
+    return _reviews(open_file(path, data), data, log, only)
 
 
-def read_texts(path: Path) -> list[str]:
-    """Read texts alone: the column ``text`` of CSV, JSON lines or parquet, else one text a line.
+def open_file(path: Path, data: DataConfig) -> Rows:
+    """Read the rows of one file by the settings of a config.
 
     Raises:
-        SourceError: the file cannot be read, or has no such column.
+        SourceError: it cannot be read.
     """
-    rows = READERS.get(path.suffix)
-    try:
-        if rows is None:
-            return path.read_text(encoding="utf-8").splitlines()
-        texts = [row.get("text") for row in rows(path)]
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-    if None in texts:
-        raise SourceError(f"{path}: row {texts.index(None) + 1} has no 'text'")
-    return [str(text) for text in texts]
+    return read_rows(
+        path,
+        separator=data.separator,
+        encoding=data.encoding,
+        known_columns=(*TEXT_COLUMNS, *LABEL_COLUMNS),
+        known_labels=tuple(SPELLINGS),
+    )
 
 
-def _label(value: object, path: Path, row: int) -> int:
-    spelled = str(value).strip().lower()
-    if spelled not in SPELLINGS:
+def _reviews(
+    rows: Rows, data: DataConfig, log: Log, only: tuple[str, str] | None = None
+) -> Reviews:
+    columns = find_columns(rows, data, log)
+    if not rows.values:
+        raise SourceError(f"{rows.source}: no reviews in it")
+    if columns.label is None:
         raise SourceError(
-            f"{path}: row {row}: label {value!r}: two labels are known, negative (neg, 0) and "
-            "positive (pos, 1)"
+            f"{rows.source}: which column is the label? columns: {', '.join(rows.columns)}; "
+            "write --set data.label_column=NAME"
         )
-    return SPELLINGS[spelled]
+    texts = texts_of(rows, columns.text)
+    classes = classes_of(rows, columns.label, data, log)
+    chosen = [label is not None for label in classes]
+    if only is not None:
+        wanted = rows.column(rows.columns.index(only[0]))
+        chosen = [keep and value == only[1] for keep, value in zip(chosen, wanted, strict=True)]
+    kept = [
+        (text, label)
+        for text, label, keep in zip(texts, classes, chosen, strict=True)
+        if keep and label is not None
+    ]
+    return Reviews([text for text, _ in kept], [label for _, label in kept])
 
 
-def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file)
+def _part_of(name: str) -> str | None:
+    """Tell the part that a file or folder holds by its name: ``train-00000-of-00001.parquet``."""
+    stem = re.split(r"[-.]", name.lower())[0]
+    return next((part for part, names in PART_NAMES.items() if stem in names), None)
 
 
-def _jsonl_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.strip():
-                row = json.loads(line)
-                yield row if isinstance(row, dict) else {}
+def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
+    files: dict[str, list[Path]] = {}
+    for path in sorted(root.glob("*")):
+        part = _part_of(path.name)
+        if part and path.is_file() and kind_of(path):
+            files.setdefault(part, []).append(path)
+    if "train" not in files:
+        return {}
+    return {part: _join(read_file(p, data, log) for p in paths) for part, paths in files.items()}
 
 
-def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow as pa
-    from pyarrow import parquet
+def _saved_parts(folder: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
+    parts = {
+        part: _reviews(rows, data, log)
+        for name, rows in read_saved(folder).items()
+        if (part := _part_of(name)) is not None
+    }
+    if "train" not in parts:
+        raise SourceError(f"{folder}: saved by datasets, but it has no part called train")
+    return parts
 
+
+def _text_parts(root: Path) -> dict[str, Reviews]:
+    """Read the authors' layout: one file per review, in a folder named after its label."""
+    parts = {}
+    for part in ("train", "test"):
+        texts, labels = [], []
+        for name in ("neg", "pos"):
+            for path in sorted((root / part / name).glob("*.txt")):
+                try:
+                    texts.append(path.read_text(encoding="utf-8"))
+                except UnicodeDecodeError:
+                    raise SourceError(f"{path}: not UTF-8") from None
+                except OSError as error:
+                    raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+                labels.append(SPELLINGS[name])
+        if texts:
+            parts[part] = Reviews(texts, labels)
+    return parts
+
+
+def _read_archive(path: Path) -> dict[str, Reviews]:
+    """Read the authors' layout from its archive, without unpacking it."""
+    members: dict[str, list[tuple[str, str, int]]] = {"train": [], "test": []}
     try:
-        table = parquet.read_table(path)
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from None
-    names = _class_names(table.schema.metadata or {})
-    for row in table.to_pylist():
-        # The file itself says which number is which class.
-        label = row.get("label")
-        yield {**row, "label": names[label]} if names and label in range(len(names)) else row
+        with tarfile.open(path) as archive:
+            for member in archive:
+                parts = PurePosixPath(member.name).parts
+                if len(parts) < 3 or parts[-3] not in members or parts[-2] not in ("neg", "pos"):
+                    continue
+                file = archive.extractfile(member) if member.name.endswith(".txt") else None
+                if file is not None:
+                    text = file.read().decode("utf-8")
+                    members[parts[-3]].append((member.name, text, SPELLINGS[parts[-2]]))
+    except (OSError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{path}: cannot be read ({reason})") from None
+    found = {
+        part: Reviews([text for _, text, _ in files], [label for *_, label in files])
+        for part, unsorted in members.items()
+        if (files := sorted(unsorted))
+    }
+    if "train" not in found:
+        raise SourceError(f"{path}: the archive has no train/pos/*.txt and train/neg/*.txt")
+    return found
 
 
-def _class_names(schema_metadata: Mapping[bytes, bytes]) -> Sequence[str] | None:
-    try:
-        features = json.loads(schema_metadata[b"huggingface"])["info"]["features"]
-        names: Sequence[str] = features["label"]["names"]
-    except (KeyError, ValueError, TypeError):
-        return None
-    return names
+def _single_file(folder: Path) -> Path:
+    """Return the one file of reviews in a folder.
+
+    Raises:
+        SourceError: there is none, or there are several.
+    """
+    files = [path for path in sorted(folder.glob("*")) if path.is_file() and kind_of(path)]
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(path.name for path in files[:5]) + (", ..." if len(files) > 5 else "")
+        raise SourceError(f"{folder}: which file holds the reviews? name one of {names}")
+    raise SourceError(
+        f"{folder}: no reviews there; expected train*.parquet, train.csv, train.tsv, "
+        "train.jsonl, train/pos and train/neg, or a folder written by save_to_disk"
+    )
 
 
-READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
-
-
-def _parquet_part(root: Path, part: str) -> Reviews | None:
-    return _join(read_file(path) for path in sorted(root.glob(f"{part}*.parquet")))
-
-
-def _table_part(root: Path, part: str) -> Reviews | None:
-    paths = (root / f"{part}.csv", root / f"{part}.jsonl")
-    return _join(read_file(path) for path in paths if path.is_file())
-
-
-def _text_part(root: Path, part: str) -> Reviews | None:
-    """Read the authors' layout: one file a review, in a folder named after its label."""
-    texts, labels = [], []
-    for name in ("neg", "pos"):
-        for path in sorted((root / part / name).glob("*.txt")):
-            try:
-                texts.append(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError) as error:
-                raise SourceError(f"{path}: cannot be read ({error})") from None
-            labels.append(SPELLINGS[name])
-    return Reviews(texts, labels) if texts else None
-
-
-def _join(parts: Iterable[Reviews]) -> Reviews | None:
+def _join(parts: Iterable[Reviews]) -> Reviews:
     files = list(parts)
-    if not files:
-        return None
     return Reviews(
-        list(itertools.chain.from_iterable(file.texts for file in files)),
-        list(itertools.chain.from_iterable(file.labels for file in files)),
+        [text for file in files for text in file.texts],
+        [label for file in files for label in file.labels],
     )
 
 

@@ -43,11 +43,27 @@ class Tokens:
         ids: (sum of lengths,) int32.
         offsets: (N + 1,) int64: text i is ``ids[offsets[i]:offsets[i + 1]]``.
         pad_id: what fills a batch up.
+        cut: (N,) whether a text was longer than what is read of it.
+        num_words: tokens in all, without special ones.
+        num_unknown: of these, how many the vocabulary does not know.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     pad_id: int
+    cut: NDArray[np.bool_]
+    num_words: int
+    num_unknown: int
+
+    @property
+    def cut_share(self) -> float:
+        """Share of texts of which only a part is read."""
+        return float(self.cut.mean()) if len(self.cut) else 0.0
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of tokens that the vocabulary does not know."""
+        return self.num_unknown / max(1, self.num_words)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -76,7 +92,7 @@ def tokenize(texts: Sequence[str], tokenizer: Any, config: TextConfig) -> Tokens
         config: how long, and what of a longer text.
     """
     room = config.max_length - 2
-    pieces = []
+    pieces, cut = [], []
     for start in range(0, len(texts), 1000):
         cleaned = [clean(text) for text in texts[start : start + 1000]]
         encoded = tokenizer(
@@ -84,11 +100,20 @@ def tokenize(texts: Sequence[str], tokenizer: Any, config: TextConfig) -> Tokens
         )
         for ids in encoded["input_ids"]:
             kept = truncate(ids, room, config.truncation)
+            cut.append(len(ids) > room)
             pieces.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     flat = np.fromiter((i for piece in pieces for i in piece), np.int32, int(offsets[-1]))
-    return Tokens(flat, offsets, tokenizer.pad_token_id)
+    unknown = tokenizer.unk_token_id
+    return Tokens(
+        ids=flat,
+        offsets=offsets,
+        pad_id=tokenizer.pad_token_id,
+        cut=np.array(cut, bool),
+        num_words=len(flat) - 2 * len(texts),
+        num_unknown=0 if unknown is None else int((flat == unknown).sum()),
+    )
 
 
 def truncate(ids: list[int], room: int, way: str) -> list[int]:

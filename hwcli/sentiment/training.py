@@ -31,6 +31,7 @@ from hwcli.sentiment.classifier import (
     make_head,
     mean_of,
     predict_logits,
+    reader_of,
 )
 from hwcli.sentiment.features import Features, cached_features, manifest
 from hwcli.sentiment.heads import FrozenPooledHead
@@ -294,7 +295,17 @@ class FeaturePart:
 def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[PartName, Features]:
     """Return the features of the three parts, from the cache or into it."""
     # A copy: the encoder that is saved and predicts afterwards keeps its weights unrounded.
-    encoder = copy.deepcopy(encoder).to(data.device, data.precision)
+    for kind in dict.fromkeys((torch.float32, data.precision)):
+        lowered = copy.deepcopy(encoder).to(data.device, kind)
+        encoders.self_test(
+            encoders.pooled_reader(lowered),
+            lowered,
+            data.tokenizer,
+            name=data.encoder_name,
+            precision=kind,
+            max_length=recipe.text.max_length,
+        )
+    encoder = lowered
     features: dict[PartName, Features] = {}
     for name, shown in PARTS.items():
         tokens: Tokens = getattr(data, name)
@@ -332,7 +343,7 @@ class FinetunedEncoder:
         dropout = recipe.encoder_dropout
         torch.manual_seed(recipe.seed)
         if recipe.is_plain:
-            encoder = encoders.load_classifier(data.encoder_folder, dropout=dropout)
+            encoder = encoders.load_classifier(data.encoder_folder, dropout=dropout, new_head=True)
             head = None
             own = [encoder.get_submodule("classifier")]
         else:
@@ -342,6 +353,14 @@ class FinetunedEncoder:
             head = make_head(recipe.head, encoder, finetuned=True)
             own = [head]
         self.model = assemble(encoder, head, recipe.head, finetuned=True).to(data.device)
+        encoders.self_test(
+            reader_of(self.model.eval()),
+            encoder,
+            data.tokenizer,
+            name=data.encoder_name,
+            precision=data.precision,
+            max_length=recipe.text.max_length,
+        )
         self.num_params = count_parameters(self.model)
         terminal.log(f"{self.num_params:,} parameters, all of them trainable")
         self.optimizers = [

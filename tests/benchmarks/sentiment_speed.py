@@ -158,7 +158,7 @@ def compare(kind: str, arguments: argparse.Namespace) -> list[dict[str, object]]
         Config,
         COMMAND,
         preset="homework",
-        flags={"data": arguments.data, "head.kind": kind, "epochs": arguments.epochs},
+        flags={"data.source": arguments.data, "head.kind": kind, "epochs": arguments.epochs},
         overrides=[
             f"split.train_limit={arguments.train}",
             f"split.valid_limit={arguments.valid}",

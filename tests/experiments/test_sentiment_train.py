@@ -50,7 +50,12 @@ def configure(
         return load(
             Config,
             COMMAND,
-            flags={"encoder": str(encoder), "data": str(data), "epochs": epochs, "name": "tiny"},
+            flags={
+                "encoder": str(encoder),
+                "data.source": str(data),
+                "epochs": epochs,
+                "name": "tiny",
+            },
             overrides=[
                 "device=cpu",
                 "text.max_length=31",
@@ -240,7 +245,7 @@ def test_a_mistake_in_the_data_leaves_an_earlier_result_alone(
     train(configure(*MEAN), tmp_path)
     path = tmp_path / COMMAND / "tiny" / "summary.json"
     before = path.read_bytes()
-    (tmp_path / "bad.csv").write_text("text,mark\nx,1\n")
-    with pytest.raises(SourceError, match="row 1 has no 'label'"):
-        train(configure(*MEAN, f"data={tmp_path / 'bad.csv'}"), tmp_path)
+    (tmp_path / "bad.csv").write_text("text,mark\nx,5\n")
+    with pytest.raises(SourceError, match="which column is the label"):
+        train(configure(*MEAN, f"data.source={tmp_path / 'bad.csv'}"), tmp_path)
     assert path.read_bytes() == before

@@ -89,6 +89,7 @@ def test_a_saved_classifier_predicts_as_before(
         head=config,
         text=TEXT,
         finetuned=finetuned,
+        encoder_name="tiny",
     )
     assert load_saved(tmp_path, CPU).predict(TEXTS) == classifier.predict(TEXTS)
 
@@ -100,7 +101,15 @@ def test_transformers_own_classes_load_a_plain_classifier(
 
     config = HeadConfig(kind="cls")
     ours = make(tiny_encoder, config, finetuned=True)
-    save_classifier(tmp_path, ours.model, ours.tokenizer, head=config, text=TEXT, finetuned=True)
+    save_classifier(
+        tmp_path,
+        ours.model,
+        ours.tokenizer,
+        head=config,
+        text=TEXT,
+        finetuned=True,
+        encoder_name="tiny",
+    )
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     ids = tokenizer("[CLS] a superb film [SEP]", return_tensors="pt")["input_ids"]
@@ -115,7 +124,15 @@ def test_a_damaged_or_half_written_folder_is_one_line(tiny_encoder: Path, tmp_pa
     ours = make(tiny_encoder, config, finetuned=False)
     with pytest.raises(SourceError, match="no trained model there"):
         load_saved(tmp_path, CPU)
-    save_classifier(tmp_path, ours.model, ours.tokenizer, head=config, text=TEXT, finetuned=False)
+    save_classifier(
+        tmp_path,
+        ours.model,
+        ours.tokenizer,
+        head=config,
+        text=TEXT,
+        finetuned=False,
+        encoder_name="tiny",
+    )
     head = tmp_path / "head.safetensors"
     head.write_bytes(head.read_bytes()[:50])
     with pytest.raises(SourceError, match=r"head\.safetensors: damaged"):

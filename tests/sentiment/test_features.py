@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_a_cache_that_lost_bytes_is_made_anew(
 
 
 def test_whatever_decides_the_states_has_a_cache_of_its_own(tokens: Tokens) -> None:
-    shorter = Tokens(tokens.ids, tokens.offsets[:-1], tokens.pad_id)
+    shorter = replace(tokens, offsets=tokens.offsets[:-1])
     descriptions = [
         describe(tokens),
         describe(tokens, "mean"),

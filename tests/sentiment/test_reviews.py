@@ -8,7 +8,8 @@ from pyarrow import parquet
 
 from hwcli.data.cache import Found
 from hwcli.errors import SourceError
-from hwcli.sentiment.reviews import Reviews, SplitConfig, clean, load, read, read_texts
+from hwcli.sentiment.columns import DataConfig
+from hwcli.sentiment.reviews import Reviews, SplitConfig, clean, load, read
 from tests.sentiment.tiny import make_reviews, write_csv
 
 TRAIN = Reviews(["a\nfine <br /> film", "dull, \"very\"", "", "😀 good"], [1, 0, 0, 1])  # fmt: skip
@@ -24,7 +25,11 @@ def as_parquet(folder: Path, names: tuple[str, str] = ("neg", "pos")) -> None:
         order = {"neg": 0, "pos": 1}
         labels = [names.index(next(n for n in names if order[n] == x)) for x in reviews.labels]
         table = pa.table({"text": list(reviews.texts), "label": labels})
-        info = {"info": {"features": {"label": {"names": list(names)}}}}
+        features = {
+            "text": {"dtype": "string", "_type": "Value"},
+            "label": {"names": list(names), "_type": "ClassLabel"},
+        }
+        info = {"info": {"features": features}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
         parquet.write_table(table, folder / f"{part}-00000-of-00001.parquet")
 
@@ -58,9 +63,11 @@ def as_csv(folder: Path) -> None:
 @pytest.mark.parametrize("write", [as_parquet, as_parquet_upside_down, as_texts, as_jsonl, as_csv])
 def test_every_layout_gives_the_same_reviews(write: Callable[[Path], None], tmp_path: Path) -> None:
     write(tmp_path)
-    train, test = read(located(tmp_path))
-    assert test is not None
-    assert (train.digest, test.digest) == (TRAIN.digest, TEST.digest)
+    parts = read(located(tmp_path), DataConfig())
+    assert {name: part.digest for name, part in parts.items()} == {
+        "train": TRAIN.digest,
+        "test": TEST.digest,
+    }
 
 
 def test_a_digest_knows_labels_and_not_the_order() -> None:
@@ -68,46 +75,16 @@ def test_a_digest_knows_labels_and_not_the_order() -> None:
     assert Reviews(TRAIN.texts, [0, 0, 0, 1]).digest != TRAIN.digest
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "line"),
-    [
-        ("a.csv", "text,mark\nx,1\n", "row 1 has no 'label'; columns: text, mark"),
-        ("a.csv", "text,label\nx,1\ny,2\n", "row 2: label '2': two labels are known"),
-        ("a.csv", "text,label\nx,neutral\n", "row 1: label 'neutral': two labels are known"),
-        ("a.csv", "text,label\n", "no reviews in it"),
-        ("a.jsonl", '{"text": "x", "label"', "cannot be read"),
-        ("a.jsonl", "[1]\n", "row 1 has no 'text'; columns: none"),
-        ("a.parquet", "not parquet at all", "cannot be read"),
-        ("a.xlsx", "", "unknown kind of file; choices: .csv, .jsonl, .parquet"),
-    ],
-)
-def test_a_file_that_is_wrong_is_one_line_that_names_it(
-    name: str, content: str, line: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(SourceError) as caught:
-        read(located(tmp_path / name))
-    assert str(caught.value).startswith(f"{tmp_path / name}: ")
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"text,label\n\xff\xfe,1\n")
-    with pytest.raises(SourceError, match="cannot be read"):
-        read(located(tmp_path / "a.csv"))
-
-
 def test_a_folder_without_reviews_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"expected train\*.parquet"):
-        read(located(tmp_path))
+        read(located(tmp_path), DataConfig())
 
 
 def test_of_the_package_only_imdbs_rows_are_read(tmp_path: Path) -> None:
     path = tmp_path / "combined.csv"
     path.write_text("text,label,source\nx,1,imdb\ny,0,rotten_tomatoes\nz,0,imdb\n")
-    train, test = read(located(path, holds="the training half"))
-    assert (list(train.texts), list(train.labels), test) == (["x", "z"], [1, 0], None)
+    parts = read(located(path, holds="the training half"), DataConfig())
+    assert parts == {"train": Reviews(["x", "z"], [1, 0])}
 
 
 def test_a_split_is_seeded_complete_and_disjoint(tmp_path: Path) -> None:
@@ -153,15 +130,3 @@ def test_breaks_become_spaces_and_unreadable_characters_marks() -> None:
     assert clean("one<br /><br/> two <BR>three") == "one two three"
     assert clean("torn \ud83d emoji") == "torn ? emoji"
     assert clean("😀 <b>") == "😀 <b>"
-
-
-def test_texts_alone_are_read_from_lines_and_tables(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n\nthree")
-    assert read_texts(tmp_path / "a.txt") == ["one", "", "three"]
-    (tmp_path / "a.csv").write_text("id,text\n1,one\n")
-    assert read_texts(tmp_path / "a.csv") == ["one"]
-    (tmp_path / "b.csv").write_text("id,name\n1,one\n")
-    with pytest.raises(SourceError, match="row 1 has no 'text'"):
-        read_texts(tmp_path / "b.csv")
-    with pytest.raises(SourceError, match="cannot be read"):
-        read_texts(tmp_path / "absent")

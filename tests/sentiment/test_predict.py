@@ -1,0 +1,154 @@
+"""sentiment-predict: one text, one prediction, in order; labelled files; several models."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hwcli.errors import SourceError
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.classifier import assemble, make_head, save_classifier
+from hwcli.sentiment.columns import DataConfig
+from hwcli.sentiment.heads import HeadConfig
+from hwcli.sentiment.predict import (
+    ModelPredictions,
+    Texts,
+    accuracy_table,
+    find_runs,
+    gather_texts,
+    predict,
+    to_json_lines,
+    to_tables,
+)
+from hwcli.sentiment.summary import Prediction
+from hwcli.sentiment.tokens import TextConfig
+
+PLAIN = DataConfig()
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def save_run(out: Path, name: str, encoder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = HeadConfig(kind="mean")
+    model = encoders.load_encoder(encoder)
+    head = make_head(config, model, finetuned=True)
+    run = out / "sentiment-train" / name
+    save_classifier(
+        run / "model",
+        assemble(model, head, config, finetuned=True),
+        encoders.load_tokenizer(encoder),
+        head=config,
+        text=TextConfig(max_length=31),
+        finetuned=True,
+        encoder_name="tiny",
+    )
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    out = tmp_path_factory.mktemp("out")
+    return [save_run(out, name, tiny_encoder, seed) for seed, name in enumerate(("one", "two"))]
+
+
+def test_every_line_of_standard_input_has_one_prediction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["good\u2028film", "", "bad\x85film"]
+    stdin = io.TextIOWrapper(io.BytesIO("\r\n".join(lines).encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert gather_texts([], None, PLAIN, quiet).texts == lines
+
+
+def test_a_labelled_file_gives_its_labels_and_a_doubtful_one_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("review,sentiment\ngood,positive\nbad,negative\n")
+    assert gather_texts([], path, PLAIN, quiet) == Texts(["good", "bad"], [1, 0])
+    path.write_text("text,label\ngood,3\nbad,7\n")
+    told: list[str] = []
+    assert gather_texts([], path, PLAIN, told.append) == Texts(["good", "bad"])
+    assert told[0].startswith("accuracy is not computed: ")
+    path.write_text("text,rating,feedback\ngood,5,1\n")
+    assert gather_texts([], path, PLAIN, quiet) == Texts(["good"])
+
+
+def said(*probabilities: float) -> list[Prediction]:
+    return [
+        Prediction(
+            text=f"text {i}",
+            label="positive" if p > 0.5 else "negative",
+            probability_positive=p,
+        )
+        for i, p in enumerate(probabilities)
+    ]
+
+
+def test_accuracy_balanced_accuracy_and_f1_by_hand() -> None:
+    models = [
+        ModelPredictions("a", said(0.9, 0.8, 0.1, 0.7)),
+        ModelPredictions("b", said(0, 1, 0, 1)),
+    ]
+    first, second, majority = accuracy_table([1, 1, 1, 0], models).rows
+    assert (first["accuracy"], first["f1"]) == (0.5, pytest.approx(4 / 6))
+    assert first["balanced_accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+    assert (second["accuracy"], second["gain"]) == (0.25, -0.25)
+    assert majority["accuracy"] == 0.75
+
+
+def test_two_models_are_compared_and_mistakes_shown(runs: list[Path]) -> None:
+    texts = Texts(["good", "bad", "a film"], [1, 0, None])
+    models = predict(texts.texts, runs, "cpu", quiet)
+    assert [model.name for model in models] == ["one", "two"]
+    tables = to_tables(texts, models)
+    assert [len(table.rows) for table in tables[:2]] == [3, 3]
+    assert tables[1].rows[0]["num_texts"] == 2
+    lines = [json.loads(line) for line in to_json_lines(texts, models).splitlines()]
+    assert [line["expected"] for line in lines] == ["positive", "negative", None]
+    assert set(lines[0]["models"]) == {"one", "two"}
+    (alone,) = predict(texts.texts, runs[:1], "cpu", quiet)
+    assert json.loads(to_json_lines(Texts(texts.texts), [alone]).splitlines()[0]) == {
+        "text": "good",
+        "label": alone.predictions[0].label,
+        "probability_positive": alone.predictions[0].probability_positive,
+    }
+
+
+def test_the_newest_model_with_weights_is_taken(runs: list[Path], tmp_path: Path) -> None:
+    out = runs[0].parents[1]
+    (out / "sentiment-train" / "bare").mkdir()
+    (out / "sentiment-train" / "bare" / "summary.json").write_text("{}")
+    assert find_runs([], out)[0] in runs
+    with pytest.raises(SourceError, match=r"no trained model in .* hw2 sentiment-train \(about"):
+        find_runs([], tmp_path)
+
+
+def test_a_run_without_weights_says_what_makes_them(tmp_path: Path) -> None:
+    summary = {"name": "strong", "encode_s": 60.0, "train_s": 3960.0}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(
+        SourceError, match=r"its weights are not here; .*--preset strong \(took 67 minutes\)"
+    ):
+        find_runs([tmp_path], tmp_path)
+
+
+def test_a_language_that_the_encoder_does_not_know_is_told(runs: list[Path]) -> None:
+    told: list[str] = []
+    predict(["unheard of words"], runs[:1], "cpu", told.append)
+    assert told[0].startswith("warning: 100% of the tokens are unknown to one")
+
+
+def test_exchanged_weights_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(runs[0], tmp_path / "mixed")
+    shutil.copy(runs[1] / "model/head.safetensors", tmp_path / "mixed/model/head.safetensors")
+    with pytest.raises(SourceError, match=r"head\.safetensors: damaged \(not the file"):
+        predict(["good"], [tmp_path / "mixed"], "cpu", quiet)
+    (tmp_path / "mixed/model/encoder/tokenizer.json").unlink()
+    with pytest.raises(SourceError, match="has no tokenizer"):
+        predict(["good"], [tmp_path / "mixed"], "cpu", quiet)
