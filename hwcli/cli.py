@@ -470,6 +470,7 @@ def sentiment_train(
     max_length: Annotated[Text, Flag("text.max_length", "N")] = None,
     epochs: Annotated[Text, Flag("epochs", "N")] = None,
     train_limit: Annotated[Text, Flag("split.train_limit", "N")] = None,
+    texts: Annotated[list[str] | None, Flag("texts", "TEXT", "--text")] = None,
     seed: Annotated[Text, Flag("seed", "N")] = None,
 ) -> Flags:
     """Train a classifier of film reviews on a pretrained transformer (question 4)."""

@@ -10,27 +10,25 @@ import time
 from dataclasses import asdict
 from typing import Literal
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 
 from hwcli import runtime
 from hwcli.config import RunConfig
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
-from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment import tables
+from hwcli.sentiment.assignment import assignment_parameters
 from hwcli.sentiment.baselines import BASELINES
-from hwcli.sentiment.classifier import make_head, save_classifier
+from hwcli.sentiment.classifier import save_classifier
 from hwcli.sentiment.columns import DataConfig
+from hwcli.sentiment.estimate import estimate
 from hwcli.sentiment.evaluation import summarize
 from hwcli.sentiment.pictures import figures
 from hwcli.sentiment.prepare import SentimentData, prepare
 from hwcli.sentiment.recipe import RECIPE_VERSION, Identity, Recipe
 from hwcli.sentiment.summary import SentimentSummary
-from hwcli.sentiment.training import count_parameters, train_classifier
+from hwcli.sentiment.training import train_classifier
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
@@ -68,15 +66,6 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         (work.path / "test.safetensors").unlink(missing_ok=True)
     for epoch in result.history:
         folder.append_metrics(**asdict(epoch))
-    save_classifier(
-        folder.path / "model",
-        result.model,
-        data.tokenizer,
-        head=config.head,
-        text=config.text,
-        finetuned=config.finetune,
-        encoder_name=data.encoder_name,
-    )
     baselines = {}
     for name, baseline in BASELINES.items() if config.baselines else ():
         terminal.log(f"training {name} on the same {len(data.train):,} reviews")
@@ -90,6 +79,16 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         baselines=baselines,
         texts=config.texts,
         total_s=time.perf_counter() - started,
+    )
+    save_classifier(
+        folder.path / "model",
+        result.model,
+        data.tokenizer,
+        head=config.head,
+        text=config.text,
+        finetuned=config.finetune,
+        encoder_name=data.encoder_name,
+        card=tables.model_card(summary, config.text),
     )
     write_and_show(summary, folder)
     return summary
@@ -123,38 +122,22 @@ def identify(config: Config, data: SentimentData) -> Trial:
 
 
 def plan(config: Config, folder: RunFolder) -> None:
-    """Show what would be trained on what, with an estimate from a few timed batches."""
+    """Show what would be trained on what, with time and memory from a few timed batches."""
     data = prepare(config.data, config.encoder, config, config.device, config.precision)
-    encoder = encoders.load_encoder(data.encoder_folder, num_layers=config.num_encoder_layers)
-    head = make_head(config.head, encoder, finetuned=config.finetune)
-    sizes = [len(data.train), len(data.valid), len(data.test)]
-    seconds = _time_encoder(data, encoder)
-    # Backward costs about twice the forward pass.
-    passes = sizes[0] * 3 * config.epochs if config.finetune else sizes[0]
-    trained = count_parameters(head) + (count_parameters(encoder) if config.finetune else 0)
+    assignment = assignment_parameters()
     facts = {
         "test reviews": data.split.test_name,
-        "training, validation, test": " / ".join(f"{n:,}" for n in sizes),
-        "parameters": f"{count_parameters(encoder) + count_parameters(head):,}",
-        "trainable": f"{trained:,}",
-        "epochs": f"{config.epochs}",
-        "time in the encoder, if nothing is cached": (
-            f"about {(passes + sum(sizes[1:])) * seconds / 60:.1f} min"
+        "training / validation / test": " / ".join(
+            f"{len(part):,}" for part in (data.train, data.valid, data.test)
         ),
+        "vocabulary size": f"{len(data.tokenizer):,}",
+        "training reviews cut": f"{data.train.cut_share:.1%} at {config.text.max_length} tokens",
+        "unknown tokens": f"{data.train.unknown_share:.2%}",
+        "epochs": "none: logistic regression" if config.is_solved else f"{config.epochs}",
+        **estimate(config, data, baselines=config.baselines).facts(),
+        "the assignment's model: parameters": f"{assignment.total:,}",
+        "the assignment's model: trainable": f"{assignment.trainable:,}",
     }
     rows = [{"what": name, "value": value} for name, value in facts.items()]
-    notes = ["Nothing was trained or written."]
+    notes = ["Nothing was trained or written. Times are of this machine as busy as it is now."]
     terminal.show(Table(f"{COMMAND} {config.name}", tables.WHAT_AND_VALUE, rows, notes))
-
-
-def _time_encoder(data: SentimentData, encoder: nn.Module) -> float:
-    """Return the seconds one review takes the encoder, from reviews of the middle length."""
-    encoder.to(data.device, data.precision)
-    rows = np.argsort(data.train.lengths)[len(data.train) // 2 :][:32]
-    ids, lengths = data.train.pad(rows)
-    with torch.inference_mode():
-        for _ in range(2):
-            started = time.perf_counter()
-            states = encoders.states(encoder, ids.to(data.device), lengths.to(data.device))
-            states.sum().item()  # waits for a GPU
-    return (time.perf_counter() - started) / len(rows)

@@ -214,6 +214,7 @@ def save_classifier(
     text: TextConfig,
     finetuned: bool,
     encoder_name: str,
+    card: str = "",
 ) -> None:
     """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused."""
     plain = is_plain(head, finetuned=finetuned)
@@ -226,6 +227,7 @@ def save_classifier(
     tokenizer.save_pretrained(checkpoint)
     if not plain:
         save_model(model.head, str(folder / "head.safetensors"))  # type: ignore[arg-type]
+    write_atomic(folder / "README.md", card)
     facts = ClassifierFacts(
         format=FORMAT,
         labels=LABELS,

@@ -75,8 +75,9 @@ def summarize(
         encoder=data.encoder_name,
         encoder_digest=data.encoder_digest,
         finetuned=recipe.finetune,
-        head=describe_head(recipe.head),
-        batch_size=recipe.batch_size,
+        head=describe_head(recipe.head, solved=recipe.is_solved),
+        plain=recipe.is_plain,
+        batch_size=None if recipe.is_solved else recipe.batch_size,
         kept_epoch=recipe.keep,
         split_sizes=SplitSizes(train=len(split.train), valid=len(split.valid), test=len(labels)),
         num_test_texts_in_train=split.num_in_both,
@@ -117,14 +118,15 @@ def summarize(
     )
 
 
-def describe_head(head: HeadConfig) -> str:
+def describe_head(head: HeadConfig, *, solved: bool = False) -> str:
     """Name a head in words."""
     if head.kind == "gru":
         layers = f"{head.layers}-layer bidirectional GRU of {head.hidden}"
         return f"{layers}, dropout {head.dropout:g}"
     states = "[CLS] state" if head.kind == "cls" else "mean of the token states"
     every = " of every layer" if head.all_layers else ""
-    return f"one linear layer on the {states}{every}"
+    what = "logistic regression" if solved else "one linear layer"
+    return f"{what} on the {states}{every}"
 
 
 def _epoch(epoch: Epoch) -> EpochResult:

@@ -68,7 +68,7 @@ class PooledHead(nn.Module):
 
 
 class FrozenPooledHead(nn.Module):
-    """One linear layer over standardised pooled states of a frozen encoder.
+    """Logistic regression on standardised pooled states of a frozen encoder.
 
     Their scales differ by layer and by dimension; the mean and deviation are those of the
     training reviews and stay as they are.
@@ -83,7 +83,6 @@ class FrozenPooledHead(nn.Module):
         width = width * num_states if config.all_layers else width
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
-        self.dropout = nn.Dropout(config.dropout)
         self.to_logit = nn.Linear(width, 1)
 
     def _choose(self, pooled: Tensor) -> Tensor:
@@ -96,7 +95,10 @@ class FrozenPooledHead(nn.Module):
         self.mean.copy_(chosen.mean(dim=0))
         self.deviation.copy_(chosen.std(dim=0).clamp_min(1e-6))
 
+    def standardized(self, pooled: Tensor) -> Tensor:
+        """Return what the linear layer reads: (B, L + 1, D) -> (B, width)."""
+        return (self._choose(pooled) - self.mean) / self.deviation
+
     def forward(self, pooled: Tensor) -> Tensor:
         """Judge reviews by their pooled states: (B, L + 1, D) -> (B,)."""
-        x = (self._choose(pooled) - self.mean) / self.deviation
-        return self.to_logit(self.dropout(x)).squeeze(-1)
+        return self.to_logit(self.standardized(pooled)).squeeze(-1)

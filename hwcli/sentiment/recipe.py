@@ -12,7 +12,7 @@ from hwcli.training.optimizers import OptimizerConfig
 
 # Raised whenever the same config would give other numbers: an unfinished training of another
 # version is not resumed.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 class Recipe(Section):
@@ -57,6 +57,11 @@ class Recipe(Section):
             if getattr(self, name).kind != "adamw":
                 raise ValueError(f"{name}.kind = 'muon': only adamw trains here")
         return self
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether the head is fitted by logistic regression, without epochs or steps."""
+        return not self.finetune and self.head.kind != "gru"
 
     @property
     def is_plain(self) -> bool:

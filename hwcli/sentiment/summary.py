@@ -112,7 +112,8 @@ class SentimentSummary(Summary):
         encoder_digest: of its weights, config and tokenizer.
         finetuned: the encoder was trained too.
         head: in words, such as ``2-layer bidirectional GRU of 256, dropout 0.25``.
-        batch_size: reviews per step.
+        plain: transformers' own classification head was trained.
+        batch_size: reviews per step; None where there are no steps.
         kept_epoch: ``best`` (lowest validation loss) or ``last``.
         split_sizes: reviews in each part.
         num_test_texts_in_train: test texts that also occur in training or validation.
@@ -148,6 +149,7 @@ class SentimentSummary(Summary):
     encoder_digest: str | None = None
     finetuned: bool
     head: str
+    plain: bool = False
     batch_size: int | None
     kept_epoch: Literal["best", "last"]
     split_sizes: SplitSizes

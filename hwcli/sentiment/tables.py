@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hwcli.output.tables import Column, Table
 from hwcli.sentiment.summary import Prediction, SentimentSummary
+from hwcli.sentiment.tokens import TextConfig
 from hwcli.training.metrics import standard_error
 
 PERCENT = "{:.2%}"
@@ -205,6 +206,33 @@ def mistakes_table(summary: SentimentSummary) -> Table:
         ],
         rows=[mistake.model_dump() for mistake in summary.mistakes],
     )
+
+
+def model_card(summary: SentimentSummary, text: TextConfig) -> str:
+    """Return the README of a saved classifier: what it is, how good, and how it reads a text."""
+    kept = "beginning" if text.truncation == "head" else "beginning and end"
+    plain = (
+        "`transformers.pipeline` loads this folder as it is. It reads a text differently: HTML "
+        "line breaks stay, and a long text is cut at its end (`truncation=True`), or refused."
+        if summary.plain
+        else "`transformers.pipeline` cannot load it: the head is hw2's own."
+    )
+    return f"""---
+tags: [text-classification, sentiment]
+---
+# {summary.name}
+
+{summary.model}. It gives the probability that a film review is positive; labels are
+`negative` (0) and `positive` (1).
+
+- Trained on {summary.split_sizes.train:,} reviews of {summary.dataset}.
+- {summary.test_name}: {accuracy_text(summary)} accuracy (n = {summary.split_sizes.test:,}),
+  F1 {summary.f1:.4f}, balanced accuracy {100 * summary.balanced_accuracy:.2f} %.
+- Before it is read, HTML line breaks become spaces; of more than {text.max_length} tokens the
+  {kept} are kept.
+
+Use it by `hw2 sentiment-predict --model FOLDER "a text"`. {plain}
+"""
 
 
 # --------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from hwcli.data.cache import cache_folder
 from hwcli.errors import ConfigError
 from hwcli.output import terminal
 from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment import logistic
 from hwcli.sentiment.classifier import (
     BestEpoch,
     assemble,
@@ -48,6 +49,10 @@ from hwcli.training.step import BatchOutcome, autocast
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SECONDS_BETWEEN_LINES = 15.0
 REVIEWS_PER_EVALUATION_BATCH = 256
+# Tokens whose activations are in memory at once while an encoder is fine-tuned: what decides the
+# peak. Products of so many rows are as fast as those of more.
+TOKENS_AT_ONCE = 4096
+TOKENS_AT_ONCE_ON_GPU = 65_536
 
 PartName = Literal["train", "valid", "test"]
 PARTS: Mapping[PartName, str] = {"train": "training", "valid": "validation", "test": "test"}
@@ -96,8 +101,8 @@ class StateSource(Protocol):
     num_params: int
     encode_s: float
 
-    def batch_logits(self, rows: Rows) -> Tensor:
-        """Run the model on training reviews: (B,) logits, in the step's precision."""
+    def batch_outcome(self, rows: Rows, labels: Tensor) -> BatchOutcome:
+        """Run the model on training reviews (B,) with their labels, in the step's precision."""
 
     def predict(self, part: PartName) -> Tensor:
         """Return the logits (N,) of a whole part, in its order, on the CPU."""
@@ -123,6 +128,8 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
         source = FinetunedEncoder(recipe, data, folder)
     else:
         source = FrozenEncoder(recipe, data)
+        if isinstance(source.model, FrozenPooledHead):
+            return source.solve(source.model)
     labels = labels_of(data.split.train).to(data.device)
     valid_labels = labels_of(data.split.valid)
     best = BestEpoch(folder / "best.safetensors")
@@ -136,7 +143,7 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
         model=source.model,
         optimizers=source.optimizers,
         batches=functools.partial(epoch_batches, data.train, recipe),
-        batch_loss=lambda _, rows: batch_loss(source.batch_logits(rows), labels[rows]),
+        batch_loss=lambda _, rows: source.batch_outcome(rows, labels[rows]),
         evaluate=evaluate,
         num_epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch(recipe, len(data.train)),
@@ -237,9 +244,43 @@ class FrozenEncoder:
         gru = self._recipe.head.kind == "gru"
         return None if gru else features.whole().to(self._data.device)
 
-    def batch_logits(self, rows: Rows) -> Tensor:
-        """Run the head on kept states: (B,)."""
-        return self._parts["train"].forward_rows(self.model, rows)
+    def batch_outcome(self, rows: Rows, labels: Tensor) -> BatchOutcome:
+        """Run the head on kept states."""
+        return batch_loss(self._parts["train"].forward_rows(self.model, rows), labels)
+
+    def solve(self, head: FrozenPooledHead) -> TrainingResult:
+        """Train a pooled head by logistic regression, which takes no steps and no epochs."""
+        train, valid = self._parts["train"].pooled, self._parts["valid"].pooled
+        assert train is not None
+        assert valid is not None
+        split = self._data.split
+        started = time.perf_counter()
+        strength, trained, validated = logistic.solve(
+            head, train, labels_of(split.train), valid, labels_of(split.valid)
+        )
+        seconds = time.perf_counter() - started
+        terminal.log(
+            f"logistic regression: C = {strength:g}, training accuracy {trained.accuracy:.2%}, "
+            f"validation accuracy {validated.accuracy:.2%}; {seconds:.1f} s"
+        )
+        epoch = Epoch(
+            epoch=0,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
+            valid_loss=validated.loss,
+            valid_accuracy=validated.accuracy,
+            train_s=seconds,
+            examples_per_s=len(split.train) / seconds,
+        )
+        return TrainingResult(
+            model=self.classifier().eval(),
+            history=[epoch],
+            test_logits=self.predict("test"),
+            num_params=self.num_params,
+            num_trainable_params=count_parameters(head),
+            encode_s=self.encode_s,
+            train_s=seconds,
+        )
 
     def predict(self, part: PartName) -> Tensor:
         """Run the head on a whole part: (N,)."""
@@ -340,6 +381,8 @@ class FinetunedEncoder:
 
     def __init__(self, recipe: Recipe, data: SentimentData, folder: Path):
         self._data, self._folder = data, folder
+        on_cpu = data.device.type == "cpu"
+        self._tokens_at_once = TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE_ON_GPU
         dropout = recipe.encoder_dropout
         torch.manual_seed(recipe.seed)
         if recipe.is_plain:
@@ -370,8 +413,32 @@ class FinetunedEncoder:
         self.warmup_fraction = recipe.encoder_optimizer.warmup_fraction
         self.step_precision = data.precision
 
-    def batch_logits(self, rows: Rows) -> Tensor:
-        """Run encoder and head on tokens: (B,)."""
+    def batch_outcome(self, rows: Rows, labels: Tensor) -> BatchOutcome:
+        """Run encoder and head on tokens, a few reviews at a time.
+
+        The gradient of a batch's mean loss is the sum of its parts': all parts but the last are
+        differentiated here, and their activations freed, before the next one runs.
+        """
+        losses, hits = torch.zeros(2, device=labels.device)
+        parts = self._parts_of(rows)
+        for index, part in enumerate(parts):
+            outcome = batch_loss(self._logits(rows[part]), labels[part])
+            share = outcome.num_examples / len(rows)
+            hits = hits + outcome.num_correct
+            if index == len(parts) - 1:
+                losses = losses + outcome.loss * share
+            else:
+                with torch.autocast(labels.device.type, enabled=False):
+                    (outcome.loss * share).backward()
+                losses = losses + outcome.loss.detach() * share
+        return BatchOutcome(loss=losses, num_correct=hits, num_examples=len(rows))
+
+    def _parts_of(self, rows: Rows) -> list[slice]:
+        longest = int(self._data.train.lengths[rows].max())
+        size = max(1, self._tokens_at_once // longest)
+        return [slice(start, start + size) for start in range(0, len(rows), size)]
+
+    def _logits(self, rows: Rows) -> Tensor:
         ids, lengths = self._data.train.pad(rows)
         logits: Tensor = self.model(ids.to(self._data.device), lengths.to(self._data.device))
         return logits.float()

@@ -1,0 +1,226 @@
+"""How long a training would take and how much memory it needs, from a few timed batches."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwcli.data.cache import cache_folder
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.classifier import assemble, make_head
+from hwcli.sentiment.prepare import SentimentData
+from hwcli.sentiment.recipe import Recipe
+from hwcli.sentiment.tokens import Tokens
+from hwcli.sentiment.training import (
+    TOKENS_AT_ONCE,
+    batch_loss,
+    count_parameters,
+)
+from hwcli.training.step import autocast
+
+# Backward costs about twice the forward pass.
+FORWARD_AND_BACKWARD = 3
+REVIEWS_TIMED = 16
+# Bags of words over 17,500 reviews take about half a minute each on one core.
+BASELINE_S_PER_REVIEW = 2e-3
+FIT_S_PER_NUMBER = 1e-6
+# PyTorch, transformers, reviews and tokens, before the first model is loaded.
+PROGRAM_BYTES = 900 * 2**20
+# A parameter, its gradient and Adam's two averages, in float32.
+TRAINED_BYTES_PER_PARAMETER = 16
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would take.
+
+    Attributes:
+        num_params, num_trainable_params: of encoder and head.
+        encode_s: of running a frozen encoder over all parts.
+        train_s: of training and validating in every epoch.
+        test_s: of predicting the test reviews.
+        baselines_s: of the bags of words.
+        disk_bytes: of the states that are kept of a frozen encoder.
+        free_bytes: on that disk.
+        memory_bytes: at the peak, roughly.
+    """
+
+    num_params: int
+    num_trainable_params: int
+    encode_s: float
+    train_s: float
+    test_s: float
+    baselines_s: float
+    disk_bytes: int
+    free_bytes: int
+    memory_bytes: int
+
+    def facts(self) -> dict[str, str]:
+        """Return the estimate in words."""
+        total = self.encode_s + self.train_s + self.test_s + self.baselines_s
+        facts = {
+            "parameters": f"{self.num_params:,}",
+            "trainable parameters": f"{self.num_trainable_params:,}",
+            "time of encoding, if nothing is cached": _minutes(self.encode_s),
+            "time of training and validation": _minutes(self.train_s),
+            "time of testing": _minutes(self.test_s),
+            "time of the bags of words": _minutes(self.baselines_s),
+            "time in all": _minutes(total),
+            "memory at the peak": f"about {describe_bytes(self.memory_bytes)}",
+        }
+        if self.disk_bytes:
+            facts["disk for the encoder's states"] = (
+                f"{describe_bytes(self.disk_bytes)}; {describe_bytes(self.free_bytes)} are free"
+            )
+        return facts
+
+
+def describe_bytes(number: int) -> str:
+    """Spell a size in MB or GB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _minutes(seconds: float) -> str:
+    return f"about {seconds / 60:.1f} min"
+
+
+def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimate:
+    """Time a few batches and scale them up.
+
+    Raises:
+        SourceError: the encoder cannot be used.
+    """
+    encoder = encoders.load_encoder(data.encoder_folder, num_layers=recipe.num_encoder_layers)
+    head = make_head(recipe.head, encoder, finetuned=recipe.finetune)
+    model = assemble(encoder, head, recipe.head, finetuned=recipe.finetune).to(data.device)
+    parts = {"train": data.train, "valid": data.valid, "test": data.test}
+    num_tokens = {name: int(part.lengths.sum()) for name, part in parts.items()}
+    head_params, all_params = count_parameters(head), count_parameters(model)
+    gru = recipe.head.kind == "gru"
+    # A fit takes some hundred passes over the states.
+    train_s = FIT_S_PER_NUMBER * len(data.train) * head_params
+    encode_s = test_s = 0.0
+    if recipe.finetune:
+        step = _time_per_token(model, data, train=True)
+        read = _time_per_token(model, data, train=False)
+        train_s = recipe.epochs * (num_tokens["train"] * step + num_tokens["valid"] * read)
+        test_s = num_tokens["test"] * read
+    else:
+        read = _time_per_token(_States(encoder), data, train=False)
+        encode_s = sum(num_tokens.values()) * read
+        if gru:
+            step = _time_head_per_token(head, data, width=encoders.width(encoder))
+            passes = num_tokens["train"] + num_tokens["valid"] / FORWARD_AND_BACKWARD
+            train_s = recipe.epochs * passes * step
+            test_s = num_tokens["test"] * step / FORWARD_AND_BACKWARD
+    trainable = all_params if recipe.finetune else head_params
+    disk = 0
+    if not recipe.finetune:
+        states = sum(num_tokens.values())
+        if not gru:
+            num_layers = int(encoder.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+            states = (num_layers + 1) * sum(map(len, parts.values()))
+        disk = 2 * states * encoders.width(encoder)
+    cache = cache_folder()
+    while not cache.exists():
+        cache = cache.parent
+    return Estimate(
+        num_params=all_params,
+        num_trainable_params=trainable,
+        encode_s=encode_s,
+        train_s=train_s,
+        test_s=test_s,
+        baselines_s=2 * BASELINE_S_PER_REVIEW * len(data.train) if baselines else 0.0,
+        disk_bytes=disk,
+        free_bytes=shutil.disk_usage(cache).free,
+        memory_bytes=PROGRAM_BYTES
+        + 4 * all_params
+        + TRAINED_BYTES_PER_PARAMETER * trainable
+        + _activation_bytes(recipe, data, encoder),
+    )
+
+
+def _activation_bytes(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> int:
+    """Bound what one step keeps for its backward pass, in bytes."""
+    config = encoder.config
+    longest = int(data.train.lengths.max())
+    width = encoders.width(encoder)
+    if recipe.finetune:
+        # Of a token in a layer: about 16 states, 3 of the wide layer, 3 of every score.
+        heads = int(getattr(config, "num_attention_heads", 12))
+        wide = int(getattr(config, "intermediate_size", 4 * width))
+        layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+        tokens = max(TOKENS_AT_ONCE, longest)
+        size = 4 if data.precision == torch.float32 else 2
+        return tokens * layers * (16 * width + 3 * wide + 3 * heads * longest) * size
+    if recipe.head.kind == "gru":
+        # Of a token in a layer: inputs, and gates and states of both directions, in float32.
+        hidden = recipe.head.hidden
+        per_token = 4 * (3 * width + recipe.head.layers * 2 * (3 + 4 + 2 + 3) * hidden)
+        return recipe.batch_size * longest * per_token
+    layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    # The states of every layer in float32, and in float64 those that are fitted.
+    read = layers + 1 if recipe.head.all_layers else 1
+    return len(data.train) * width * (4 * (layers + 1) + 16 * read)
+
+
+class _States(nn.Module):
+    """An encoder that returns one number per review, so that nothing is left out of the time."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Read reviews: (B, T), (B,) -> (B,)."""
+        return encoders.states(self.encoder, ids, lengths).float().sum(dim=(1, 2))
+
+
+def _time_per_token(model: nn.Module, data: SentimentData, *, train: bool) -> float:
+    """Return seconds per token of reviews of the middle length and above."""
+    tokens: Tokens = data.train
+    rows = np.argsort(tokens.lengths)[len(tokens) // 2 :][:REVIEWS_TIMED]
+    ids, lengths = tokens.pad(rows)
+    ids, lengths = ids.to(data.device), lengths.to(data.device)
+    labels = torch.zeros(len(rows), device=data.device)
+
+    def work() -> float:
+        with autocast(data.device, data.precision), torch.set_grad_enabled(train):
+            outcome = batch_loss(model(ids, lengths).float(), labels)
+        if train:
+            outcome.loss.backward()
+            model.zero_grad()
+        return outcome.loss.item()  # waits for a GPU
+
+    model.train(train)
+    return _seconds(work) / int(lengths.sum())
+
+
+def _time_head_per_token(head: nn.Module, data: SentimentData, *, width: int) -> float:
+    """Return seconds per token of one training step of the GRU."""
+    longest = int(np.median(data.train.lengths))
+    states = torch.randn(REVIEWS_TIMED, longest, width, device=data.device)
+    lengths = torch.full((REVIEWS_TIMED,), longest, device=data.device)
+    labels = torch.zeros(REVIEWS_TIMED, device=data.device)
+
+    def work() -> float:
+        with autocast(data.device, data.precision):
+            outcome = batch_loss(head(states, lengths).float(), labels)
+        outcome.loss.backward()
+        head.zero_grad()
+        return outcome.loss.item()
+
+    head.train()
+    return _seconds(work) / (REVIEWS_TIMED * longest)
+
+
+def _seconds(work: Callable[[], float]) -> float:
+    """Return the seconds of the second call: the first one loads and allocates."""
+    work()
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
