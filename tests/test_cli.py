@@ -283,7 +283,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         (["--max-length", "4"], "text.max_length = '4': Input should be greater than or equal"),
         (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
         (["--preset", "best"], "preset = 'best': unknown; choices: quick, homework, strong, bert"),
-        (["--data", "absent.csv"], "imdb: absent.csv: no such file or folder; choices: a path"),
+        (["--data", "absent.csv"], "data = 'absent.csv': no such file or folder; choices: a path"),
     ],
 )
 def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(
