@@ -15,7 +15,7 @@ PNG_END = b"IEND\xaeB`\x82"
 NEEDED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "rnn-trace": {"length": int, "final": dict, "property": dict, "checks": dict},
     "attention-bench": {"rows": list, "exponents": dict, "denominators": dict, "machine": dict},
-    "vit-sweep": {"cells": list, "best": dict, "precision": str},
+    "vit-sweep": {"cells": list, "axes": list, "precision": str},
     "sentiment-train": {
         "epochs": list,
         "split_sizes": dict,

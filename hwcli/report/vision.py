@@ -2,8 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
@@ -11,15 +10,16 @@ from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
 from hwcli.vision import pictures
+from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
-from hwcli.vision.grid_statistics import p_text
-from hwcli.vision.tables import grid_table
+from hwcli.vision.record import read_record
+from hwcli.vision.summary import VitSweepSummary
 
 COMMAND = "vit-sweep"
 ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
 MAIN, OTHERS = "standard", ("strong", "linear")
 
-TRIAL = ("layers", "heads", "seed")
+NUM_TEST_IMAGES = 10_000
 
 OWN = words("q3", "would you spend more layers, more heads or more epochs, and why?")
 
@@ -36,8 +36,13 @@ def choose(runs: Runs) -> Run | None:
 
 def _has_every_cell(run: Run) -> bool:
     asked = set(itertools.product(ASKED_LAYERS, ASKED_HEADS))
-    done = {(c["layers"], c["heads"]) for c in run.summary["cells"] if c["status"] == "done"}
+    done = {cell.key for cell in summary_of(run).cells if cell.status == "done"}
     return asked <= done
+
+
+def summary_of(run: Run) -> VitSweepSummary:
+    """Return what the run found."""
+    return VitSweepSummary.model_validate(run.summary)
 
 
 def section(runs: Runs) -> list[Cell]:
@@ -172,29 +177,22 @@ def _grid(run: Run) -> list[Cell]:
             f"""
             from hwcli.config import load
             from hwcli.experiments import vit_sweep
-            from hwcli.report.vision import accuracy_table, best_cell, draw_curves
+            from hwcli.report.vision import draw_curves, summary_of
             from hwcli.vision.pictures import draw_costs, draw_heatmap
+            from hwcli.vision.tables import grid_table
+            from hwcli.vision.vit import num_params
 
             config = load(vit_sweep.Config, "{COMMAND}", path=sweep.path / "config.yaml")
-            for cell in sweep.summary["cells"]:  # the counts are those of the code above
-                counted = vit_sweep.num_params(cell["layers"], cell["heads"], config.model)
-                assert counted == cell["num_params"]
-            show(accuracy_table(sweep))
+            found = summary_of(sweep)
+            for cell in found.cells:  # the counts are those of the code above
+                counted = num_params(cell.point["layers"], cell.point["heads"], config.model)
+                assert counted == cell.num_params
+            show(grid_table(found))
             """
         ),
-        code(
-            """
-            best = best_cell(sweep)
-            show(draw_heatmap(sweep.summary["cells"], best), "Test accuracy of every cell, in %")
-            """
-        ),
+        code('show(draw_heatmap(found), "Test accuracy of every cell, in %")'),
         code('show(draw_curves(sweep), "Validation accuracy over the epochs")'),
-        code(
-            """
-            done = [c for c in sweep.summary["cells"] if c["test_accuracy_mean"] is not None]
-            show(draw_costs(done, best), "Accuracy (± standard error) against cost")
-            """
-        ),
+        code('show(draw_costs(found), "Accuracy against cost")'),
         text(f"**What the comparison supports.** {_supported(run)}"),
     ]
 
@@ -209,51 +207,49 @@ def _how_chosen(run: Run) -> str:
 
 def _supported(run: Run) -> str:
     """Say what the numbers allow, from the summary: the best, the spread, and its noise."""
-    cells = [c for c in run.summary["cells"] if c["test_accuracy_mean"] is not None]
+    found = summary_of(run)
+    cells = [cell for cell in found.cells if cell.test_accuracy_mean is not None]
     best = best_cell(run)
-    lowest, highest = (pick(cells, key=lambda c: c["test_accuracy_mean"]) for pick in (min, max))
-    spread = highest["test_accuracy_mean"] - lowest["test_accuracy_mean"]
-    error = math.sqrt(2) * best["test_accuracy_se"]
+    lowest, highest = (pick(cells, key=_test_accuracy) for pick in (min, max))
+    spread = _test_accuracy(highest) - _test_accuracy(lowest)
+    p = _test_accuracy(best)
+    error = math.sqrt(2 * p * (1 - p) / NUM_TEST_IMAGES)
     sentences = [
-        f"By validation {_name(best)} are best; their test accuracy is {_accuracy(best)}. Over the "
-        f"{len(cells)} cells it goes from {_percent(lowest['test_accuracy_mean'])} "
-        f"({_name(lowest)}) to {_percent(highest['test_accuracy_mean'])} ({_name(highest)}): "
-        f"{100 * spread:.2f} points in all. Two cells of one seed differ by "
-        f"{100 * error:.2f} points (one standard error) by the choice of test images alone, if "
-        "their mistakes were independent"
+        f"Validation selects {found.describe(best.point)}; its test accuracy is {_accuracy(best)}. "
+        f"Over the {len(cells)} cells it goes from {_percent(_test_accuracy(lowest))} "
+        f"({found.describe(lowest.point)}) to {_percent(_test_accuracy(highest))} "
+        f"({found.describe(highest.point)}): {100 * spread:.2f} points in all. The standard error "
+        f"of a difference between two networks, from the test images alone, is "
+        f"{100 * error:.2f} points"
         + (
-            ", so that the order of neighbouring cells is mostly chance."
+            ", so the order of neighbouring cells is mostly chance."
             if spread < 6 * error
-            else ", which the whole spread exceeds by far."
+            else ", much less than the whole spread."
         )
     ]
-    if run.summary.get("conclusion"):
-        sentences.append(run.summary["conclusion"])
+    if found.conclusion:
+        sentences.append(found.conclusion)
     return " ".join(sentences)
 
 
-def best_cell(run: Run) -> Mapping[str, Any]:
-    """Return the cell that validation chose."""
-    best = run.summary["best"]
-    return next(
-        c
-        for c in run.summary["cells"]
-        if (c["layers"], c["heads"]) == (best["layers"], best["heads"])
-    )
+def best_cell(run: Run) -> GridCell:
+    """Return the cell that validation selected."""
+    best = summary_of(run).best
+    assert best is not None  # a run that is complete has trained all of its networks
+    return best
 
 
-def _name(cell: Mapping[str, Any]) -> str:
-    return f"{cell['layers']} layers with {cell['heads']} heads"
+def _test_accuracy(cell: GridCell) -> float:
+    return cell.test_accuracy_mean or 0.0
 
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def _accuracy(cell: Mapping[str, Any]) -> str:
-    error = cell["test_accuracy_std"]
-    error = cell["test_accuracy_se"] if error is None else error
-    return f"{100 * cell['test_accuracy_mean']:.2f} ± {100 * error:.2f} %"
+def _accuracy(cell: GridCell) -> str:
+    error = cell.test_accuracy_se if cell.test_accuracy_std is None else cell.test_accuracy_std
+    return f"{100 * _test_accuracy(cell):.2f} ± {100 * (error or 0.0):.2f} %"
 
 
 def _pictures(run: Run) -> list[Cell]:
@@ -287,17 +283,18 @@ def _other_grids(run: Run, others: Sequence[Run]) -> list[Cell]:
         ),
     ]
     for other in others:
-        comparison = other.summary.get("comparison")
-        if comparison:
-            cells.append(
-                text(f"**{other.name} beside {comparison['with']}.** {comparison['conclusion']}")
-            )
+        comparison = summary_of(other).comparison
+        if comparison is not None:
+            title = f"{comparison.name} compared with {comparison.other}"
+            cells.append(text(f"**{title}.** {comparison.conclusion}"))
             cells.append(
                 code(
                     f"""
-                    from hwcli.report.vision import comparison_table
+                    from hwcli.report.vision import summary_of
+                    from hwcli.vision.tables import comparison_table
 
-                    show(comparison_table(read_run(RUNS / "{other.id}")))
+                    other = summary_of(read_run(RUNS / "{other.id}"))
+                    show(comparison_table(other.comparison, other.axes))
                     """
                 )
             )
@@ -344,20 +341,10 @@ def recipe_table(run: Run) -> Table:
     )
 
 
-def accuracy_table(run: Run) -> Table:
-    """Return the table the question asks for: layers down, heads across."""
-    return grid_table(
-        run.summary["cells"],
-        best_cell(run),
-        num_epochs=run.config["epochs"],
-        num_seeds=len(run.config["seeds"]),
-    )
-
-
 def draw_curves(run: Run) -> Figure:
-    """Draw validation accuracy over epochs, one panel for each number of heads."""
-    trials = itertools.groupby(run.records(), lambda r: {k: r[k] for k in TRIAL})
-    return pictures.draw_curves([(t, list(epochs)) for t, epochs in trials], width=7.0, height=2.7)
+    """Draw validation accuracy over epochs."""
+    histories = read_record(run.path).histories()
+    return pictures.draw_curves(histories, summary_of(run).axes, width=7.0, height=2.7)
 
 
 def runs_table(runs: Sequence[Run]) -> Table:
@@ -378,31 +365,12 @@ def runs_table(runs: Sequence[Run]) -> Table:
                 "run": run.name,
                 "attention": run.config["model"]["attention"],
                 "epochs": run.config["epochs"],
-                "cells": len(run.summary["cells"]),
+                "cells": len(summary_of(run).cells),
                 "seeds": len(run.config["seeds"]),
-                "best": _name(best_cell(run)),
+                "best": summary_of(run).describe(best_cell(run).point),
                 "accuracy": _accuracy(best_cell(run)),
             }
             for run in runs
         ],
         notes=["± standard deviation over seeds where there are several, else standard error."],
-    )
-
-
-def comparison_table(run: Run) -> Table:
-    """Return the cells of a run beside those of the run it was compared with."""
-    comparison = run.summary["comparison"]
-    other = comparison["with"]
-    return Table(
-        title=f"{run.name} beside {other}",
-        columns=[
-            Column("layers", "layers"),
-            Column("heads", "heads"),
-            Column("other_test_accuracy", other, "{:.2%}"),
-            Column("test_accuracy", run.name, "{:.2%}"),
-            Column("difference", "points", lambda fraction: f"{100 * fraction:+.2f}"),
-            Column("p_value_holm", "p (Holm)", p_text),
-            Column("train_s_ratio", "time ratio", "{:.2f}"),
-        ],
-        rows=comparison["cells"],
     )

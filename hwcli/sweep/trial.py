@@ -15,13 +15,13 @@ class Trial:
 
     Attributes:
         config: all that the trial's function gets.
-        label: what tells it from its neighbours in the grid, as shown: layers, heads, seed.
+        label: what distinguishes it in the grid, as shown: layers, heads, other axes, seed.
         facts: what decides its numbers besides the config (data digest, recipe version, ...).
         cost: how much work it is, in any unit that all trials of the sweep share.
     """
 
     config: Section
-    label: Mapping[str, int]
+    label: Mapping[str, Any]
     facts: Mapping[str, Any]
     cost: float
 

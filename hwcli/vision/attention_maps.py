@@ -56,7 +56,7 @@ def rollout(maps: Tensor) -> Tensor:
     return reached
 
 
-def looked_at(rolled_out: Tensor, pooling: str) -> Tensor:
+def patch_attention(rolled_out: Tensor, pooling: str) -> Tensor:
     """Return the share of each patch in what is classified: (B, T, T) -> (B, side, side).
 
     The classifier reads the class token, or the mean of all tokens, as the model pools. The

@@ -1,167 +1,279 @@
-"""Two runs over the same grid, side by side: what differs between them, and what that does."""
+"""Two runs over the same grid: which settings differ, and what that does to accuracy and time."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hwcli.output.tables import Column, Table
-from hwcli.training.significance import Estimate
-from hwcli.vision.grid_statistics import HitsBySeed, Place, compare_pairs, p_text, points
+import numpy as np
+
+from hwcli.config import Section
+from hwcli.errors import ConfigError
+from hwcli.training.significance import (
+    LEVEL,
+    Estimate,
+    holm,
+    mcnemar,
+    mean_difference,
+    pooled_spread,
+    student_p,
+)
+from hwcli.vision.cells import Cell, TrialRecord, gather_cells, main_machine
+from hwcli.vision.grid import Axis, CellKey, Value
+from hwcli.vision.grid import points as points_of
+from hwcli.vision.grid_statistics import HitsBySeed, points
+from hwcli.vision.record import RecordError, SweepRecord, read_record
 
 
-@dataclass(frozen=True)
-class Beside:
-    """A run beside another.
+class ComparedCell(Section):
+    """A cell that two runs have: this run's figures next to the other's.
+
+    Attributes:
+        point: the value of each axis.
+        num_seeds: seeds that both have predictions of; 0 where there are none, and no test.
+        test_accuracy: of this run, over those seeds (over all of its seeds where there is none).
+        other_test_accuracy: of the other run, likewise.
+        difference: this run's minus the other's.
+        p_value: of this cell alone.
+        p_value_adjusted: Holm-corrected over the cells of both runs.
+        train_s: of this run, None unless both runs were trained on the same machine.
+        other_train_s: of the other run, likewise.
+    """
+
+    point: dict[str, Value]
+    num_seeds: int
+    test_accuracy: float
+    other_test_accuracy: float
+    difference: float
+    p_value: float | None = None
+    p_value_adjusted: float | None = None
+    train_s: float | None = None
+    other_train_s: float | None = None
+
+    @property
+    def key(self) -> CellKey:
+        """Return the values of its point."""
+        return tuple(self.point.values())
+
+    @property
+    def is_significant(self) -> bool | None:
+        """Tell whether the difference is significant; None where it was not tested."""
+        return None if self.p_value_adjusted is None else self.p_value_adjusted < LEVEL
+
+    @property
+    def train_s_ratio(self) -> float | None:
+        """Return how many times the other's training time this run took."""
+        if self.train_s is None or self.other_train_s is None:
+            return None
+        return self.train_s / self.other_train_s
+
+
+class Comparison(Section):
+    """A run compared with another.
 
     Attributes:
         name: of this run.
         other: name of the other.
-        epochs: of this run.
-        rows: of :func:`compare_runs`, at least one.
         settings: in which they differ: dotted keys, with the other's value and this run's.
-        mean: accuracy of this run minus the other's over all networks, None without predictions.
+        cells: of both, at least one.
+        mean: accuracy of this run minus the other's over all pairs of networks.
+        train_s_ratio: of the training times of all cells; None on different machines.
+        epochs_at_equal_time: the number of epochs at which this run would take the other's time.
+        conclusion: one sentence on accuracy and time.
     """
 
     name: str
     other: str
-    epochs: int
-    rows: Sequence[Mapping[str, Any]]
-    settings: Mapping[str, tuple[Any, Any]]
+    settings: dict[str, tuple[Any, Any]]
+    cells: list[ComparedCell]
     mean: Estimate | None
+    train_s_ratio: float | None
+    epochs_at_equal_time: int | None
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """A finished run to compare with."""
+
+    name: str
+    record: SweepRecord
+
+
+def read_other_run(given: str, own: Path, axes: Sequence[Axis]) -> OtherRun:
+    """Read a run to compare with.
+
+    Args:
+        given: the name of a run next to this one, or the path of any run's folder.
+        own: this run's folder.
+        axes: of this run's grid.
+
+    Raises:
+        ConfigError: there is no such finished run, it is damaged, or it has no cell of this grid.
+    """
+    key, runs = f"compare_with = {given!r}", own.parent
+    path = Path(given) if "/" in given else runs / given
+    if path.resolve() == own.resolve():
+        raise ConfigError(f"{key}: this run's own name; give it another by --name")
+    if not (path / "summary.json").is_file():
+        finished = sorted(p.parent.name for p in runs.glob("*/summary.json") if p.parent != own)
+        choices = ", ".join(finished) or f"none in {runs}"
+        raise ConfigError(f"{key}: no finished run; choices: {choices}, or the folder of a run")
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        raise ConfigError(f"{key}: damaged run: {error}") from None
+    fields = [axis.field for axis in axes]
+    theirs = _cells_by(fields, record.trials)
+    if not any(tuple(point.values()) in theirs for point in points_of(axes)):
+        raise ConfigError(f"{key}: it has no cell of this grid")
+    return OtherRun(path.resolve().name, record)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The hits of one cell in both runs, over the seeds that both have: (S, N)."""
+
+    first: Any
+    second: Any
 
     @property
-    def train_s_ratio(self) -> float:
-        """How many times the other's training time this run took, over all cells."""
-        ours, theirs = (
-            math.fsum(row[key] for row in self.rows) for key in ("train_s", "other_train_s")
-        )
-        return ours / theirs
-
-    @property
-    def epochs_at_equal_time(self) -> int:
-        """The number of epochs at which this run would have taken as long as the other."""
-        return max(1, round(self.epochs / self.train_s_ratio))
-
-    def conclude(self) -> str:
-        """Say in one sentence what the difference does to accuracy and to time."""
-        mean = self.mean
-        value = statistics.fmean(row["difference"] for row in self.rows)
-        interval, num_cells = "", len(self.rows)
-        if mean is not None:
-            value, num_cells = mean.value, sum(row["num_seeds"] > 0 for row in self.rows)
-            if mean.low is not None and mean.high is not None:
-                interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
-        num_apart = sum(bool(row["told_apart"]) for row in self.rows)
-        if num_cells > 1:
-            where, apart = f"on average over {num_cells} cells", f"{num_apart} of them told apart"
-        else:
-            where, apart = "in one cell", "told apart" if num_apart else "not told apart"
-        text = (
-            f"{self.name} minus {self.other}: {points(value)} points of test accuracy {where}"
-            f"{interval}, {apart} at the 5 % level; "
-            f"{self.train_s_ratio:.2f} times the training time"
-        )
-        if self.epochs_at_equal_time == self.epochs:
-            return f"{text}."
-        return f"{text}, as long at {self.epochs_at_equal_time} epochs."
-
-    def table(self) -> Table:
-        """Return one row for each cell that both runs have."""
-        notes = []
-        if self.settings:
-            texts = [
-                f"{key.removeprefix('config.')} {_setting(theirs)} and {_setting(ours)}"
-                for key, (theirs, ours) in self.settings.items()
-            ]
-            notes = [f"Settings in which {self.other} and {self.name} differ: {'; '.join(texts)}."]
-        return Table(
-            title=f"{self.name} beside {self.other}: the cells of both",
-            columns=[
-                Column("layers", "layers"),
-                Column("heads", "heads"),
-                Column("num_seeds", "paired seeds"),
-                Column("other_test_accuracy", f"test, {self.other}", "{:.2%}"),
-                Column("test_accuracy", f"test, {self.name}", "{:.2%}"),
-                Column("difference", "difference, points", points),
-                Column("p_value_holm", "p", p_text),
-                Column("other_train_s", f"training, {self.other}", "{:.0f} s"),
-                Column("train_s", f"training, {self.name}", "{:.0f} s"),
-                Column("train_s_ratio", "ratio", "{:.2f}"),
-            ],
-            rows=self.rows,
-            notes=[
-                *notes,
-                self.conclude(),
-                "p: paired on the same test images (one seed: exact McNemar; several: bootstrap "
-                "over images and seeds), Holm-corrected over these cells. The interval draws "
-                "networks and test images anew, and errs on the wide side. Times were taken in "
-                "two runs, not side by side.",
-            ],
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """Return what ``summary.json`` says of it; accuracies are fractions."""
-        return {
-            "with": self.other,
-            "settings": {key: list(values) for key, values in self.settings.items()},
-            "mean_difference": self.mean and asdict(self.mean),
-            "train_s_ratio": self.train_s_ratio,
-            "epochs_at_equal_time": self.epochs_at_equal_time,
-            "conclusion": self.conclude(),
-            "cells": list(self.rows),
-        }
-
-
-def _setting(value: Any) -> str:
-    return "unset" if value is None else str(value)
+    def gaps(self) -> list[float]:
+        return [float(x) for x in self.first.mean(axis=1) - self.second.mean(axis=1)]
 
 
 def compare_runs(
-    cells: Sequence[Mapping[str, Any]],
-    others: Sequence[Mapping[str, Any]],
-    pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]],
-) -> list[dict[str, Any]]:
-    """Return a row for each cell that two runs share: accuracies, paired test, training times.
+    name: str,
+    record: SweepRecord,
+    other: str,
+    other_record: SweepRecord,
+    *,
+    epochs: int | None,
+) -> Comparison | None:
+    """Compare a run with another where both are done; None if no cell is done in both.
 
-    Accuracies are over the seeds that both have predictions of, those that are tested; where there
-    is none, over all seeds of each, and there is no test.
+    Several seeds: the difference of each seed, its variance pooled over all cells, Student's test.
+    One seed: McNemar's exact test. Both are Holm-corrected over the cells.
 
     Args:
-        cells: of this run.
-        others: of the other.
-        pairs: the hits of this and the other's cell, where there are any.
+        name: of this run.
+        record: of this run.
+        other: name of the other.
+        other_record: of the other.
+        epochs: of this run's recipe; None where they vary over the grid.
     """
-    by_place = {(other["layers"], other["heads"]): other for other in others}
-    tests = compare_pairs(pairs)
-    rows = []
-    for cell in cells:
-        place = (cell["layers"], cell["heads"])
-        other = by_place.get(place)
-        if other is None or None in (cell["test_accuracy_mean"], other["test_accuracy_mean"]):
-            continue
-        test = tests.get(place)
-        ours, theirs = (
-            test.accuracies if test else (cell["test_accuracy_mean"], other["test_accuracy_mean"])
+    ours = {c.key: c for c in gather_cells(record.trials) if c.test_accuracy_mean is not None}
+    axes = list(record.trials[0].point)
+    theirs = _cells_by(axes, other_record.trials)
+    shared = [key for key in ours if key in theirs]
+    if not shared:
+        return None
+    hits, other_hits = record.hits(), other_record.hits()
+    pairs = {
+        key: pair
+        for key in shared
+        if (pair := _pair(hits.get(key, {}), other_hits.get(theirs[key].key, {}))) is not None
+    }
+    p_values = _p_values(pairs)
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    machine = main_machine(record.trials)
+    is_same_machine = machine is not None and machine == main_machine(other_record.trials)
+    cells = []
+    for key in shared:
+        mine, yours, pair = ours[key], theirs[key], pairs.get(key)
+        accuracy = float(pair.first.mean()) if pair else mine.test_accuracy_mean or 0.0
+        other_accuracy = float(pair.second.mean()) if pair else yours.test_accuracy_mean or 0.0
+        cells.append(
+            ComparedCell(
+                point=mine.point,
+                num_seeds=len(pair.first) if pair else 0,
+                test_accuracy=accuracy,
+                other_test_accuracy=other_accuracy,
+                difference=accuracy - other_accuracy,
+                p_value=p_values.get(key),
+                p_value_adjusted=adjusted.get(key),
+                train_s=mine.train_s if is_same_machine else None,
+                other_train_s=yours.train_s if is_same_machine else None,
+            )
         )
-        rows.append(
-            {
-                "layers": cell["layers"],
-                "heads": cell["heads"],
-                "num_seeds": test.num_seeds if test else 0,
-                "test_accuracy": ours,
-                "other_test_accuracy": theirs,
-                "difference": ours - theirs,
-                "p_value": test and test.p_value,
-                "p_value_holm": test and test.p_value_holm,
-                "told_apart": test and test.tells_apart,
-                "train_s": cell["train_s"],
-                "other_train_s": other["train_s"],
-                "train_s_ratio": cell["train_s"] / other["train_s"],
-            }
+    mean = None
+    if pairs:
+        gaps = [pair.first.astype(np.int8) - pair.second for pair in pairs.values()]
+        mean = mean_difference(np.concatenate(gaps))
+    ratio = _time_ratio(cells)
+    equal_time = None if ratio is None or epochs is None else max(1, round(epochs / ratio))
+    return Comparison(
+        name=name,
+        other=other,
+        settings=_settings(record.trials, other_record.trials, axes),
+        cells=cells,
+        mean=mean,
+        train_s_ratio=ratio,
+        epochs_at_equal_time=equal_time,
+        conclusion=_conclude(name, other, cells, mean, ratio, epochs, equal_time),
+    )
+
+
+def _cells_by(axes: Sequence[str], trials: Sequence[TrialRecord]) -> dict[CellKey, Cell]:
+    """Return the cells of another run by the values of these axes, where they name one cell.
+
+    A field that is no axis of that run has the value of its recipe.
+    """
+    configs = {trial.key: trial.identity["config"] for trial in trials}
+    found: dict[CellKey, list[Cell]] = {}
+    for cell in gather_cells(trials):
+        if cell.test_accuracy_mean is not None:
+            key = tuple(_look_up(configs[cell.key], field) for field in axes)
+            found.setdefault(key, []).append(cell)
+    return {key: cells[0] for key, cells in found.items() if len(cells) == 1}
+
+
+def _look_up(config: Any, field: str) -> Value:
+    for name in field.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    value: Value = config
+    return value
+
+
+def _pair(first: HitsBySeed, second: HitsBySeed) -> _Pair | None:
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds or first[seeds[0]].shape != second[seeds[0]].shape:
+        return None
+    return _Pair(np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds]))
+
+
+def _p_values(pairs: Mapping[CellKey, _Pair]) -> dict[CellKey, float]:
+    spread = pooled_spread([pair.gaps for pair in pairs.values()])
+    if spread is None:
+        return {key: mcnemar(pair.first[0], pair.second[0]) for key, pair in pairs.items()}
+    return {
+        key: student_p(
+            math.fsum(pair.gaps) / len(pair.gaps),
+            math.sqrt(spread.variance / len(pair.gaps)),
+            spread.degrees,
         )
-    return rows
+        for key, pair in pairs.items()
+    }
+
+
+def _time_ratio(cells: Sequence[ComparedCell]) -> float | None:
+    timed = [(c.train_s, c.other_train_s) for c in cells if c.train_s and c.other_train_s]
+    if not timed:
+        return None
+    return math.fsum(x for x, _ in timed) / math.fsum(y for _, y in timed)
+
+
+def _settings(
+    trials: Sequence[TrialRecord], others: Sequence[TrialRecord], axes: Sequence[str]
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which the two recipes differ, the grid's own aside."""
+    mine, theirs = trials[0], others[0]
+    grid = {f"config.{field}" for field in (*axes, *theirs.point, "seed")}
+    differences = find_differences(theirs.identity, mine.identity)
+    return {
+        key.removeprefix("config."): both for key, both in differences.items() if key not in grid
+    }
 
 
 def find_differences(
@@ -176,3 +288,37 @@ def find_differences(
         elif one != two:
             differences[f"{prefix}{key}"] = (one, two)
     return differences
+
+
+def _conclude(
+    name: str,
+    other: str,
+    cells: Sequence[ComparedCell],
+    mean: Estimate | None,
+    ratio: float | None,
+    epochs: int | None,
+    equal_time: int | None,
+) -> str:
+    value = math.fsum(cell.difference for cell in cells) / len(cells)
+    interval, tested = "", [cell for cell in cells if cell.p_value is not None]
+    num_cells = len(cells)
+    if mean is not None:
+        value, num_cells = mean.value, len(tested)
+        if mean.low is not None and mean.high is not None:
+            interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
+    num_significant = sum(bool(cell.is_significant) for cell in cells)
+    if num_cells > 1:
+        where = f"on average over {num_cells} cells"
+        what = f"{num_significant} of them significant at the 5 % level"
+    else:
+        where = "in one cell"
+        what = f"{'' if num_significant else 'not '}significant at the 5 % level"
+    text = f"{name} minus {other}: {points(value)} points of test accuracy {where}{interval}"
+    if tested:
+        text += f", {what}"
+    if ratio is None:
+        return f"{text}."
+    text += f"; {ratio:.2f}x the training time"
+    if equal_time is None or equal_time == epochs:
+        return f"{text}."
+    return f"{text}; equal time would allow {equal_time} epochs."

@@ -1,171 +1,229 @@
-"""What a grid of trained networks supports: its cells held against each other, and in one sentence.
+"""What a grid of trained networks supports: each cell compared with the best, and each axis.
 
-A cell stands at (layers, heads). Its hits are, for each seed, which of the N test images the
-trained network got right: booleans (N,).
+docs/statistics.md says which test is used where, and what it does not say.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from hwcli.config import Section
 from hwcli.training.significance import (
+    LEVEL,
     Estimate,
     Hits,
     additive_fit,
     holm,
-    paired_bootstrap,
-    paired_test,
+    mcnemar,
+    pooled_spread,
+    tukey_p,
 )
+from hwcli.vision.cells import Cell, TrialRecord, best_cell
+from hwcli.vision.grid import COUNTED, Axis, CellKey, Value, show
 
-Place = tuple[int, int]
-HitsBySeed = Mapping[int, npt.NDArray[np.bool_]]
-
-LEVEL = 0.05
-BOOTSTRAP_SEED = 0
+HitsBySeed = Mapping[int, Hits]
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """Two cells compared on the same images: p-values alone and among all that were asked.
+class Effect(Section):
+    """What an axis does to test accuracy, the other axes kept.
 
     Attributes:
-        num_seeds: those that both cells have; with one the test is McNemar's, else the bootstrap.
-        accuracies: of the first and the second over those seeds, as fractions.
-        p_value: of this comparison alone.
-        p_value_holm: corrected for the number of comparisons.
+        axis: the dotted field.
+        first: the lowest value of the axis among the cells that are done.
+        last: the highest.
+        slope: accuracy per unit of the axis (of an axis with two values that are no numbers:
+            the second minus the first), as a fraction, with the interval that holds for all axes
+            jointly; None where the cells cannot tell.
     """
 
-    num_seeds: int
-    accuracies: tuple[float, float]
-    p_value: float
-    p_value_holm: float
-
-    @property
-    def tells_apart(self) -> bool:
-        """Whether the difference is no chance, at the 5 % level of all comparisons together."""
-        return self.p_value_holm < LEVEL
+    axis: str
+    first: Value
+    last: Value
+    slope: Estimate | None
 
 
-def compare_pairs(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> dict[Place, PairedTest]:
-    """Test each pair of cells, and correct for how many there are.
+def compare_with_best(
+    cells: Sequence[Cell],
+    trials: Sequence[TrialRecord],
+    hits: Mapping[CellKey, HitsBySeed],
+) -> list[Cell]:
+    """Return the cells with the test of each against the best, which validation selects.
 
-    Pairs that have no seed in common are left out. Every test draws from a generator of its own,
-    so that none depends on which others are asked.
+    With several seeds: Tukey's range over all cells, with the variance over seeds pooled over
+    them. With one seed: McNemar's exact test on the same images, Holm-corrected.
+
+    Args:
+        cells: of the grid.
+        trials: of the cells.
+        hits: which test images each cell's networks got right, by seed.
     """
-    common = {place: _common_seeds(*pair) for place, pair in pairs.items()}
-    common = {place: (first, second) for place, (first, second) in common.items() if len(first)}
-    p_values = [
-        paired_test(first, second, np.random.default_rng(BOOTSTRAP_SEED))
-        for first, second in common.values()
-    ]
-    return {
-        place: PairedTest(
-            len(first), (float(first.mean()), float(second.mean())), p_value, corrected
-        )
-        for (place, (first, second)), p_value, corrected in zip(
-            common.items(), p_values, holm(p_values), strict=True
-        )
-    }
-
-
-def mark_against_best(
-    cells: Sequence[dict[str, Any]],
-    best: dict[str, Any] | None,
-    hits: Mapping[Place, HitsBySeed],
-) -> None:
-    """Note in every cell but the best whether its test accuracy can be told from the best's.
-
-    Sets ``p_value``, ``p_value_holm`` and ``indistinguishable_from_best`` where both have hits.
-    """
+    best = best_cell(cells)
     if best is None:
-        return
-    best_hits = hits.get((best["layers"], best["heads"]), {})
-    others = {(cell["layers"], cell["heads"]): cell for cell in cells if cell is not best}
-    pairs = {place: (best_hits, hits[place]) for place in others if place in hits}
-    for place, test in compare_pairs(pairs).items():
-        others[place] |= {
-            "p_value": test.p_value,
-            "p_value_holm": test.p_value_holm,
-            "indistinguishable_from_best": not test.tells_apart,
+        return list(cells)
+    accuracies = _accuracies(trials)
+    spread = pooled_spread(list(accuracies.values()))
+    others = [cell for cell in cells if cell.key in accuracies and cell is not best]
+    if spread is not None:
+        sizes = [(len(accuracies[cell.key]), len(accuracies[best.key])) for cell in others]
+        gaps = [_mean(accuracies[cell.key]) - _mean(accuracies[best.key]) for cell in others]
+        adjusted = tukey_p(gaps, spread, sizes, len(accuracies))
+        alone = tukey_p(gaps, spread, sizes, 2)
+    else:
+        others = [
+            cell for cell in others if hits.get(cell.key, {}).keys() & hits.get(best.key, {}).keys()
+        ]
+        pairs = [_first_common(hits[cell.key], hits[best.key]) for cell in others]
+        gaps = [float(first.mean()) - float(second.mean()) for first, second in pairs]
+        alone = [mcnemar(first, second) for first, second in pairs]
+        adjusted = holm(alone)
+    tested = {
+        cell.key: {
+            "p_value": p_value,
+            "p_value_adjusted": corrected,
+            "versus_best": _verdict(gap, corrected),
         }
+        for cell, gap, p_value, corrected in zip(others, gaps, alone, adjusted, strict=True)
+    }
+    tested[best.key] = {"versus_best": "best"}
+    return [cell.model_copy(update=tested.get(cell.key, {})) for cell in cells]
 
 
-def mean_difference(pairs: Mapping[Place, tuple[HitsBySeed, HitsBySeed]]) -> Estimate | None:
-    """Return how much more accurate the first of each pair is, over all pairs: a fraction.
+def _accuracies(trials: Sequence[TrialRecord]) -> dict[CellKey, list[float]]:
+    found: dict[CellKey, list[float]] = {}
+    for trial in trials:
+        if trial.result is not None:
+            found.setdefault(trial.key, []).append(trial.result.test_accuracy)
+    return found
 
-    The interval is the paired bootstrap's, which draws networks (each cell and seed is one) and
-    images anew; one pair of networks has none. None without pairs.
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _first_common(first: HitsBySeed, second: HitsBySeed) -> tuple[Hits, Hits]:
+    seed = min(first.keys() & second.keys())
+    return first[seed], second[seed]
+
+
+def _verdict(gap: float, p_value: float) -> str:
+    if p_value >= LEVEL:
+        return "similar"
+    return "better" if gap > 0 else "worse"
+
+
+def fit_effects(cells: Sequence[Cell], axes: Sequence[Axis]) -> list[Effect]:
+    """Return what each axis adds to a cell's mean test accuracy, the other axes kept.
+
+    Axes of more than two values that are no numbers (kinds) are accounted for and have no slope.
+    Cells count by their number of seeds.
     """
-    rows = [_common_seeds(*pair) for pair in pairs.values()]
-    rows = [(first, second) for first, second in rows if len(first)]
-    if not rows:
-        return None
-    first, second = (np.concatenate(side) for side in zip(*rows, strict=True))
-    _, estimate = paired_bootstrap(first, second, np.random.default_rng(BOOTSTRAP_SEED))
-    return estimate if len(first) > 1 else Estimate(estimate.value, None, None)
-
-
-def _common_seeds(first: HitsBySeed, second: HitsBySeed) -> tuple[Hits, Hits]:
-    """Stack the seeds that both have: two of (S, N)."""
-    seeds = sorted(first.keys() & second.keys())
-    return np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds])
-
-
-def fit_effects(cells: Sequence[Mapping[str, Any]]) -> dict[str, Estimate | None]:
-    """Return what each extra layer and each extra head adds to a cell's mean test accuracy.
-
-    See :func:`~hwcli.training.significance.additive_fit` for what the intervals cover. Cells
-    count alike, however many of their seeds are done: more seeds show as less scatter.
-    """
-    done = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
-    if not done:
-        return {"layers": None, "heads": None}
-    return additive_fit(
-        [cell["test_accuracy_mean"] for cell in done],
-        {key: [cell[key] for cell in done] for key in ("layers", "heads")},
-    )
-
-
-def conclude(cells: Sequence[Mapping[str, Any]], effects: Mapping[str, Estimate | None]) -> str:
-    """Say in one sentence what the grid supports about layers and about heads: maybe nothing."""
-    done = [cell for cell in cells if cell["test_accuracy_mean"] is not None]
-    if len(done) == 1:
-        return "One cell alone supports nothing about layers or heads."
-    clauses = []
-    for key, effect in effects.items():
-        levels = sorted({cell[key] for cell in done})
-        unit = f"points of test accuracy for each extra {key.removesuffix('s')}"
-        if effect is None:
-            why = f"all cells have {levels[0]}" if len(levels) == 1 else "too few cells"
-            clauses.append(f"nothing about {key} ({why})")
-        elif effect.low is None or effect.high is None:
-            why = f"{points(effect.value)} {unit}, too few cells for an interval"
-            clauses.append(f"nothing about {key} ({why})")
+    done = [cell for cell in cells if cell.test_accuracy_mean is not None]
+    columns: dict[str, list[float]] = {}
+    claims = {}
+    for axis in axes:
+        levels = [v for v in axis.values if any(cell.point[axis.field] == v for cell in done)]
+        here = [cell.point[axis.field] for cell in done]
+        if axis.is_numeric:
+            claims[axis.field] = axis.field
+            columns[axis.field] = [float(value or 0) for value in here]
         else:
-            interval = f"95 % interval {points(effect.low)} to {points(effect.high)}"
-            if effect.is_told_from_zero:
-                span = f"between {levels[0]} and {levels[-1]} {key}"
-                clauses.append(f"{points(effect.value)} {unit} {span} ({interval})")
+            if len(levels) == 2:
+                claims[axis.field] = f"{axis.field}={levels[1]!r}"
+            for level in levels[1:]:
+                columns[f"{axis.field}={level!r}"] = [float(value == level) for value in here]
+    slopes: dict[str, Estimate | None] = {}
+    if done:
+        slopes = additive_fit(
+            [cell.test_accuracy_mean or 0.0 for cell in done],
+            columns,
+            weights=[cell.num_seeds for cell in done],
+            num_claims=sum(len(set(columns[column])) > 1 for column in claims.values()) or 1,
+        )
+    effects = []
+    for axis in axes:
+        reached = [v for v in axis.values if any(cell.point[axis.field] == v for cell in done)]
+        if axis.is_numeric:
+            reached.sort(key=lambda value: float(value or 0))
+        effects.append(
+            Effect(
+                axis=axis.field,
+                first=reached[0] if reached else axis.values[0],
+                last=reached[-1] if reached else axis.values[-1],
+                slope=slopes.get(claims.get(axis.field, "")),
+            )
+        )
+    return effects
+
+
+def conclude(cells: Sequence[Cell], axes: Sequence[Axis], effects: Sequence[Effect]) -> str:
+    """Say in one or two sentences what the grid supports about each axis: maybe nothing."""
+    done = [cell for cell in cells if cell.test_accuracy_mean is not None]
+    shown = [
+        (axis, effect)
+        for axis, effect in zip(axes, effects, strict=True)
+        if axis.varies or axis.field in COUNTED
+    ]
+    if len(done) == 1:
+        names = " or ".join(axis.name for axis, _ in shown)
+        return f"One cell says nothing about the effect of {names}."
+    found, open_ = [], []
+    for axis, effect in shown:
+        step, unit, span = _step(axis, effect)
+        if step is not None and step.low is not None and step.high is not None:
+            interval = f"95 % interval {points(step.low)} to {points(step.high)}"
+            if step.is_significant:
+                found.append(f"{unit} adds {points(step.value)} points{span} ({interval})")
             else:
-                clauses.append(f"nothing about {key} ({points(effect.value)} {unit}, {interval})")
-    return (
-        f"By a two-way additive fit over {len(done)} cells the data support "
-        f"{' and '.join(clauses)}."
+                open_.append(
+                    f"no significant effect of {axis.name} "
+                    f"({points(step.value)} points for {unit}, {interval})"
+                )
+        else:
+            open_.append(f"no statement about {axis.name} ({_why_not(axis, effect, done)})")
+    text = (
+        f"Effects on test accuracy (additive fit over {len(done)} cells): "
+        f"{'; '.join([*found, *open_])}."
     )
+    num_intervals = sum(e.slope is not None and e.slope.low is not None for _, e in shown)
+    if num_intervals > 1:
+        text += f" The {num_intervals} intervals hold jointly."
+    return text
+
+
+def _step(axis: Axis, effect: Effect) -> tuple[Estimate | None, str, str]:
+    """Return what is said of an axis: the gain of a step, the step, and where it was measured.
+
+    The step of what counts things is one of them, of another axis its whole range.
+    """
+    slope = effect.slope
+    if axis.field in COUNTED:
+        span = f" between {effect.first} and {axis.text(effect.last)}"
+        return slope, f"each extra {COUNTED[axis.field]}", span
+    if slope is not None and axis.is_numeric:
+        reach = float(effect.last or 0) - float(effect.first or 0)
+        ends = (None if end is None else end * reach for end in (slope.low, slope.high))
+        slope = Estimate(slope.value * reach, *ends)
+    return slope, f"{axis.name} {show(effect.last)} instead of {show(effect.first)}", ""
+
+
+def _why_not(axis: Axis, effect: Effect, done: Sequence[Cell]) -> str:
+    if len({cell.point[axis.field] for cell in done}) == 1:
+        return f"all cells have {axis.text(done[0].point[axis.field])}"
+    if effect.slope is not None:
+        step, unit, _ = _step(axis, effect)
+        return f"{points(step.value if step else 0.0)} points for {unit}, too few cells"
+    if not axis.is_numeric and len(axis.values) > 2:
+        return "its values are kinds: compare the cells"
+    return "too few cells"
 
 
 def points(fraction: float) -> str:
     """Return a difference of accuracies in percentage points, signed."""
     text = f"{100 * fraction:+.2f}"
-    # A bound just off zero must not read as if it lay on it.
-    if text in ("+0.00", "-0.00") and fraction:
-        digits = 1 - math.floor(math.log10(abs(100 * fraction)))
-        return f"{100 * fraction:+.{min(digits, 6)}f}"
-    return text
+    if text not in ("+0.00", "-0.00") or abs(fraction) < 1e-12:
+        return text.replace("-0.00", "+0.00")
+    # A bound just off zero must not read as if it were zero.
+    digits = 1 - math.floor(math.log10(abs(100 * fraction)))
+    return f"{100 * fraction:+.{min(digits, 6)}f}"
 
 
 def p_text(p_value: float) -> str:

@@ -4,143 +4,277 @@ Shapes: N images of 28 x 28, K classes, P x P patches.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hwcli.output import plots
+from hwcli.training.loop import Epoch
 from hwcli.training.metrics import standard_error
+from hwcli.vision.cells import Cell
+from hwcli.vision.compare_runs import Comparison
 from hwcli.vision.fashion_mnist import CLASS_NAMES
+from hwcli.vision.grid import Axis, Layout, Point, describe, show
+from hwcli.vision.summary import VitSweepSummary
+from hwcli.vision.tables import MARKS
 
 MARKERS = "os^Dv<>P*X"
+LINES = ("-", "--", "-.", ":")
+GRID_NAMES = ("heatmap", "curves", "costs", "compare")
 MISTAKES = (4, 6)  # rows and columns of the gallery
 OUTLINE = 40  # of 255: as bright a pixel belongs to the thing
+MOST_BLOCKS = 6  # of a picture: of a grid with more combinations the first ones are drawn
+MOST_LINES = 8  # of a panel
+STANDARD_ERRORS_OF_COLOUR = 7  # a colour scale reaches at least this far from its middle
 
 
-def draw_heatmap(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Figure:
-    """Draw the grid of test accuracies: layers down, heads across.
+def draw_grid(
+    summary: VitSweepSummary, histories: Sequence[tuple[Point, Sequence[Epoch]]]
+) -> dict[str, Figure]:
+    """Return the pictures of a grid by name, those that make sense for it."""
+    comparison = summary.comparison
+    figures = {
+        "heatmap": draw_heatmap(summary),
+        "curves": draw_curves(histories, summary.axes) if histories else None,
+        "costs": draw_costs(summary),
+        "compare": None if comparison is None else draw_comparison(comparison, summary.axes),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
-    Args:
-        cells: of the grid, one for each place.
-        best: the one of them to be marked, unless it is alone.
-    """
-    layers, heads = (
-        list(dict.fromkeys(cell[key] for cell in cells)) for key in ("layers", "heads")
+
+def draw_heatmap(summary: VitSweepSummary) -> Figure | None:
+    """Draw the grid of test accuracies as its table has it; None for a grid of one cell."""
+    if summary.is_one_cell or summary.best is None:
+        return None
+    layout = Layout.of(summary.axes)
+    blocks = layout.blocks()[:MOST_BLOCKS]
+    rows, columns = len(layout.down.values), len(layout.across.values)
+    figure, panels = plots.figure(
+        columns=len(blocks),
+        width=max(4.2, len(blocks) * (0.6 + 1.1 * columns)),
+        height=1.6 + 0.45 * rows,
     )
-    figure, (axes,) = plots.figure(width=1.8 + 1.1 * len(heads), height=1.4 + 0.5 * len(layers))
-    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
-    grid = [[by_place[n, h] for h in heads] for n in layers]
-    values = [[cell["test_accuracy_mean"] for cell in row] for row in grid]
-    alone = len(cells) == 1
-    tested = any(cell["indistinguishable_from_best"] is not None for cell in cells)
-
-    def text(cell: Mapping[str, Any]) -> str:
-        if cell["test_accuracy_mean"] is None:
-            return str(cell["status"])
-        mark = " ≈" if cell["indistinguishable_from_best"] else ""
-        mark = " *" if cell is best and not alone else mark
-        return f"{100 * cell['test_accuracy_mean']:.2f}{mark}"
-
-    texts = [[text(cell) for cell in row] for row in grid]
-    plots.heatmap(axes, values, texts, rows=layers, columns=heads)
-    axes.set(xlabel="heads", ylabel="layers", title="Test accuracy, %")
-    if not alone:
-        legend = "* best by validation" + ("   ≈ not told apart from it" if tested else "")
-        figure.supxlabel(legend, fontsize=8)
+    by_key = {cell.key: cell for cell in summary.cells}
+    limits = _colour_limits(summary.cells)
+    for block, panel in zip(blocks, panels, strict=True):
+        grid = [
+            [by_key[layout.key(summary.axes, block, v, w)] for w in layout.across.values]
+            for v in layout.down.values
+        ]
+        plots.heatmap(
+            panel,
+            [[cell.test_accuracy_mean for cell in row] for row in grid],
+            [[_cell_text(cell) for cell in row] for row in grid],
+            rows=[show(value) for value in layout.down.values],
+            columns=[show(value) for value in layout.across.values],
+            limits=limits,
+        )
+        for (row, column), cell in _numbered(grid):
+            if cell.is_best:
+                outline = Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, lw=1.8)
+                panel.add_patch(outline)
+        panel.set(xlabel=layout.across.name, ylabel=layout.down.name)
+        panel.set_title(describe(layout.groups, block) if block else "Test accuracy, %")
+    legend = ["* selected by validation accuracy"]
+    for verdict, text in (
+        ("similar", "not significantly different from it"),
+        ("better", "significantly better"),
+        ("worse", "significantly worse"),
+    ):
+        if any(cell.versus_best == verdict for cell in summary.cells):
+            legend.append(f"{MARKS[verdict].strip()} {text}")
+    figure.supxlabel("\n".join(legend), fontsize=8, ha="left", x=0.02)
+    if layout.groups:
+        figure.suptitle("Test accuracy, %", fontsize=10, x=0.01, ha="left")
     return figure
+
+
+def _numbered(grid: Sequence[Sequence[Cell]]) -> Iterator[tuple[tuple[int, int], Cell]]:
+    for row, cells in enumerate(grid):
+        for column, cell in enumerate(cells):
+            yield (row, column), cell
+
+
+def _cell_text(cell: Cell) -> str:
+    if cell.test_accuracy_mean is None:
+        return cell.status
+    return f"{100 * cell.test_accuracy_mean:.2f}{MARKS[cell.versus_best]}"
+
+
+def _colour_limits(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Return a scale on which noise looks like noise: several standard errors to either side."""
+    done = [cell for cell in cells if cell.test_accuracy_mean is not None]
+    values = [cell.test_accuracy_mean or 0.0 for cell in done]
+    middle = (min(values) + max(values)) / 2
+    errors = [cell.test_accuracy_se or 0.0 for cell in done]
+    noise = STANDARD_ERRORS_OF_COLOUR * sorted(errors)[len(errors) // 2]
+    reach = max(noise, (max(values) - min(values)) / 2, 1e-6)
+    return middle - reach, middle + reach
 
 
 def draw_curves(
-    histories: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]],
+    histories: Sequence[tuple[Point, Sequence[Epoch]]],
+    axes: Sequence[Axis],
     *,
     width: float | None = None,
-    height: float = 3.2,
+    height: float = 3.4,
 ) -> Figure:
-    """Draw validation accuracy over epochs, one panel for each number of heads.
+    """Draw validation accuracy over epochs: a panel for each axis that varies.
+
+    A line is the mean of all networks with one value of the axis, its band their standard
+    deviation. The first epochs, where all curves rise steeply, are off the scale.
 
     Args:
-        histories: of each trial its layers and heads, and its epochs.
-        width: of the figure, in inches; by default as its panels need.
+        histories: of each network its point and its epochs.
+        axes: of the grid.
+        width: of the figure in inches; by default as its panels need.
         height: likewise.
     """
-    layers, heads = (
-        list(dict.fromkeys(place[key] for place, _ in histories)) for key in ("layers", "heads")
-    )
-    few = max(len(epochs) for _, epochs in histories) <= 20
-    width = 2.2 + 2.0 * len(heads) if width is None else width
-    figure, panels = plots.figure(columns=len(heads), width=width, height=height)
-    for panel, h in zip(panels, heads, strict=True):
-        for colour, n in zip(itertools.cycle(plots.COLOURS), layers):
-            label: str | None = f"{n} layers"
-            for place, epochs in histories:
-                if (place["layers"], place["heads"]) != (n, h):
-                    continue
-                panel.plot(
-                    [epoch["epoch"] + 1 for epoch in epochs],
-                    [100 * epoch["valid_accuracy"] for epoch in epochs],
-                    color=colour,
-                    label=label,
-                    marker="." if few else None,
-                )
-                label = None
-        panel.set(title=f"{h} heads", xlabel="epoch")
+    shown = [axis for axis in axes if axis.varies] or [axes[0]]
+    width = 1.0 + 3.6 * len(shown) if width is None else width
+    figure, panels = plots.figure(columns=len(shown), width=width, height=height)
+    lowest = math.inf
+    labelled = []
+    for panel, axis in zip(panels, shown, strict=True):
+        ends = []
+        for index, value in enumerate(axis.values[:MOST_LINES]):
+            curves = [
+                [100 * epoch.valid_accuracy for epoch in epochs]
+                for point, epochs in histories
+                if point[axis.field] == value and epochs
+            ]
+            if not curves:
+                continue
+            length = min(map(len, curves))
+            stacked = np.array([curve[:length] for curve in curves])
+            mean, band = stacked.mean(axis=0), stacked.std(axis=0)
+            epochs = np.arange(1, length + 1)
+            colour = plots.COLOURS[index % len(plots.COLOURS)]
+            panel.plot(
+                epochs,
+                mean,
+                color=colour,
+                ls=LINES[index % len(LINES)],
+                marker=MARKERS[index % len(MARKERS)],
+                ms=3.5,
+                markevery=max(1, length // 8),
+            )
+            if len(curves) > 1:
+                panel.fill_between(epochs, mean - band, mean + band, color=colour, alpha=0.12, lw=0)
+            lowest = min(lowest, mean[min(length - 1, max(1, length // 5))] - 0.5)
+            ends.append((float(mean[-1]), axis.text(value), colour))
+        panel.set_title(f"by {axis.name}")
+        panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.margins(x=0.02)
         panel.sharey(panels[0])
+        labelled.append((panel, ends))
+    if math.isfinite(lowest):
+        panels[0].set_ylim(bottom=lowest)
+    for panel, ends in labelled:
+        _label_ends(panel, ends)
     panels[0].set_ylabel("validation accuracy, %")
-    panels[-1].legend()
     return figure
 
 
-def draw_costs(cells: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Figure:
-    """Draw test accuracy against what a cell costs: seconds of training, and parameters.
+def _label_ends(panel: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write each line's name to the right of its end, as far apart as text needs."""
+    low, high = panel.get_ylim()
+    step = 0.058 * (high - low)
+    ordered = sorted(ends)
+    places = [y for y, _, _ in ordered]
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + step)
+    # As a group they stay at the height of the lines.
+    excess = sum(place - y for place, (y, _, _) in zip(places, ordered, strict=True))
+    excess = excess / len(places) if places else 0.0
+    right = panel.get_xlim()[1]
+    for place, (_, text, colour) in zip(places, ordered, strict=True):
+        panel.annotate(
+            text,
+            (right, place - excess),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=colour,
+            annotation_clip=False,
+        )
 
-    Args:
-        cells: those that have an accuracy; bars are its standard error on the test images.
-        best: ringed.
+
+def draw_costs(summary: VitSweepSummary) -> Figure | None:
+    """Draw test accuracy against what a cell costs: training time, and parameters.
+
+    None for a grid of one cell.
     """
-    figure, panels = plots.figure(columns=2, width=8.2, height=3.6)
-    layers, heads = (sorted({cell[key] for cell in cells}) for key in ("layers", "heads"))
-    colour = {n: plots.COLOURS[i % len(plots.COLOURS)] for i, n in enumerate(layers)}
-    marker = {h: MARKERS[i % len(MARKERS)] for i, h in enumerate(heads)}
-    for panel, key in zip(panels, ("train_s", "num_params"), strict=True):
+    cells = [cell for cell in summary.cells if cell.test_accuracy_mean is not None]
+    best = summary.best
+    if summary.is_one_cell or best is None:
+        return None
+    costs = [("num_params", "parameters")]
+    if best.train_s is not None:
+        costs.insert(0, ("train_s", "training, s"))
+    layout = Layout.of(summary.axes)
+    colour = _cycle(layout.down, plots.COLOURS)
+    marker = _cycle(layout.across, MARKERS)
+    figure, panels = plots.figure(columns=len(costs), width=1.6 + 3.3 * len(costs), height=3.7)
+    for panel, (key, name) in zip(panels, costs, strict=True):
         for cell in cells:
-            panel.errorbar(
-                cell[key],
-                100 * cell["test_accuracy_mean"],
-                yerr=100 * cell["test_accuracy_se"],
-                color=colour[cell["layers"]],
-                marker=marker[cell["heads"]],
-                markersize=5,
-                elinewidth=0.7,
-            )
+            if getattr(cell, key) is not None:
+                panel.plot(
+                    getattr(cell, key),
+                    100 * (cell.test_accuracy_mean or 0.0),
+                    color=colour[cell.point[layout.down.field]],
+                    marker=marker[cell.point[layout.across.field]],
+                    ms=6,
+                )
         panel.plot(
-            best[key],
-            100 * best["test_accuracy_mean"],
+            getattr(best, key),
+            100 * (best.test_accuracy_mean or 0.0),
             "o",
             ms=13,
             mfc="none",
             mec="#666666",
             mew=1.2,
         )
-    panels[0].set(xlabel="training, s", ylabel="test accuracy, %")
-    panels[1].set(xlabel="parameters")
-    panels[1].xaxis.set_major_locator(MaxNLocator(6))
-    panels[1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f} k")
-    handles = [Line2D([], [], color=colour[n], lw=4, label=f"{n} layers") for n in layers]
-    handles += [
-        Line2D([], [], color="black", marker=marker[h], ls="", ms=5, label=f"{h} heads")
-        for h in heads
+        panel.set_xlabel(name)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+    panels[-1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f} k")
+    panels[0].set_ylabel("test accuracy, %")
+    errors = sorted(cell.test_accuracy_se or 0.0 for cell in cells)
+    bar = f"bar: ± one standard error ({100 * errors[len(errors) // 2]:.2f} points)"
+    _draw_error_bar(panels[-1], 100 * errors[len(errors) // 2])
+    figure.suptitle(f"Accuracy against cost ({bar})", fontsize=10, x=0.01, ha="left")
+    handles = [
+        Line2D([], [], color=colour[v], lw=4, label=layout.down.text(v)) for v in layout.down.values
     ]
-    ring = Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec="#666666", label="best")
+    handles += [
+        Line2D([], [], color="black", marker=marker[v], ls="", ms=6, label=layout.across.text(v))
+        for v in layout.across.values
+    ]
+    ring = Line2D([], [], marker="o", ls="", ms=11, mfc="none", mec="#666666", label="selected")
     figure.legend(handles=[*handles, ring], loc="outside right center", frameon=False, fontsize=8)
     return figure
+
+
+def _cycle(axis: Axis, kinds: Sequence[str]) -> dict[object, str]:
+    return dict(zip(axis.values, itertools.cycle(kinds), strict=False))
+
+
+def _draw_error_bar(panel: Axes, error: float) -> None:
+    """Draw one error bar, the middle one of all cells, in the panel's lower right corner."""
+    low, high = panel.get_ylim()
+    left, right = panel.get_xlim()
+    x, y = right - 0.06 * (right - left), low + error + 0.05 * (high - low)
+    panel.errorbar(x, y, yerr=error, color="#666666", capsize=3, elinewidth=1.0)
 
 
 def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
@@ -262,7 +396,7 @@ def draw_rollout(
         panel.set_axis_off()
     assert shown is not None
     bar = figure.colorbar(shown, ax=panels[B:], shrink=0.9, pad=0.01, aspect=12)
-    bar.set_label("even share = 1", fontsize=7.5)
+    bar.set_label(f"1 = an even share (1/{P * P})", fontsize=7.5)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
@@ -308,53 +442,91 @@ def draw_positions(similarity: Tensor, title: str) -> Figure:
     return figure
 
 
-def draw_comparison(rows: Sequence[Mapping[str, Any]], name: str, other: str) -> Figure:
-    """Draw two runs over the same cells: differences of accuracy, and accuracy over time.
+def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | None:
+    """Draw two runs over the same cells: differences of accuracy and, on one machine, the times.
 
-    Args:
-        rows: of :func:`~hwcli.vision.compare_runs.compare_runs`.
-        name: of this run.
-        other: of the run it is compared with.
+    None for one cell.
     """
-    figure, (grid, costs) = plots.figure(columns=2, width=8.4, height=3.8)
-    layers, heads = (sorted({row[key] for row in rows}) for key in ("layers", "heads"))
-    by_place = {(row["layers"], row["heads"]): row for row in rows}
-    values = np.full((len(layers), len(heads)), np.nan)
-    for (n, h), row in by_place.items():
-        values[layers.index(n), heads.index(h)] = 100 * row["difference"]
-    reach = float(np.nanmax(np.abs(values))) or 1.0
-    grid.imshow(values, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
-        if np.isnan(value):
-            continue
-        mark = " ≈" if by_place[layers[i], heads[j]]["told_apart"] is False else ""
-        colour = "white" if abs(value) > 0.6 * reach else "black"
-        grid.text(j, i, f"{value:+.2f}{mark}", ha="center", va="center", color=colour)
-    grid.set_xticks(range(len(heads)), [str(h) for h in heads])
-    grid.set_yticks(range(len(layers)), [str(n) for n in layers])
-    grid.grid(visible=False)
-    grid.spines[:].set_visible(False)
-    grid.tick_params(length=0)
-    grid.set(xlabel="heads", ylabel="layers", title=f"{name} − {other}, points (≈ not told apart)")
-    for row in rows:
-        costs.plot(
-            [row["other_train_s"], row["train_s"]],
-            [100 * row["other_test_accuracy"], 100 * row["test_accuracy"]],
-            color="#bbbbbb",
+    rows = comparison.cells
+    if len(rows) < 2:
+        return None
+    shared = [_only(axis, comparison) for axis in axes]
+    layout = Layout.of(shared)
+    blocks = layout.blocks()[:MOST_BLOCKS]
+    has_times = comparison.train_s_ratio is not None
+    num_panels = len(blocks) + has_times
+    figure, panels = plots.figure(
+        columns=num_panels,
+        width=1.0 + 3.6 * num_panels,
+        height=max(3.4, 1.8 + 0.42 * len(rows) / 3),
+    )
+    by_key = {row.key: row for row in rows}
+    reach = max(1.0, *(100 * abs(row.difference) for row in rows))
+    for block, panel in zip(blocks, panels, strict=False):
+        grid = [
+            [by_key.get(layout.key(shared, block, v, w)) for w in layout.across.values]
+            for v in layout.down.values
+        ]
+        plots.heatmap(
+            panel,
+            [[None if row is None else 100 * row.difference for row in line] for line in grid],
+            [
+                [
+                    ""
+                    if row is None
+                    else f"{100 * row.difference:+.2f}{' ≈' if row.is_significant is False else ''}"
+                    for row in line
+                ]
+                for line in grid
+            ],
+            rows=[show(value) for value in layout.down.values],
+            columns=[show(value) for value in layout.across.values],
+            limits=(-reach, reach),
+            colours="RdBu",
+        )
+        panel.set(xlabel=layout.across.name, ylabel=layout.down.name)
+        panel.set_title(describe(layout.groups, block) if block else "difference, points")
+    if has_times:
+        _draw_times(panels[-1], comparison)
+        figure.legend(loc="outside lower right", ncols=2, fontsize=8)
+    title = f"{comparison.name} minus {comparison.other}: test accuracy"
+    if any(row.is_significant is False for row in rows):
+        title += " (≈ not significant)"
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure
+
+
+def _only(axis: Axis, comparison: Comparison) -> Axis:
+    """Return an axis with the values that both runs have."""
+    there = {cell.point[axis.field] for cell in comparison.cells}
+    return Axis(field=axis.field, values=tuple(v for v in axis.values if v in there))
+
+
+def _draw_times(panel: Axes, comparison: Comparison) -> None:
+    timed = [
+        (row, row.train_s, row.other_train_s)
+        for row in comparison.cells
+        if row.train_s is not None and row.other_train_s is not None
+    ]
+    for row, train_s, other_s in timed:
+        panel.plot(
+            [other_s, train_s],
+            [100 * row.other_test_accuracy, 100 * row.test_accuracy],
+            color="#cccccc",
             lw=0.8,
         )
-    for colour, label, prefix in (
-        (plots.COLOURS[0], other, "other_"),
-        (plots.COLOURS[1], name, ""),
+    for index, (name, points) in enumerate(
+        (
+            (comparison.other, [(other_s, row.other_test_accuracy) for row, _, other_s in timed]),
+            (comparison.name, [(train_s, row.test_accuracy) for row, train_s, _ in timed]),
+        )
     ):
-        costs.plot(
-            [row[f"{prefix}train_s"] for row in rows],
-            [100 * row[f"{prefix}test_accuracy"] for row in rows],
-            "o",
-            color=colour,
-            label=label,
+        panel.plot(
+            [time for time, _ in points],
+            [100 * accuracy for _, accuracy in points],
+            MARKERS[index],
+            color=plots.COLOURS[index],
+            label=name,
             ms=5,
         )
-    costs.set(xlabel="training, s", ylabel="test accuracy, %", title="The same cells over time")
-    costs.legend()
-    return figure
+    panel.set(xlabel="training, s", ylabel="test accuracy, %", title="against training time")

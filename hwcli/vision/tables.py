@@ -1,21 +1,32 @@
-"""A grid of trained networks as tables: every cell, and layers down and heads across."""
+"""A grid of trained networks as tables: every cell, accuracies over the grid, two runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwcli.output.tables import Column, Table
-from hwcli.training.significance import Estimate
-from hwcli.vision.grid_statistics import conclude, p_text
+from hwcli.training.significance import LEVEL
+from hwcli.vision.cells import Cell
+from hwcli.vision.compare_runs import ComparedCell, Comparison
+from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
+from hwcli.vision.grid_statistics import p_text, points
+from hwcli.vision.summary import VitSweepSummary, describe_places
+
+VERDICTS: dict[Any, str] = {
+    "similar": "are not significantly different from the best",
+    "better": "are significantly better than it",
+    "worse": "are significantly worse than it",
+}
+MARKS = {"best": " *", "similar": " ≈", "better": " ↑", "worse": " ↓", None: ""}
 
 
-def cells_table(cells: Sequence[Mapping[str, Any]], *, num_epochs: int) -> Table:
+def cells_table(summary: VitSweepSummary) -> Table:
     """Return one row for each cell: everything that is known of it."""
     percent = "{:.2%}"
+    corrected = "p (Tukey)" if len(summary.seeds) > 1 else "p (Holm)"
     return Table(
-        title=f"Vision Transformers on Fashion-MNIST, {num_epochs} epochs: every cell",
+        title=_title("Vision Transformers on Fashion-MNIST", summary.recipe_text) + ": every cell",
         columns=[
-            Column("layers", "layers"),
-            Column("heads", "heads"),
+            *_axis_columns(_shown_axes(summary)),
             Column("num_seeds", "seeds"),
             Column("valid_accuracy_mean", "validation", percent),
             Column("test_accuracy_mean", "test", percent),
@@ -23,90 +34,202 @@ def cells_table(cells: Sequence[Mapping[str, Any]], *, num_epochs: int) -> Table
             Column("test_accuracy_se", "standard error", percent),
             Column("num_params", "parameters", "{:,}"),
             Column("train_s", "training", "{:.0f} s"),
-            Column("p_value_holm", "p against best", p_text),
+            Column("p_value_adjusted", corrected, p_text),
+            Column("versus_best", "versus best"),
             Column("status", "status"),
         ],
-        rows=cells,
+        rows=[_row(cell) for cell in summary.cells],
+        notes=_notes_on_cells(summary),
     )
 
 
-def grid_table(
-    cells: Sequence[Mapping[str, Any]],
-    best: Mapping[str, Any] | None,
-    *,
-    num_epochs: int,
-    num_seeds: int,
-    effects: Mapping[str, Estimate | None] | None = None,
-) -> Table:
-    """Return the table the question asks for: test accuracy, layers down and heads across.
+def _shown_axes(summary: VitSweepSummary) -> list[Axis]:
+    return [axis for axis in summary.axes if axis.varies or axis.field in (LAYERS, HEADS)]
 
-    Under it stands what the effects of layers and heads come to, if they are given.
+
+def _axis_columns(axes: list[Axis]) -> list[Column]:
+    return [Column(axis.field, axis.name, show) for axis in axes]
+
+
+def _row(cell: Cell | ComparedCell) -> Mapping[str, Any]:
+    return {**cell.point, **cell.model_dump(exclude={"point"})}
+
+
+def _title(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+def _notes_on_cells(summary: VitSweepSummary) -> list[str]:
+    if len(summary.seeds) > 1:
+        return ["Standard error: of the mean over seeds (one seed: over the test images)."]
+    return ["Standard error: over the test images, of one trained network."]
+
+
+def grid_table(summary: VitSweepSummary) -> Table:
+    """Return the table the question asks for: test accuracy over the grid.
+
+    Layers go down and heads across; another axis that varies adds columns on the left.
     """
-    layers, heads = (
-        list(dict.fromkeys(cell[key] for cell in cells)) for key in ("layers", "heads")
-    )
-    by_place = {(cell["layers"], cell["heads"]): cell for cell in cells}
+    layout = Layout.of(summary.axes)
+    by_key = {cell.key: cell for cell in summary.cells}
+    has_seeds = len(summary.seeds) > 1
 
-    def text(cell: Mapping[str, Any]) -> str:
-        if cell["test_accuracy_mean"] is None:
-            return str(cell["status"])
-        error = cell["test_accuracy_std"] if num_seeds > 1 else cell["test_accuracy_se"]
+    def text(cell: Cell) -> str:
+        if cell.test_accuracy_mean is None:
+            return cell.status
+        error = cell.test_accuracy_std if has_seeds else cell.test_accuracy_se
         spread = "" if error is None else f" ± {100 * error:.2f}"
-        mark = " ≈" if cell["indistinguishable_from_best"] else ""
-        mark = " *" if cell is best and len(cells) > 1 else mark
-        lacking = "" if cell["status"] == "done" else f" (a seed {cell['status']})"
+        mark = "" if summary.is_one_cell else MARKS[cell.versus_best]
+        lacking = "" if cell.status == "done" else f" (one seed {cell.status})"
+        time = "" if cell.train_s is None else f", {cell.train_s:.0f} s"
         return (
-            f"{100 * cell['test_accuracy_mean']:.2f}{spread} %{mark}{lacking}\n"
-            f"{cell['num_params']:,} parameters, {cell['train_s']:.0f} s"
+            f"{100 * cell.test_accuracy_mean:.2f}{spread} %{mark}{lacking}\n"
+            f"{cell.num_params:,} parameters{time}"
         )
 
-    read_once = "the test images were read once per trial, after training."
-    error = "standard deviation over seeds" if num_seeds > 1 else "standard error, n = 10,000"
+    rows = [
+        {
+            **block,
+            layout.down.field: value,
+            **{
+                f"{layout.across.field} {show(other)}": by_key[
+                    layout.key(summary.axes, block, value, other)
+                ]
+                for other in layout.across.values
+            },
+        }
+        for block in layout.blocks()
+        for value in layout.down.values
+    ]
+    error = "standard deviation over seeds" if has_seeds else "standard error, one network"
+    fixed = ", ".join(axis.text(axis.values[0]) for axis in layout.fixed)
+    title = _title("Test accuracy on Fashion-MNIST", summary.recipe_text, fixed)
     return Table(
-        title=f"Test accuracy on Fashion-MNIST, {num_epochs} epochs (± {error})",
+        title=f"{title} (± {error})",
         columns=[
-            Column("layers", "layers"),
-            *(Column(f"heads {h}", f"{h} heads", text) for h in heads),
+            *_axis_columns([*layout.groups, layout.down]),
+            *(
+                Column(f"{layout.across.field} {show(v)}", layout.across.text(v), text)
+                for v in layout.across.values
+            ),
         ],
-        rows=[{"layers": n, **{f"heads {h}": by_place[n, h] for h in heads}} for n in layers],
+        rows=rows,
+        notes=grid_notes(summary),
+    )
+
+
+def grid_notes(summary: VitSweepSummary) -> list[str]:
+    """Return what is to be known below the table: the selection, the tests, the effects."""
+    best, data = summary.best, summary.data
+    if best is None:
+        return []
+    images = (
+        f"{data.num_train:,} training images, {data.valid_size:,} for validation; each network was "
+        "evaluated on the test images once, after training."
+    )
+    notes = [images if summary.is_one_cell else f"* selected by validation accuracy. {images}"]
+    notes += _note_on_tests(summary)
+    if summary.conclusion is not None and not summary.is_one_cell:
+        notes.append(summary.conclusion)
+    places = describe_places(summary.trained_on)
+    return [*notes, *([] if places is None else [places])]
+
+
+def _note_on_tests(summary: VitSweepSummary) -> list[str]:
+    verdicts = [cell.versus_best for cell in summary.cells]
+    tested = [verdict for verdict in verdicts if verdict not in (None, "best")]
+    if not tested:
+        return []
+    texts = [
+        f"{MARKS[verdict].strip()} {tested.count(verdict)} of {len(tested)} cells {words}"
+        for verdict, words in VERDICTS.items()
+        if tested.count(verdict)
+    ]
+    if len(summary.seeds) > 1:
+        test = "Tukey's range, variance over seeds pooled over the cells"
+        scope = "This applies to these test images."
+    else:
+        test = "exact McNemar test on the same test images, Holm-corrected"
+        scope = (
+            "This applies to these trained networks only; another seed may rank them differently."
+        )
+    return [f"At the {100 * LEVEL:.0f} % level: {', '.join(texts)} ({test}). {scope}"]
+
+
+def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
+    """Return one row for each cell that both runs have."""
+    names = {axis.field: axis for axis in axes}
+    fields = list(comparison.cells[0].point)
+    notes = []
+    if comparison.settings:
+        texts = [
+            f"{key} {_setting(theirs)} and {_setting(ours)}"
+            for key, (theirs, ours) in comparison.settings.items()
+        ]
+        different = f"{comparison.other} and {comparison.name}"
+        notes = [f"Settings that differ between {different}: {'; '.join(texts)}."]
+    has_seeds = any(cell.num_seeds > 1 for cell in comparison.cells)
+    test = (
+        "t-test of the differences between seeds, their variance pooled over the cells"
+        if has_seeds
+        else "exact McNemar test on the same test images"
+    )
+    times = (
+        "Training times are from two runs, not interleaved."
+        if comparison.train_s_ratio is not None
+        else "No training times: the runs were trained on different machines."
+    )
+    return Table(
+        title=f"{comparison.name} vs {comparison.other}: cells in both runs",
+        columns=[
+            *(
+                Column(f, names[f].name, show)
+                for f in fields
+                if names[f].varies or f in (LAYERS, HEADS)
+            ),
+            Column("num_seeds", "paired seeds"),
+            Column("other_test_accuracy", f"test, {comparison.other}", "{:.2%}"),
+            Column("test_accuracy", f"test, {comparison.name}", "{:.2%}"),
+            Column("difference", "difference, points", points),
+            Column("p_value_adjusted", "p (Holm)", p_text),
+            *(
+                []
+                if comparison.train_s_ratio is None
+                else [
+                    Column("other_train_s", f"training, {comparison.other}", "{:.0f} s"),
+                    Column("train_s", f"training, {comparison.name}", "{:.0f} s"),
+                    Column("train_s_ratio", "ratio", "{:.2f}"),
+                ]
+            ),
+        ],
+        rows=[{**_row(cell), "train_s_ratio": cell.train_s_ratio} for cell in comparison.cells],
         notes=[
-            f"* best by validation accuracy, on which the choice was made; {read_once}"
-            if len(cells) > 1
-            else read_once.capitalize(),
-            *_note_on_tests(cells, num_seeds),
-            *([] if effects is None else _notes_on_effects(cells, effects)),
+            *notes,
+            comparison.conclusion,
+            f"p: {test}, Holm-corrected over these cells. The interval of the mean takes networks "
+            f"and test images as samples. {times}",
         ],
     )
 
 
-def _notes_on_effects(
-    cells: Sequence[Mapping[str, Any]], effects: Mapping[str, Estimate | None]
-) -> list[str]:
-    """Say what the grid supports about layers and heads, and what its intervals rest on."""
-    notes = [conclude(cells, effects)]
-    if any(effect is not None and effect.low is not None for effect in effects.values()):
-        notes.append(
-            "Its intervals come from the scatter of the cells about the fit: it holds the luck of "
-            "each training run and of the test images, as far as they favour single cells."
-        )
-    return notes
+def _setting(value: Any) -> str:
+    return "unset" if value is None else str(value)
 
 
-def _note_on_tests(cells: Sequence[Mapping[str, Any]], num_seeds: int) -> list[str]:
-    """Say what the mark of cells that cannot be told from the best rests on."""
-    num_tests = sum(cell["p_value"] is not None for cell in cells)
-    if not num_tests:
-        return []
-    num_alike = sum(bool(cell["indistinguishable_from_best"]) for cell in cells)
-    if num_seeds == 1:
-        test = "exact McNemar test on the same test images"
-        scope = "It holds for these trained networks; another seed may order them otherwise."
-    else:
-        test = f"paired bootstrap over the test images and {num_seeds} seeds"
-        if any(cell["status"] != "done" for cell in cells):
-            test += " (those that both cells have; exact McNemar where that is one)"
-        scope = "It errs on the side of caution, as far as so few seeds show how much they differ."
-    return [
-        f"≈ {num_alike} of {num_tests} cells cannot be told apart from the best at the 5 % level: "
-        f"{test}, Holm-corrected. {scope}"
-    ]
+def plan_table(
+    title: str, axes: Sequence[Axis], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> Table:
+    """Return one row for each trial that would be trained."""
+    return Table(
+        title=title,
+        columns=[
+            *(Column(axis.name, axis.name, show) for axis in axes),
+            Column("seed", "seed"),
+            Column("state", "state"),
+            Column("num_params", "parameters", "{:,}"),
+            Column("flops", "training FLOPs", "{:.2e}"),
+            Column("estimate", "estimated time"),
+        ],
+        rows=rows,
+        notes=notes,
+    )

@@ -17,15 +17,21 @@ from hwcli.attention.functional import packed_linear_attention, packed_softmax_a
 from hwcli.config import Section
 from hwcli.native import encoder_layer as native_layer
 
+MAX_PARAMS = 10**9  # 4 GB of weights, and as much again for each of gradients and moments
+
 
 class ViTConfig(Section):
     """Everything of the model but its layers and heads, which are the grid's."""
 
     patch_size: int = Field(4, ge=1, description="Side of a square patch in pixels; divides 28.")
-    width: int = Field(64, ge=1, description="Width of a token: numbers per patch in every layer.")
-    mlp_width: int = Field(128, ge=1, description="Hidden width of the MLP in every layer.")
+    width: int = Field(
+        64, ge=1, le=2**16, description="Width of a token: numbers per patch in every layer."
+    )
+    mlp_width: int = Field(
+        128, ge=1, le=2**18, description="Hidden width of the MLP in every layer."
+    )
     head_width: int | None = Field(
-        None, ge=1, description="Width of one attention head; null: width / heads."
+        None, ge=1, le=2**16, description="Width of one attention head; null: width / heads."
     )
     pooling: Literal["mean", "class"] = Field(
         "mean",
@@ -205,6 +211,17 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
     P = patch_size
     x = images.view(B, C, height // P, P, width // P, P)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C * P * P)
+
+
+def num_params(layers: int, heads: int, config: ViTConfig, image_size: int = 28) -> int:
+    """Count the parameters of a network for grey images of ten classes without building it."""
+    D, M, h = config.width, config.mlp_width, heads * config.head_width_for(heads)
+    P = config.patch_size
+    has_class_token = config.pooling == "class"
+    T = (image_size // P) ** 2 + has_class_token
+    norm = 2 * D
+    block = 2 * norm + (3 * D * h) + (h * D + D) + (D * M + M) + (M * D + D)
+    return (P * P * D + D) + (T + has_class_token) * D + layers * block + norm + (10 * D + 10)
 
 
 def training_flops(*, layers: int, heads: int, config: ViTConfig, image_size: int = 28) -> int:

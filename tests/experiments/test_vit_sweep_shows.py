@@ -6,30 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from hwcli.config import load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
-from hwcli.experiments.vit_sweep import Config, TrialConfig
+from hwcli.experiments.vit_sweep import Config
 from hwcli.output import plots
 from hwcli.output.run_folder import RunFolder
 from hwcli.sweep.store import TrialStore
-from hwcli.vision.fashion_mnist import FashionMNIST
-from tests.experiments.test_vit_sweep import TINY, made_up_part
+from hwcli.vision import training
+from hwcli.vision.record import read_record
+from tests.vision.made_up import TINY, made_up_images
 
-FILES = Found(Path("unused"), "fashion-mnist", "nowhere", digest="made-up")
+FILES = Found(path=Path("unused"), name="fashion-mnist", origin="nowhere", digest="made-up")
 GRID = {**TINY, "layers": "1,2", "heads": "2,3", "epochs": 1, "precision": "float32"}
-LINEAR = {"model": {**TINY["model"], "attention": "linear"}}  # type: ignore[dict-item]
+LINEAR = {"model.attention": "linear"}
 
 
 @pytest.fixture(autouse=True)
 def made_up_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, valid, test = (made_up_part(n, seed) for n, seed in ((101, 1), (53, 2), (71, 3)))
-    data = FashionMNIST(train, valid, test, mean=0.2, std=0.3)
-    monkeypatch.setattr(vit_sweep, "_load", lambda path, config: data)
+    data = made_up_images(101)
+    monkeypatch.setattr(training, "load_images", lambda path, config: data)
     monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
 
 
@@ -40,7 +39,8 @@ def not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_config(**more: Any) -> Config:
-    return load(Config, "vit-sweep", flags={"name": "default", "device": "cpu", **GRID, **more})
+    flags = {**GRID, "model.head_width": None, "name": "default", "device": "cpu", **more}
+    return load(Config, vit_sweep.COMMAND, flags=flags)
 
 
 def train(out: Path, config: Config) -> None:
@@ -78,18 +78,23 @@ def out(trained: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def best_of(summary: dict[str, Any]) -> dict[str, Any]:
+    (best,) = (cell for cell in summary["cells"] if cell["versus_best"] == "best")
+    return best
+
+
 def test_every_cell_is_tested_against_the_best_and_the_best_one_is_drawn(out: Path) -> None:
     summary = show(out, make_config())
     assert summary["status"] == "complete"
-    best = summary["best"]
+    best = best_of(summary)
     for cell in summary["cells"]:
-        if (cell["layers"], cell["heads"]) == (best["layers"], best["heads"]):
+        if cell is best:
             assert cell["p_value"] is None
         else:
-            assert 0 < cell["p_value"] <= cell["p_value_holm"] <= 1
-            assert cell["indistinguishable_from_best"] == (cell["p_value_holm"] >= 0.05)
-    assert summary["conclusion"].startswith("By a two-way additive fit over 4 cells")
-    assert summary["effects"].keys() == {"layers", "heads"}
+            assert 0 < cell["p_value"] <= cell["p_value_adjusted"] <= 1
+            assert (cell["versus_best"] == "similar") == (cell["p_value_adjusted"] >= 0.05)
+    assert summary["conclusion"].startswith("Effects on test accuracy (additive fit over 4 cells)")
+    assert [effect["axis"] for effect in summary["effects"]] == ["layers", "heads"]
     run_folder = out / "vit-sweep" / "default"
     assert {path.stem for path in run_folder.glob("*.png")} == {
         *("heatmap", "curves", "costs", "confusion", "mistakes", "rollout", "positions"),
@@ -99,28 +104,66 @@ def test_every_cell_is_tested_against_the_best_and_the_best_one_is_drawn(out: Pa
     assert "exact McNemar" in table
 
 
-def test_the_network_drawn_is_the_one_that_was_tested(trained: Path) -> None:
-    trial = vit_sweep.make_trials(make_config(), FILES)[0]
-    folder = TrialStore(trained / "vit-sweep" / "trials").folder(trial)
-    config = trial.config
-    assert isinstance(config, TrialConfig)
-    model = vit_sweep.trained_model(config, folder)
-    assert model is not None
-    data = vit_sweep._load(Path("unused"), config.data)
-    device = torch.device("cpu")
-    _, probabilities = vit_sweep.classify(model, data.test, data, device, torch.float32)
-    stored = vit_sweep.read_predictions(folder, len(data.test))
-    assert stored is not None
-    assert torch.equal(probabilities.argmax(dim=1), stored["label"].long())
-
-
 @pytest.mark.usefixtures("not_rendered")
-def test_several_seeds_are_tested_by_the_bootstrap_and_repeat_themselves(out: Path) -> None:
+def test_several_seeds_are_tested_by_tukeys_range_and_repeat_themselves(out: Path) -> None:
     first, again = (show(out, make_config(seeds="0,1")) for _ in range(2))
     assert first["cells"] == again["cells"]
     assert any(cell["p_value"] is not None for cell in first["cells"])
     table = (out / "vit-sweep" / "default" / "table.md").read_text()
-    assert "paired bootstrap over the test images and 2 seeds" in table
+    assert "Tukey's range" in table
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_copied_run_folder_is_the_whole_run(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = show(out, make_config())
+    there = tmp_path / "elsewhere" / "vit-sweep" / "default"
+    shutil.copytree(out / "vit-sweep" / "default", there)
+    (there / "table.md").unlink()
+    capsys.readouterr()
+    after = show(tmp_path / "elsewhere", make_config())
+    assert "4 of 4 trials are already done" in capsys.readouterr().err
+    assert after == before
+    for name in ("table.md", "table.csv", "trials.csv", "metrics.jsonl", "predictions.safetensors"):
+        assert (there / name).read_bytes() == (out / "vit-sweep/default" / name).read_bytes()
+    compared = show(out, make_config(**LINEAR, name="linear", compare_with=str(there)))
+    assert len(compared["comparison"]["cells"]) == 4
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_what_contradicts_itself_is_told_and_not_used(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    store = TrialStore(out / "vit-sweep" / "trials")
+    edited, swapped, broken, _ = (store.folder(t) for t in vit_sweep.make_trials(config, FILES))
+    result = json.loads((edited.path / "result.json").read_text())
+    (edited.path / "result.json").write_text(json.dumps({**result, "test_accuracy": 0.99}))
+    shutil.copy(edited.path / "identity.json", swapped.path / "identity.json")
+    (broken.path / "result.json").write_text("{}")
+    summary = show(out, config)
+    told = capsys.readouterr().err
+    assert "layers 1, heads 2, seed 0: not used: its test accuracy is stored as 99.00%" in told
+    assert "layers 1, heads 3, seed 0: not used: its id is not that of its settings" in told
+    assert "layers 2, heads 2, seed 0: not used: its identity.json or result.json is" in told
+    assert f"delete {edited.path} to train it again" in told
+    assert summary["status"] == "partial"
+    assert len(summary["failures"]) == 3
+    assert sum(cell["test_accuracy_mean"] is not None for cell in summary["cells"]) == 1
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_failed_trial_is_a_row_of_the_run_folder(out: Path) -> None:
+    store = TrialStore(out / "vit-sweep" / "trials")
+    first = store.folder(vit_sweep.make_trials(make_config(), FILES)[0])
+    (first.path / "result.json").unlink()
+    first.fail("ValueError: no")
+    summary = show(out, make_config())
+    trial = read_record(out / "vit-sweep/default").trials[0]
+    assert (trial.state, trial.reason) == ("failed", "ValueError: no")
+    (failure,) = summary["failures"]
+    assert (failure["point"], failure["seed"]) == ({"layers": 1, "heads": 2}, 0)
 
 
 @pytest.mark.usefixtures("not_rendered")
@@ -136,13 +179,14 @@ def test_without_the_checkpoint_its_pictures_stay_as_they_are(
         checkpoint.unlink()
     capsys.readouterr()
     show(out, make_config())
-    assert "rollout.png and positions.png are not drawn anew" in capsys.readouterr().err
+    assert "keeping the old rollout.png" in capsys.readouterr().err
     assert (run_folder / "rollout.png").read_bytes() == b"earlier"
     assert not (run_folder / "positions.png").exists()
     assert (run_folder / "confusion.png").exists()
 
     summary = json.loads((run_folder / "summary.json").read_text())
-    summary["best"]["layers"] += 1  # as if another network had been the best
+    best_of(summary)["versus_best"] = "similar"  # as if another network had been the best
+    summary["cells"][-1]["versus_best"] = "best"
     (run_folder / "summary.json").write_text(json.dumps(summary))
     show(out, make_config())
     assert not (run_folder / "rollout.png").exists()
@@ -156,7 +200,10 @@ def test_what_is_only_shown_anew_keeps_the_environment_it_was_trained_in(out: Pa
     run_folder = out / "vit-sweep" / "default"
     (run_folder / "env.json").write_text('{"cpu": "another"}')
     show(out, config)
-    assert json.loads((run_folder / "env.json").read_text()) == {"cpu": "another"}
+    environment = json.loads((run_folder / "env.json").read_text())
+    assert environment["cpu"] == "another"
+    (place,) = environment["trained_on"]
+    assert place["num_trials"] == 4
     for trial in TrialStore(out / "vit-sweep" / "trials").path.iterdir():
         assert json.loads((trial / "env.json").read_text())["threads"] == 1
 
@@ -171,41 +218,19 @@ def test_a_comparison_that_is_no_longer_asked_for_goes(out: Path) -> None:
 
 
 @pytest.mark.usefixtures("not_rendered")
-def test_lost_predictions_are_told_and_cost_only_their_comparison(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    best = show(out, make_config())["best"]
-    store = TrialStore(out / "vit-sweep" / "trials")
-    trials = vit_sweep.make_trials(make_config(), FILES)
-    lost = next(t for t in trials if t.label["layers"] != best["layers"])
-    store.folder(lost).predictions.write_bytes(b"damaged")
-    summary = show(out, make_config())
-    assert f"{lost}: no predictions to compare" in capsys.readouterr().err
-    untested = [cell for cell in summary["cells"] if cell["p_value"] is None]
-    assert len(untested) == 2  # the best one, and that one
-    for trial in trials:
-        store.folder(trial).predictions.unlink(missing_ok=True)
-    summary = show(out, make_config())
-    assert all(cell["indistinguishable_from_best"] is None for cell in summary["cells"])
-    assert summary["status"] == "complete"
-
-
-@pytest.mark.usefixtures("not_rendered")
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
-        ({"layers": "1", "heads": "2"}, "One cell alone supports nothing about layers or heads."),
-        ({"layers": "1"}, "nothing about layers (all cells have 1)"),
+        ({"layers": "1", "heads": "2"}, "One cell says nothing about the effect of layers or "),
+        ({"layers": "1"}, "no statement about layers (all cells have 1 layer)"),
     ],
 )
 def test_a_grid_of_one_cell_or_one_row_is_shown(out: Path, grid: dict[str, str], said: str) -> None:
     summary = show(out, make_config(**grid))
-    assert summary["effects"]["layers"] is None
+    assert summary["effects"][0]["slope"] is None
     assert said in summary["conclusion"]
     table = (out / "vit-sweep" / summary["name"] / "table.md").read_text()
-    assert said in table
-    assert ("best by validation" in table) == (len(summary["cells"]) > 1)
-    assert "intervals" not in table
+    assert (said in table) == ("selected by validation" in table) == (len(summary["cells"]) > 1)
 
 
 @pytest.mark.usefixtures("not_rendered")
@@ -217,22 +242,23 @@ def test_failed_cells_are_left_out_of_what_the_grid_supports(out: Path) -> None:
         store.folder(trial).fail("ValueError: no")
     summary = show(out, make_config())
     assert summary["status"] == "partial"
-    assert summary["conclusion"].startswith("One cell alone")
+    assert summary["conclusion"].startswith("One cell says nothing")
     (store.folder(trials[0]).path / "result.json").unlink()
     store.folder(trials[0]).fail("ValueError: no")
     summary = show(out, make_config())
-    assert (summary["best"], summary["conclusion"]) == (None, None)
+    assert summary["conclusion"] is None
+    assert all(cell["versus_best"] is None for cell in summary["cells"])
 
 
 @pytest.mark.usefixtures("not_rendered")
-def test_a_run_is_shown_beside_another(out: Path) -> None:
+def test_a_run_is_compared_with_another(out: Path) -> None:
     show(out, make_config())
     linear = make_config(**LINEAR, name="linear", compare_with="default")
     comparison = show(out, linear)["comparison"]
-    assert comparison["with"] == "default"
-    assert comparison["settings"] == {"config.model.attention": ["softmax", "linear"]}
+    assert comparison["other"] == "default"
+    assert comparison["settings"] == {"model.attention": ["softmax", "linear"]}
     assert len(comparison["cells"]) == 4
-    assert comparison["mean_difference"]["value"] == pytest.approx(
+    assert comparison["mean"]["value"] == pytest.approx(
         sum(row["difference"] for row in comparison["cells"]) / 4
     )
     assert comparison["train_s_ratio"] > 0
@@ -241,7 +267,7 @@ def test_a_run_is_shown_beside_another(out: Path) -> None:
         *("compare.md", "compare.csv", "compare.png"),
     }
     written = (run_folder / "compare.md").read_text()
-    assert "differ: model.attention softmax and linear." in written
+    assert "default and linear: model.attention softmax and linear." in written
     assert comparison["conclusion"] in written
 
     narrow = make_config(**LINEAR, name="narrow", compare_with="default", layers="2")
@@ -249,20 +275,7 @@ def test_a_run_is_shown_beside_another(out: Path) -> None:
 
 
 @pytest.mark.usefixtures("not_rendered")
-def test_a_run_whose_trials_are_gone_is_shown_beside_without_tests(out: Path) -> None:
-    show(out, make_config())
-    store = TrialStore(out / "vit-sweep" / "trials")
-    for trial in vit_sweep.make_trials(make_config(), FILES):
-        shutil.rmtree(store.folder(trial).path)
-    comparison = show(out, make_config(**LINEAR, name="linear", compare_with="default"))[
-        "comparison"
-    ]
-    assert (comparison["settings"], comparison["mean_difference"]) == ({}, None)
-    assert [row["p_value"] for row in comparison["cells"]] == [None] * 4
-
-
-@pytest.mark.usefixtures("not_rendered")
-def test_a_run_is_not_shown_beside_what_is_not_there(out: Path) -> None:
+def test_a_run_is_not_compared_with_what_is_not_there(out: Path) -> None:
     linear = make_config(**LINEAR, name="linear", compare_with="default")
     with pytest.raises(ConfigError, match=r"compare_with = 'default': .* choices: none in"):
         show(out, linear)

@@ -3,20 +3,18 @@ import pytest
 
 from hwcli.training.significance import (
     Estimate,
+    Spread,
     additive_fit,
     holm,
     mcnemar,
-    paired_bootstrap,
-    paired_test,
+    mean_difference,
+    pooled_spread,
+    tukey_p,
 )
 
 
 def hits(text: str) -> np.ndarray:
     return np.array([letter == "1" for letter in text])
-
-
-def seeded() -> np.random.Generator:
-    return np.random.default_rng(0)
 
 
 def test_mcnemar_by_hand() -> None:
@@ -35,51 +33,55 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_a_bootstrap_over_images_alone_agrees_with_the_normal_distribution() -> None:
-    # Two seeds that behave alike add no spread. 1000 examples, 40 won and 20 lost: a difference
-    # of 0.02, its standard error sqrt(0.06 - 0.02^2) / sqrt(1000) = 0.00772, hence z = 2.59.
-    first = np.tile(np.arange(1000) < 40, (2, 1))
-    second = np.tile((np.arange(1000) >= 40) & (np.arange(1000) < 60), (2, 1))
-    p, difference = paired_bootstrap(first, second, seeded(), num_resamples=20_000)
-    assert p == pytest.approx(0.0096, abs=0.003)
+def test_tukeys_range_by_its_published_table() -> None:
+    # Critical values at 5 %: 3.877 for three groups and ten degrees of freedom, 3.151 for two
+    # (where it is Student's quantile 2.228 times sqrt(2)).
+    spread = Spread(variance=4.0, degrees=10)
+    error = (4.0 / 5) ** 0.5
+    for num_groups, critical in ((3, 3.877), (2, 3.151)):
+        (p,) = tukey_p([critical * error], spread, [(5, 5)], num_groups)
+        assert p == pytest.approx(0.05, abs=2e-4)
+    # Kramer: with 4 and 12 values the variance is that of two means of 6.
+    (p,) = tukey_p([3.877 * (4.0 / 6) ** 0.5], spread, [(4, 12)], 3)
+    assert p == pytest.approx(0.05, abs=2e-4)
+    assert tukey_p([], spread, [], 3) == []
+
+
+def test_many_pairs_at_once_get_the_p_values_that_each_gets_alone() -> None:
+    spread = Spread(variance=1.0, degrees=30)
+    gaps = [0.05 * i for i in range(70)]
+    many = tukey_p(gaps, spread, [(3, 3)] * 70, 15)
+    for index in (0, 11, 29, 40, 60):
+        (alone,) = tukey_p(gaps[index : index + 1], spread, [(3, 3)], 15)
+        assert many[index] == pytest.approx(alone, rel=0.02, abs=1e-5)
+
+
+def test_the_spread_of_seeds_is_pooled_by_hand() -> None:
+    # Squares 2 and 2 + 0 + 2 about the means 2 and 5, with one and two degrees of freedom.
+    assert pooled_spread([[1, 3], [4, 5, 6], [7], []]) == Spread(4 / 3, 3)
+    assert pooled_spread([[0.9], [0.91]]) is None
+    assert pooled_spread([[0.9, 0.9, 0.9]]) is None
+
+
+def test_the_mean_difference_of_one_pair_is_over_images_alone() -> None:
+    # 40 won and 20 lost of 1000: the difference is 0.02, its standard error
+    # sqrt((0.06 - 0.02^2) / 999) = 0.007725, Student's quantile 1.9623.
+    row = np.zeros((1, 1000), dtype=np.int8)
+    row[0, :40], row[0, 40:60] = 1, -1
+    difference = mean_difference(row)
     assert difference.value == pytest.approx(0.02)
-    assert difference.low == pytest.approx(0.02 - 1.96 * 0.00772, abs=0.001)
-    assert difference.high == pytest.approx(0.02 + 1.96 * 0.00772, abs=0.001)
+    assert difference.high == pytest.approx(0.02 + 1.9623 * 0.007725, abs=1e-5)
 
 
-def test_a_bootstrap_sees_the_spread_of_seeds() -> None:
-    """The same mean difference, once from every seed and once from one that was lucky."""
-    order = np.random.default_rng(1).permutation(900)
-    second = np.ones((3, 900), dtype=bool)
-    second[:, order[:300]] = False
-    alike, lucky = second.copy(), second.copy()
-    alike[:, order[:20]] = True
-    lucky[0, order[:60]] = True
-    assert alike.mean() == lucky.mean()
-    assert paired_bootstrap(alike, second, seeded())[0] < 0.001
-    assert paired_bootstrap(lucky, second, seeded())[0] > 0.2
-
-
-def test_a_bootstrap_of_two_seeds_has_their_whole_variance() -> None:
-    # One seed always wins, the other never: 1 and 0 in place of 0.5, stretched by sqrt(2), each
-    # for a quarter of the draws. Their variance is that of a mean of two: ((1 - 0)^2 / 2) / 2.
-    first, second = np.array([[True] * 5, [False] * 5]), np.zeros((2, 5), dtype=bool)
-    p, difference = paired_bootstrap(first, second, seeded())
-    assert (difference.value, p) == (0.5, pytest.approx(0.5, abs=0.02))
-    assert difference.low == pytest.approx(0.5 - 0.5**0.5)
-    assert difference.high == pytest.approx(0.5 + 0.5**0.5)
-
-
-def test_a_bootstrap_repeats_itself_and_finds_equals_equal() -> None:
-    generator = np.random.default_rng(7)
-    first, second = generator.random((2, 3, 211)) < 0.8
-    assert paired_bootstrap(first, second, seeded()) == paired_bootstrap(first, second, seeded())
-    assert paired_bootstrap(first, first, seeded())[0] == 1.0
-
-
-def test_one_seed_is_tested_exactly() -> None:
-    first, second = hits("1111100")[None], hits("0000011")[None]
-    assert paired_test(first, second, seeded()) == mcnemar(first[0], second[0])
+def test_the_mean_difference_of_two_pairs_has_students_wide_tail() -> None:
+    # Differences 0.1 and 0.3 on images without a part of their own: mean 0.2, standard error
+    # 0.1, one degree of freedom, for which Student's quantile is 12.706.
+    order = np.random.default_rng(0)
+    rows = np.array([order.permutation(np.arange(5000) < n) for n in (500, 1500)], dtype=np.int8)
+    difference = mean_difference(rows)
+    assert difference.value == pytest.approx(0.2)
+    assert difference.low == pytest.approx(0.2 - 12.706 * 0.1, rel=0.05)
+    assert mean_difference(np.ones((2, 5), dtype=np.int8)) == Estimate(1.0, 1.0, 1.0)
 
 
 def test_a_two_way_fit_finds_a_plane_and_its_intervals() -> None:
@@ -89,17 +91,27 @@ def test_a_two_way_fit_finds_a_plane_and_its_intervals() -> None:
     values = [5 + 3 * n - 0.5 * h + e for n, h, e in zip(layers, heads, noise, strict=True)]
     effects = additive_fit(values, {"layers": layers, "heads": heads})
     # Residual variance 12 / (6 - 3) = 4; sums of squares 4 for layers and 6 for heads;
-    # Student's 97.5 % point at 3 degrees of freedom is 3.1824.
-    reach_layers, reach_heads = 3.1824 * (4 / 4) ** 0.5, 3.1824 * (4 / 6) ** 0.5
+    # Student's 98.75 % point at 3 degrees of freedom is 4.1765: two intervals hold jointly.
+    reach_layers, reach_heads = 4.1765 * (4 / 4) ** 0.5, 4.1765 * (4 / 6) ** 0.5
     assert effects["layers"] is not None
     assert effects["heads"] is not None
     assert effects["layers"].value == pytest.approx(3)
     assert effects["layers"].high == pytest.approx(3 + reach_layers, abs=1e-3)
     assert effects["heads"].value == pytest.approx(-0.5)
     assert effects["heads"].low == pytest.approx(-0.5 - reach_heads, abs=1e-3)
-    assert not effects["layers"].is_told_from_zero
-    assert not effects["heads"].is_told_from_zero
-    assert Estimate(0.2, 0.1, 0.3).is_told_from_zero
+    assert not effects["layers"].is_significant
+    assert not effects["heads"].is_significant
+    assert Estimate(0.2, 0.1, 0.3).is_significant
+
+
+def test_a_fit_counts_a_cell_by_its_weight() -> None:
+    # Three cells at 0 and one at 1 with weight three: the mean at 1 is as if it were there thrice.
+    factors = {"layers": [0, 0, 0, 1]}
+    weighted = additive_fit([1, 2, 3, 5], factors, weights=[1, 1, 1, 3])["layers"]
+    repeated = additive_fit([1, 2, 3, 5, 5, 5], {"layers": [0, 0, 0, 1, 1, 1]})["layers"]
+    assert weighted is not None
+    assert repeated is not None
+    assert weighted.value == pytest.approx(repeated.value) == 3
 
 
 def test_a_fit_says_nothing_that_the_cells_do_not() -> None:
@@ -114,4 +126,4 @@ def test_a_fit_says_nothing_that_the_cells_do_not() -> None:
     three = additive_fit([0.90, 0.91, 0.93], {"layers": [4, 5, 4], "heads": [2, 2, 3]})
     assert three["layers"] == Estimate(pytest.approx(0.01), None, None)
     assert three["layers"] is not None
-    assert not three["layers"].is_told_from_zero
+    assert not three["layers"].is_significant

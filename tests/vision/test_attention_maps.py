@@ -3,7 +3,7 @@ import torch
 
 from hwcli.vision.attention_maps import (
     attention_maps,
-    looked_at,
+    patch_attention,
     position_similarity,
     rollout,
     split_heads,
@@ -50,7 +50,7 @@ def test_rollout_by_hand() -> None:
 def test_what_rolls_out_is_whole(pooling: str) -> None:
     rolled_out = rollout(attention_maps(make(pooling), torch.randn(3, 2, 20, 20)))
     torch.testing.assert_close(rolled_out.sum(dim=-1), torch.ones(rolled_out.shape[:2]))
-    shares = looked_at(rolled_out, pooling)
+    shares = patch_attention(rolled_out, pooling)
     assert shares.shape == (3, 5, 5)
     if pooling == "mean":
         torch.testing.assert_close(shares.sum(dim=(1, 2)), torch.ones(3))

@@ -1,40 +1,91 @@
-import numpy as np
+from pathlib import Path
+
 import pytest
 
-from hwcli.training.significance import Estimate
-from hwcli.vision.compare_runs import Beside, compare_runs, find_differences
+from hwcli.errors import ConfigError
+from hwcli.vision.compare_runs import Comparison, compare_runs, find_differences, read_other_run
+from hwcli.vision.grid import Axis
+from hwcli.vision.record import SweepRecord, write_trials
+from hwcli.vision.tables import comparison_table
+from tests.vision.made_up import AMD, record
+
+AXES = [Axis(field="layers", values=(1, 2, 3)), Axis(field="heads", values=(2,))]
 
 
-def hits(num_right: int, num_images: int = 100) -> np.ndarray:
-    return np.arange(num_images) < num_right
-
-
-def cell(layers: int, heads: int, accuracy: float | None, train_s: float = 10.0) -> dict:
-    return {
-        "layers": layers,
-        "heads": heads,
-        "test_accuracy_mean": accuracy,
-        "train_s": None if accuracy is None else train_s,
-    }
+def compare(first: SweepRecord, second: SweepRecord) -> Comparison:
+    comparison = compare_runs("linear", first, "softmax", second, epochs=9)
+    assert comparison is not None
+    return comparison
 
 
 def test_two_runs_are_compared_where_both_are_done() -> None:
-    cells = [cell(4, 2, 0.90, 30.0), cell(4, 3, 0.91, 40.0), cell(5, 2, None)]
-    others = [cell(4, 2, 0.92, 20.0), cell(5, 2, 0.9), cell(6, 2, 0.9)]
-    (row,) = compare_runs(cells, others, {(4, 2): ({0: hits(90)}, {0: hits(92)})})
-    assert row["difference"] == pytest.approx(-0.02)
-    assert row["num_seeds"] == 1
-    assert row["train_s_ratio"] == 1.5
-    assert (row["p_value"], row["told_apart"]) == (0.5, False)
-    (row,) = compare_runs(cells, others, {})
-    assert (row["p_value"], row["told_apart"]) == (None, None)
+    first = record({(1, 2): [900], (2, 2): [None], (3, 2): [905]}, train_s=15.0)
+    second = record({(1, 2): [902], (2, 2): [900]}, train_s=30.0)
+    comparison = compare(first, second)
+    (cell,) = comparison.cells
+    assert cell.key == (1, 2)
+    assert cell.difference == pytest.approx(-2 / 1009)
+    # Two images lost and none won: a fair coin does that half of the time, either way.
+    assert (cell.num_seeds, cell.p_value, cell.is_significant) == (1, 0.5, False)
+    assert cell.train_s_ratio == comparison.train_s_ratio == 0.5
+    assert comparison.epochs_at_equal_time == 18
+    assert comparison.conclusion == (
+        "linear minus softmax: -0.20 points of test accuracy in one cell (95 % interval -0.47 to "
+        "+0.08), not significant at the 5 % level; 0.50x the training time; equal time would "
+        "allow 18 epochs."
+    )
+    assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
+    assert compare_runs("a", record({(4, 2): [1]}), "b", second, epochs=9) is None
 
 
 def test_the_difference_is_of_the_seeds_that_both_runs_have() -> None:
-    pairs = {(4, 2): ({0: hits(90), 1: hits(94)}, {0: hits(92)})}
-    (row,) = compare_runs([cell(4, 2, 0.92)], [cell(4, 2, 0.92)], pairs)
-    assert (row["test_accuracy"], row["other_test_accuracy"]) == (0.90, 0.92)
-    assert row["num_seeds"] == 1
+    (cell,) = compare(record({(1, 2): [900, 940]}), record({(1, 2): [920]})).cells
+    assert cell.num_seeds == 1
+    assert cell.difference == pytest.approx(-20 / 1009)
+
+
+def test_several_seeds_are_tested_by_their_pooled_spread() -> None:
+    first = record({(1, 2): [910, 912], (2, 2): [900, 906]})
+    second = record({(1, 2): [900, 900], (2, 2): [900, 900]})
+    comparison = compare(first, second)
+    # Differences 10, 12 and 0, 6: variance (2 + 18) / 2 with two degrees of freedom, so that the
+    # standard error of a mean of two is sqrt(5); t = 11 / sqrt(5) = 4.92 and 3 / sqrt(5) = 1.34.
+    # With two degrees of freedom p is 1 - t / sqrt(t^2 + 2).
+    assert [cell.p_value for cell in comparison.cells] == pytest.approx(
+        [1 - t / (t**2 + 2) ** 0.5 for t in (11 / 5**0.5, 3 / 5**0.5)]
+    )
+    assert comparison.cells[0].p_value_adjusted == pytest.approx(
+        2 * (comparison.cells[0].p_value or 0)
+    )
+    assert "t-test" in " ".join(comparison_table(comparison, AXES).notes)
+
+
+def test_times_of_different_machines_are_not_compared() -> None:
+    comparison = compare(record({(1, 2): [900]}, trained_on=AMD), record({(1, 2): [902]}))
+    assert (comparison.train_s_ratio, comparison.epochs_at_equal_time) == (None, None)
+    assert "time" not in comparison.conclusion
+    table = comparison_table(comparison, AXES)
+    assert not any("training" in column.heading for column in table.columns)
+    assert "No training times: the runs were trained on different machines." in table.notes[-1]
+
+
+def test_the_settings_that_differ_are_named_and_the_grid_is_no_setting() -> None:
+    first = record({(1, 2): [900]}, model={"width": 24, "mlp_width": 17, "attention": "linear"})
+    comparison = compare(first, record({(1, 2): [900]}))
+    assert comparison.settings == {"model.attention": ("softmax", "linear")}
+    (note, *_) = comparison_table(comparison, AXES).notes
+    assert (
+        note
+        == "Settings that differ between softmax and linear: model.attention softmax and linear."
+    )
+
+
+def test_a_field_that_is_an_axis_of_one_run_alone_is_matched_by_the_others_recipe() -> None:
+    axes = ("layers", "model.width")
+    first = record({(1, 24): [900], (1, 48): [910]}, axes=axes)
+    comparison = compare_runs("widths", first, "plain", record({(1, 2): [902]}), epochs=9)
+    assert comparison is not None
+    assert [cell.key for cell in comparison.cells] == [(1, 24)]
 
 
 def test_settings_differ_by_their_dotted_keys() -> None:
@@ -46,23 +97,22 @@ def test_settings_differ_by_their_dotted_keys() -> None:
     }
 
 
-def test_the_sentence_says_difference_time_and_epochs_at_equal_time() -> None:
-    rows = [
-        {"difference": -0.02, "told_apart": True, "train_s": 30.0, "other_train_s": 40.0},
-        {"difference": 0.01, "told_apart": False, "train_s": 30.0, "other_train_s": 40.0},
-    ]
-    rows = [{**row, "num_seeds": 1} for row in rows]
-    mean = Estimate(-0.005, -0.011, 0.001)
-    beside = Beside("linear", "softmax", 9, rows, {"config.epochs": (10, 9)}, mean)
-    assert beside.train_s_ratio == 0.75
-    assert beside.epochs_at_equal_time == 12
-    assert beside.conclude() == (
-        "linear minus softmax: -0.50 points of test accuracy on average over 2 cells (95 % "
-        "interval -1.10 to +0.10), 1 of them told apart at the 5 % level; 0.75 times the training "
-        "time, as long at 12 epochs."
-    )
-    assert (
-        beside.table().notes[0] == "Settings in which softmax and linear differ: epochs 10 and 9."
-    )
-    unpaired = Beside("linear", "softmax", 9, rows, {}, None)
-    assert "-0.50 points of test accuracy on average over 2 cells, 1" in unpaired.conclude()
+def test_another_run_is_found_by_name_or_folder_and_else_is_one_line(tmp_path: Path) -> None:
+    own, other = tmp_path / "runs/own", tmp_path / "runs/other"
+    other.mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match=r"compare_with = 'other': no finished run; choices: none"
+    ):
+        read_other_run("other", own, AXES)
+    (other / "summary.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"damaged run: .*trials\.csv: no such file"):
+        read_other_run("other", own, AXES)
+    write_trials(other, record({(1, 2): [900]}).trials)
+    assert read_other_run("other", own, AXES).name == "other"
+    assert read_other_run(str(other), own, AXES).name == "other"
+    with pytest.raises(ConfigError, match="choices: other, or the folder of a run"):
+        read_other_run("nobody", own, AXES)
+    with pytest.raises(ConfigError, match="this run's own name"):
+        read_other_run("own", own, AXES)
+    with pytest.raises(ConfigError, match="no cell of this grid"):
+        read_other_run("other", own, [Axis(field="layers", values=(7,)), AXES[1]])

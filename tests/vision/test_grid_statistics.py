@@ -1,117 +1,140 @@
-import numpy as np
 import pytest
+from scipy import stats
 
-from hwcli.training.significance import Estimate, mcnemar
+from hwcli.training.significance import mcnemar
+from hwcli.vision.cells import Cell, gather_cells
+from hwcli.vision.grid import Axis
 from hwcli.vision.grid_statistics import (
-    compare_pairs,
+    compare_with_best,
     conclude,
     fit_effects,
-    mean_difference,
     p_text,
     points,
 )
+from hwcli.vision.record import SweepRecord
+from tests.vision.made_up import hits, record
 
 
-def hits(num_right: int, num_images: int = 101) -> np.ndarray:
-    return np.arange(num_images) < num_right
+def compared(found: SweepRecord) -> list[Cell]:
+    return compare_with_best(gather_cells(found.trials), found.trials, found.hits())
 
 
-def cell(layers: int, heads: int, accuracy: float | None, train_s: float = 10.0) -> dict:
-    return {
-        "layers": layers,
-        "heads": heads,
-        "test_accuracy_mean": accuracy,
-        "train_s": None if accuracy is None else train_s,
-    }
-
-
-def test_pairs_are_corrected_for_their_number_and_do_not_depend_on_each_other() -> None:
-    best, close, far = hits(90), hits(88), hits(60)
-    tests = compare_pairs({(1, 2): ({0: best}, {0: close}), (2, 2): ({0: best}, {0: far})})
-    assert tests[1, 2].p_value == mcnemar(best, close) == 0.5
-    assert not tests[1, 2].tells_apart
-    # Thirty won and none lost, and twice that for two comparisons.
-    assert tests[2, 2].p_value == pytest.approx(2 * 0.5**30)
-    assert tests[2, 2].p_value_holm == pytest.approx(4 * 0.5**30)
-    assert tests[2, 2].tells_apart
-
-    seeds = {0: hits(90), 1: hits(91)}, {0: hits(80), 1: hits(85)}
-    alone = compare_pairs({(1, 2): seeds})[1, 2]
-    beside = compare_pairs({(3, 3): (seeds[1], seeds[0]), (1, 2): seeds})[1, 2]
-    assert alone.p_value == beside.p_value
-    assert alone.num_seeds == 2
-
-
-def test_only_seeds_that_both_have_are_compared() -> None:
-    tests = compare_pairs(
-        {
-            (1, 2): ({0: hits(90), 1: hits(50)}, {0: hits(88), 2: hits(99)}),
-            (1, 3): ({0: hits(90)}, {1: hits(80)}),
-            (1, 4): ({0: hits(90)}, {}),
-        }
+def test_one_seed_is_tested_by_mcnemar_and_corrected_for_the_number_of_cells() -> None:
+    validation = {(1, 2): 0.95, (2, 2): 0.9, (3, 2): 0.9, (4, 2): 0.9}
+    best, close, far, above = compared(
+        record({(1, 2): [900], (2, 2): [898], (3, 2): [870], (4, 2): [940]}, validation=validation)
     )
-    assert tests.keys() == {(1, 2)}
-    assert (tests[1, 2].num_seeds, tests[1, 2].p_value) == (1, 0.5)
-    assert compare_pairs({}) == {}
+    assert (best.versus_best, best.p_value, best.is_best) == ("best", None, True)
+    # Thirty lost and none won, and thrice that for three comparisons less one already rejected.
+    assert far.p_value == pytest.approx(2 * 0.5**30)
+    assert far.p_value_adjusted == pytest.approx(4 * 0.5**30)
+    assert (close.p_value, close.p_value_adjusted, close.versus_best) == (0.5, 0.5, "similar")
+    assert (far.versus_best, above.versus_best) == ("worse", "better")
+    assert above.p_value == mcnemar(hits(940, 1009), hits(900, 1009))
 
 
-def test_the_mean_difference_is_over_all_networks() -> None:
-    pairs = {
-        (1, 2): ({0: hits(90)}, {0: hits(80)}),
-        (1, 3): ({0: hits(90)}, {0: hits(84)}),
-        (1, 4): ({0: hits(90)}, {1: hits(0)}),
-    }
-    estimate = mean_difference(pairs)
-    assert estimate is not None
-    assert estimate.value == pytest.approx(8 / 101)
-    assert estimate.low is not None
-    assert estimate.high is not None
-    assert estimate.low < 8 / 101 < estimate.high
-    one = mean_difference({(1, 2): pairs[1, 2]})
-    assert one == Estimate(pytest.approx(10 / 101), None, None)
-    assert mean_difference({}) is None
+def test_several_seeds_are_tested_by_tukeys_range_over_all_cells() -> None:
+    found = record({(1, 2): [900, 904], (2, 2): [880, 884], (3, 2): [899, 901], (4, 2): [890]})
+    best, low, close, one = compared(found)
+    # Pooled variance (8 + 8 + 2) / 3 = 6 with three degrees of freedom; means of two and two: q is
+    # the difference over sqrt(6 / 2 (1/2 + 1/2)).
+    q = 20 / 3**0.5
+    assert low.p_value_adjusted == pytest.approx(stats.studentized_range.sf(q, 4, 3), rel=1e-6)
+    # Alone it is Student's test: t = 20 / sqrt(6 (1/2 + 1/2)).
+    assert low.p_value == pytest.approx(2 * stats.t.sf(20 / 6**0.5, 3), rel=1e-4)
+    assert (best.versus_best, low.versus_best, close.versus_best) == ("best", "worse", "similar")
+    q = 12 / (6 / 2 * (1 / 2 + 1)) ** 0.5
+    assert one.p_value_adjusted == pytest.approx(stats.studentized_range.sf(q, 4, 3), rel=1e-6)
 
 
-def test_what_the_grid_supports_is_one_sentence() -> None:
+def test_cells_without_results_or_predictions_are_not_tested() -> None:
+    found = record({(1, 2): [900], (2, 2): [None], (3, 2): [890]})
+    lost = SweepRecord(found.trials, {}, found.labels)
+    cells = compare_with_best(gather_cells(lost.trials), lost.trials, lost.hits())
+    assert [cell.versus_best for cell in cells] == ["best", None, None]
+    nothing = record({(1, 2): [None]})
+    assert [cell.versus_best for cell in compared(nothing)] == [None]
+
+
+AXES = [Axis(field="layers", values=(4, 5, 6)), Axis(field="heads", values=(2, 3))]
+
+
+def cells_of(accuracy: dict[tuple[object, ...], float], axes: list[Axis]) -> list[Cell]:
+    return [
+        Cell(
+            point=dict(zip([axis.field for axis in axes], key, strict=True)),
+            num_seeds=1,
+            status="done",
+            num_params=1,
+            test_accuracy_mean=value,
+        )
+        for key, value in accuracy.items()
+    ]
+
+
+def test_what_the_grid_supports_is_said_in_plain_words() -> None:
     noise = {(4, 2): 1, (4, 3): -1, (5, 2): -1, (5, 3): 1, (6, 2): 0, (6, 3): 0}
-    cells = [cell(n, h, 0.8 + 0.01 * n + 0.0005 * e) for (n, h), e in noise.items()]
-    effects = fit_effects(cells)
-    assert effects["layers"] is not None
-    assert effects["layers"].value == pytest.approx(0.01)
-    sentence = conclude(cells, effects)
+    cells = cells_of({(n, h): 0.8 + 0.01 * n + 0.0005 * e for (n, h), e in noise.items()}, AXES)
+    effects = fit_effects(cells, AXES)
+    assert effects[0].slope is not None
+    assert effects[0].slope.value == pytest.approx(0.01)
+    sentence = conclude(cells, AXES, effects)
     assert sentence.startswith(
-        "By a two-way additive fit over 6 cells the data support +1.00 points of test accuracy "
-        "for each extra layer between 4 and 6 layers (95 % interval +0.9"
+        "Effects on test accuracy (additive fit over 6 cells): each extra layer adds +1.00 points "
+        "between 4 and 6 layers (95 % interval +0.8"
     )
-    assert " and nothing about heads (" in sentence
+    assert "; no significant effect of heads (" in sentence
+    assert sentence.endswith("The 2 intervals hold jointly.")
+
+
+def test_an_axis_that_counts_nothing_is_told_over_its_range() -> None:
+    axes = [
+        Axis(field="layers", values=(4,)),
+        Axis(field="model.width", values=(48, 72, 96)),
+        Axis(field="model.attention", values=("softmax", "linear")),
+    ]
+    cells = cells_of(
+        {
+            (4, w, kind): 0.8 + 0.0005 * (w - 48) + 0.001 * (kind == "linear") + 0.00005 * (w == 72)
+            for w in (48, 72, 96)
+            for kind in ("softmax", "linear")
+        },
+        axes,
+    )
+    sentence = conclude(cells, axes, fit_effects(cells, axes))
+    assert "width 96 instead of 48 adds +2.40 points (95 % interval" in sentence
+    assert "attention linear instead of softmax adds +0.10 points (95 % interval" in sentence
+    assert "no statement about layers (all cells have 4 layers)" in sentence
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("accuracies", "said"),
     [
+        ({(4, 2): 0.9}, "One cell says nothing about the effect of layers or heads."),
         (
-            [cell(4, 2, 0.9), cell(5, 2, None)],
-            "One cell alone supports nothing about layers or heads.",
+            {(4, 2): 0.90, (5, 2): 0.91},
+            "no statement about layers (+1.00 points for each extra layer, too few cells); "
+            "no statement about heads (all cells have 2 heads)",
         ),
-        (
-            [cell(4, 2, 0.90), cell(5, 2, 0.91), cell(4, 3, None)],
-            "nothing about layers (+1.00 points of test accuracy for each extra layer, too few "
-            "cells for an interval) and nothing about heads (all cells have 2)",
-        ),
-        ([cell(4, 2, 0.90), cell(5, 3, 0.91)], "nothing about layers (too few cells)"),
+        ({(4, 2): 0.90, (5, 3): 0.91}, "no statement about layers (too few cells)"),
     ],
 )
-def test_a_degenerate_grid_supports_nothing(cells: list[dict], said: str) -> None:
-    assert said in conclude(cells, fit_effects(cells))
-
-
-def test_a_grid_of_failures_has_no_effects() -> None:
-    assert fit_effects([cell(4, 2, None)]) == {"layers": None, "heads": None}
+def test_a_degenerate_grid_supports_nothing(
+    accuracies: dict[tuple[object, ...], float], said: str
+) -> None:
+    cells = cells_of(accuracies, AXES)
+    assert said in conclude(cells, AXES, fit_effects(cells, AXES))
 
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
-    [(0.00137, "+0.14"), (-0.02, "-2.00"), (-0.000037, "-0.0037"), (0.0, "+0.00")],
+    [
+        (0.00137, "+0.14"),
+        (-0.02, "-2.00"),
+        (-0.000037, "-0.0037"),
+        (0.0, "+0.00"),
+        (-1e-17, "+0.00"),
+    ],
 )
 def test_points_are_signed_and_never_seem_zero(fraction: float, text: str) -> None:
     assert points(fraction) == text

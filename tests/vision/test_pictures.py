@@ -1,9 +1,17 @@
+from typing import Any
+
 import pytest
 import torch
 
+from hwcli.config import load
+from hwcli.experiments.vit_sweep import Config
 from hwcli.output.plots import to_png
 from hwcli.vision import pictures
+from hwcli.vision.compare_runs import OtherRun
 from hwcli.vision.fashion_mnist import CLASS_NAMES
+from hwcli.vision.record import SweepRecord
+from hwcli.vision.summary import summarize
+from tests.vision.made_up import record
 
 
 @pytest.fixture
@@ -24,7 +32,7 @@ def test_a_confusion_matrix_counts_rows_of_true_classes(judged: tuple[torch.Tens
     assert (texts[0], texts[3], texts[13]) == ("", "8", "")  # all of class 0 taken for class 3
     assert texts[11] == "7"
     assert [text.get_text() for text in bars.texts][:2] == ["0.0", "100.0"]
-    assert to_png(figure)
+    assert to_png(figure).startswith(b"\x89PNG")
 
 
 def test_the_gallery_starts_with_the_surest_mistake(judged: tuple[torch.Tensor, ...]) -> None:
@@ -37,7 +45,6 @@ def test_the_gallery_starts_with_the_surest_mistake(judged: tuple[torch.Tensor, 
     assert title.startswith(f"says {CLASS_NAMES[int(predicted[surest])]}, ")
     assert title.endswith(f"is {CLASS_NAMES[int(labels[surest])]}")
     assert sum(bool(axes.get_title()) for axes in figure.axes) == len(wrong) == 15
-    assert to_png(figure)
     assert pictures.draw_mistakes(images, labels, labels, probability, "title") is None
 
 
@@ -49,23 +56,74 @@ def test_rollout_and_positions_are_drawn(judged: tuple[torch.Tensor, ...]) -> No
         f"{CLASS_NAMES[0]}\n(says {CLASS_NAMES[3]})",
         f"{CLASS_NAMES[1]}\n",
     ]
-    assert to_png(figure)
     similarity = torch.rand(3, 3, 3, 3)
-    assert to_png(pictures.draw_positions(similarity, "title"))
+    figure = pictures.draw_positions(similarity, "title")
+    (mosaic,) = figure.axes[0].images
+    assert mosaic.get_array().shape == (11, 11)  # three pictures of three and the lines between
 
 
-def test_one_cell_alone_is_drawn_too() -> None:
-    cell = {
-        "layers": 4,
-        "heads": 2,
-        "test_accuracy_mean": 0.9,
-        "test_accuracy_se": 0.01,
-        "train_s": 30.0,
-        "num_params": 12345,
-    }
-    assert to_png(pictures.draw_costs([cell], cell))
-    row = {
-        **{"layers": 4, "heads": 2, "difference": 0.0, "told_apart": None},
-        **{"test_accuracy": 0.9, "other_test_accuracy": 0.9, "train_s": 1.0, "other_train_s": 2.0},
-    }
-    assert to_png(pictures.draw_comparison([row], "linear", "softmax"))
+def summary_with(
+    places: dict[Any, list[int]], other: SweepRecord | None = None, **flags: Any
+) -> Any:
+    found = record(places)
+    config = load(Config, "vit-sweep", flags={"layers": "1,2", "heads": "2,3", **flags})
+    compared = None if other is None else OtherRun("other", other)
+    return summarize(
+        "made-up", config, found, compared, num_run=0, precision="float32", kernels="torch"
+    )
+
+
+PLACES = {(n, h): [820 + n + h] for n in (1, 2) for h in (2, 3)}
+
+
+def test_one_cell_is_no_grid() -> None:
+    single = record({(1, 2): [810]})
+    summary = summary_with({(1, 2): [820]}, single, layers="1", heads="2")
+    figures = pictures.draw_grid(summary, record({(1, 2): [820]}).histories())
+    assert figures.keys() == {"curves"}
+
+
+def test_the_colours_of_a_heatmap_do_not_exaggerate_noise() -> None:
+    summary = summary_with(PLACES)
+    figure = pictures.draw_heatmap(summary)
+    assert figure is not None
+    low, high = figure.axes[0].images[0].get_clim()
+    accuracies = [cell.test_accuracy_mean for cell in summary.cells]
+    errors = [cell.test_accuracy_se for cell in summary.cells]
+    assert high - low > 10 * min(errors) > 10 * (max(accuracies) - min(accuracies)) / 10
+    assert low < min(accuracies) < max(accuracies) < high
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert sum("*" in text for text in texts) == 1
+    assert len(texts) == 4
+
+
+def test_curves_are_a_mean_for_each_value_of_an_axis_labelled_at_its_end() -> None:
+    summary = summary_with(PLACES)
+    figure = pictures.draw_curves(record(PLACES).histories(), summary.axes)
+    by_layers, by_heads = figure.axes
+    assert (by_layers.get_title(), by_heads.get_title()) == (
+        "by layers",
+        "by heads",
+    )
+    assert len(by_layers.lines) == len(by_heads.lines) == 2
+    assert [text.get_text() for text in by_heads.texts] == ["2 heads", "3 heads"]
+    assert by_layers.lines[0].get_ydata() == pytest.approx([80, 81, 82, 83, 84])
+    assert len({line.get_marker() for line in by_layers.lines}) == 2
+    heights = [text.xy[1] for text in by_heads.texts]
+    assert heights[0] != heights[1]
+
+
+def test_two_runs_are_drawn_with_their_times_and_a_whole_title() -> None:
+    other = record({place: [n + 5 for n in numbers] for place, numbers in PLACES.items()})
+    summary = summary_with(PLACES, other)
+    figure = pictures.draw_comparison(summary.comparison, summary.axes)
+    assert figure is not None
+    assert len(figure.axes) == 2
+    figure.canvas.draw()
+    (title,) = figure.texts
+    box = title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    costs = pictures.draw_costs(summary)
+    assert costs is not None
+    assert len(costs.axes) == 2

@@ -1,0 +1,60 @@
+"""One trained network from close up: its mistakes, what it looks at, what it knows of places."""
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from hwcli.vision import pictures
+from hwcli.vision.attention_maps import (
+    attention_maps,
+    patch_attention,
+    position_similarity,
+    rollout,
+)
+from hwcli.vision.cells import Predictions
+from hwcli.vision.fashion_mnist import FashionMNIST
+from hwcli.vision.recipe import TrialConfig
+from hwcli.vision.training import trained_model
+
+FROM_WEIGHTS = ("rollout", "positions")
+NAMES = ("confusion", "mistakes", *FROM_WEIGHTS)
+
+
+def draw_network(
+    config: TrialConfig, predictions: Predictions, checkpoint: Path, data: FashionMNIST, who: str
+) -> dict[str, Figure]:
+    """Return the pictures of one network by name; those of its weights if they are kept.
+
+    Args:
+        config: of the network.
+        predictions: of the test images.
+        checkpoint: its weights.
+        data: the images.
+        who: names the network in the titles.
+    """
+    test = data.test
+    predicted = torch.from_numpy(predictions.label).long()
+    probability = torch.from_numpy(predictions.probability)
+    figures: dict[str, Figure | None] = {
+        "confusion": pictures.draw_confusion(test.labels, predicted, f"Test images: {who}"),
+        "mistakes": pictures.draw_mistakes(
+            test.images, test.labels, predicted, probability, f"Most confident mistakes: {who}"
+        ),
+    }
+    model = trained_model(config, checkpoint)
+    if model is not None:
+        one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
+        images = test.images[one_of_each]
+        maps = attention_maps(model, data.normalize(images))
+        figures["rollout"] = pictures.draw_rollout(
+            images,
+            patch_attention(rollout(maps), config.model.pooling),
+            test.labels[one_of_each],
+            predicted[one_of_each],
+            f"Attention rollout: {who}",
+        )
+        figures["positions"] = pictures.draw_positions(
+            position_similarity(model), f"Position embeddings: {who}"
+        )
+    return {name: figure for name, figure in figures.items() if figure is not None}

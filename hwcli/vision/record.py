@@ -1,0 +1,288 @@
+"""A sweep's trials in its run folder: everything that the report, a comparison or a table needs.
+
+``trials.csv`` has a row for each trial, ``predictions.safetensors`` what each network says of the
+test images, and the true labels. A copy of the folder is a copy of the run.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from hwcli.errors import HwError
+from hwcli.output.files import write_atomic
+from hwcli.training.loop import Epoch
+from hwcli.vision.cells import LabelArray, Predictions, TrialRecord, TrialResult
+from hwcli.vision.grid import CellKey, Point
+
+TRIALS, PREDICTIONS, METRICS = "trials.csv", "predictions.safetensors", "metrics.jsonl"
+
+# Columns that belong to neither the identity nor the result.
+OWN = ("id", "axes", "state", "reason")
+
+
+class RecordError(HwError):
+    """A run folder's trials cannot be read; the text says which file, and why."""
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """The trials of a run.
+
+    Attributes:
+        trials: all of the grid, in the order of the table.
+        predictions: by trial id, of those that are done.
+        labels: (N,) true classes of the test images; None where no trial is done.
+        epochs: by trial id, those that are finished.
+    """
+
+    trials: Sequence[TrialRecord]
+    predictions: Mapping[str, Predictions] = field(default_factory=dict)
+    labels: LabelArray | None = None
+    epochs: Mapping[str, Sequence[Epoch]] = field(default_factory=dict)
+
+    def histories(self) -> list[tuple[Point, Sequence[Epoch]]]:
+        """Return the point and the epochs of each network that has some."""
+        return [(t.point, self.epochs[t.id]) for t in self.trials if self.epochs.get(t.id)]
+
+    def hits(self) -> dict[CellKey, dict[int, Any]]:
+        """Return which test images each network got right: by cell and seed, booleans (N,)."""
+        hits: dict[CellKey, dict[int, Any]] = {}
+        for trial in self.trials:
+            found = self.predictions.get(trial.id)
+            if trial.result is not None and found is not None and self.labels is not None:
+                hits.setdefault(trial.key, {})[trial.seed] = found.label == self.labels
+        return hits
+
+    def done(self) -> dict[str, TrialRecord]:
+        """Return the trials that are done and have their predictions, by id."""
+        return {
+            trial.id: trial
+            for trial in self.trials
+            if trial.state == "done" and trial.id in self.predictions
+        }
+
+
+def write_trials(folder: Path, trials: Sequence[TrialRecord]) -> None:
+    """Write ``trials.csv``: identity, state and result of each trial, a row each."""
+    rows = [_to_row(trial) for trial in trials]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(folder / TRIALS, buffer.getvalue())
+
+
+def write_predictions(folder: Path, record: SweepRecord) -> None:
+    """Write ``predictions.safetensors``: ``<id>.label``, ``<id>.probability`` and ``labels``."""
+    tensors: dict[str, Any] = {} if record.labels is None else {"labels": record.labels}
+    for trial_id, predictions in record.predictions.items():
+        tensors[f"{trial_id}.label"] = predictions.label
+        tensors[f"{trial_id}.probability"] = predictions.probability
+    write_atomic(folder / PREDICTIONS, save(tensors))
+
+
+def read_record(folder: Path) -> SweepRecord:
+    """Read a run folder's trials, each held against its id and its predictions.
+
+    A trial that does not fit them has the state ``damaged``, and no result.
+
+    Raises:
+        RecordError: there is no ``trials.csv``, or it cannot be read.
+    """
+    path = folder / TRIALS
+    try:
+        text = path.read_text(encoding="utf-8")
+        trials = [_from_row(row) for row in csv.DictReader(io.StringIO(text), strict=True)]
+        if not trials:
+            raise ValueError("it has no rows")
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file") from None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        reason = "a row is not whole" if isinstance(error, ValidationError) else error
+        raise RecordError(f"{path}: cannot be read ({reason})") from None
+    predictions, labels = _read_predictions(folder / PREDICTIONS)
+    record = SweepRecord(trials, predictions, labels, _read_all_epochs(folder / METRICS))
+    return replace(record, trials=[checked(trial, record) for trial in trials])
+
+
+def checked(trial: TrialRecord, record: SweepRecord) -> TrialRecord:
+    """Return a trial as it is, or as damaged where its files contradict each other."""
+    if trial.result is None:
+        return trial
+    problem = None
+    if not trial.id_fits():
+        problem = "its id is not that of its settings"
+    found = record.predictions.get(trial.id)
+    if problem is None and found is not None and record.labels is not None:
+        problem = find_contradiction(trial.result, found, record.labels)
+    return (
+        trial if problem is None else replace(trial, state="damaged", reason=problem, result=None)
+    )
+
+
+def find_contradiction(
+    result: TrialResult, predictions: Predictions, labels: LabelArray
+) -> str | None:
+    """Say how a result contradicts its predictions, or return None if they agree."""
+    if predictions.label.shape != labels.shape or predictions.label.max(initial=0) > labels.max():
+        return "its predictions are not those of the test images"
+    accuracy = float((predictions.label == labels).mean())
+    if abs(accuracy - result.test_accuracy) > 0.5 / len(labels):
+        return (
+            f"its test accuracy is stored as {result.test_accuracy:.2%}, "
+            f"its predictions have {accuracy:.2%}"
+        )
+    return None
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """Read one trial's own file of predictions; None where it is not there or damaged."""
+    try:
+        tensors = load_file(path)
+        return Predictions(tensors["label"], tensors["probability"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def one_trials_predictions(predictions: Predictions) -> bytes:
+    """Return the content of one trial's own file of predictions."""
+    return save({"label": predictions.label, "probability": predictions.probability})
+
+
+def write_epochs(folder: Path, record: SweepRecord) -> None:
+    """Write ``metrics.jsonl``: a line for each epoch of each trial."""
+    lines = [
+        {"trial": trial.id, **trial.point, "seed": trial.seed, **asdict(epoch)}
+        for trial in record.trials
+        for epoch in record.epochs.get(trial.id, ())
+    ]
+    content = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    write_atomic(folder / METRICS, content)
+
+
+def read_epochs(path: Path) -> list[Epoch]:
+    """Read one trial's own ``metrics.jsonl``; a damaged line is left out."""
+    return [epoch for _, epoch in _read_lines(path)]
+
+
+def _read_all_epochs(path: Path) -> dict[str, list[Epoch]]:
+    epochs: dict[str, list[Epoch]] = {}
+    for trial_id, epoch in _read_lines(path):
+        epochs.setdefault(trial_id, []).append(epoch)
+    return epochs
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, Epoch]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            values = json.loads(line)
+            yield str(values.get("trial", "")), _EPOCH.validate_python(values)
+        except (ValueError, AttributeError):
+            continue
+
+
+_EPOCH = TypeAdapter(Epoch)
+
+
+def _read_predictions(path: Path) -> tuple[dict[str, Predictions], LabelArray | None]:
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError, ValueError):
+        return {}, None
+    found = {}
+    for name in tensors:
+        trial_id, _, what = name.partition(".")
+        if what == "label" and f"{trial_id}.probability" in tensors:
+            found[trial_id] = Predictions(tensors[name], tensors[f"{trial_id}.probability"])
+    return found, tensors.get("labels")
+
+
+# --------------------------------------------------------------------------------------
+# Rows: dotted keys and texts
+
+
+def _to_row(trial: TrialRecord) -> dict[str, str]:
+    config = dict(_flatten(trial.identity["config"]))
+    others = {key: value for key, value in trial.identity.items() if key != "config"}
+    # The grid first. A field may be left out of the identity at one of its values.
+    identity = {name: config[name] for name in (*trial.point, "seed") if name in config} | config
+    result = {} if trial.result is None else trial.result.model_dump(mode="json")
+    return {
+        "id": trial.id,
+        **{name: _text(value) for name, value in identity.items()},
+        **{f"point.{name}": _text(trial.point[name]) for name in trial.point if name not in config},
+        **{f"identity.{name}": _text(value) for name, value in others.items()},
+        "axes": " ".join(trial.point),
+        "state": trial.state,
+        "reason": trial.reason or "",
+        **{f"result.{name}": _text(value) for name, value in _flatten(result)},
+    }
+
+
+def _from_row(row: Mapping[str, Any]) -> TrialRecord:
+    # An empty field is a key that this trial does not have: a null is spelled.
+    values = {key: _value(text) for key, text in row.items() if key not in OWN and text}
+    parts: dict[str, dict[str, Any]] = {
+        name: {} for name in ("result", "identity", "point", "config")
+    }
+    for key, value in values.items():
+        part, dot, name = key.partition(".")
+        inside = bool(dot) and part in ("result", "identity", "point")
+        parts[part if inside else "config"][name if inside else key] = value
+    config = parts["config"]
+    return TrialRecord(
+        id=row["id"],
+        point={name: (config | parts["point"])[name] for name in row["axes"].split()},
+        seed=int(row["seed"]),
+        identity={"config": _nest(config), **parts["identity"]},
+        state=row["state"],
+        reason=row["reason"] or None,
+        result=TrialResult.model_validate(_nest(parts["result"]))
+        if row["state"] == "done"
+        else None,
+    )
+
+
+def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section = nested
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return nested
+
+
+def _text(value: Any) -> str:
+    """Spell a value as JSON, and a text as it is unless that would read as something else."""
+    is_plain = isinstance(value, str) and value != "" and _value(value) == value
+    return str(value) if is_plain else json.dumps(value)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,161 @@
+"""What a sweep found, as one typed record: ``summary.json``."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from hwcli.config import Section
+from hwcli.output.run_folder import Summary
+from hwcli.vision.cells import Cell, TrainingPlace, gather_cells, training_places
+from hwcli.vision.compare_runs import Comparison, OtherRun, compare_runs
+from hwcli.vision.grid import Axis, Point, Value, describe
+from hwcli.vision.grid_statistics import Effect, compare_with_best, conclude, fit_effects
+from hwcli.vision.recipe import RECIPE_VERSION, USUAL_DATA, DataConfig, SweepRecipe
+from hwcli.vision.record import SweepRecord
+
+
+class Failure(Section):
+    """A trial that failed."""
+
+    trial: str
+    point: dict[str, Value]
+    seed: int
+    reason: str
+
+
+class VitSweepSummary(Summary):
+    """What ``hw2 vit-sweep`` found.
+
+    Attributes:
+        axes: of the grid, layers and heads first.
+        seeds: of each cell.
+        epochs: of each network; None where they are an axis.
+        data: the images that were used.
+        cells: every point of the grid.
+        effects: what each axis does to test accuracy.
+        conclusion: the same in words; None where nothing is trained.
+        comparison: with another run, where one was asked for.
+        trained_on: the machines and commits that trained the networks, the largest number first.
+        num_trials: of the grid.
+        num_run: trained by this command.
+        num_reused: that were done before.
+        failures: trials that failed.
+        precision: of the networks' products.
+        kernels: that computed them: ``compiled`` or ``torch``.
+        recipe_version: see :data:`hwcli.vision.recipe.RECIPE_VERSION`.
+    """
+
+    axes: list[Axis]
+    seeds: list[int]
+    epochs: int | None
+    data: DataConfig
+    cells: list[Cell]
+    effects: list[Effect]
+    conclusion: str | None
+    comparison: Comparison | None
+    trained_on: list[TrainingPlace]
+    num_trials: int
+    num_run: int
+    num_reused: int
+    failures: list[Failure]
+    precision: str
+    kernels: Literal["compiled", "torch"]
+    recipe_version: int
+
+    @property
+    def best(self) -> Cell | None:
+        """Return the cell that validation selected; None where nothing is trained."""
+        return next((cell for cell in self.cells if cell.is_best), None)
+
+    @property
+    def is_one_cell(self) -> bool:
+        """Tell whether the grid has one point."""
+        return len(self.cells) == 1
+
+    @property
+    def recipe_text(self) -> str:
+        """Say how long and on what the networks were trained: for titles."""
+        parts = [] if self.epochs is None else [f"{self.epochs} epochs"]
+        if "data.train_limit" not in {axis.field for axis in self.axes}:
+            if self.data.num_train != USUAL_DATA.num_train:
+                parts.append(f"trained on {self.data.num_train:,} images")
+            if self.data.split_seed != USUAL_DATA.split_seed:
+                parts.append(f"split {self.data.split_seed}")
+        return ", ".join(parts)
+
+    def describe(self, point: Point) -> str:
+        """Spell a point of the grid: ``4 layers, 2 heads``."""
+        return describe(self.axes, point)
+
+
+def summarize(
+    name: str,
+    sweep: SweepRecipe,
+    record: SweepRecord,
+    other: OtherRun | None,
+    *,
+    num_run: int,
+    precision: str,
+    kernels: Literal["compiled", "torch"],
+) -> VitSweepSummary:
+    """Gather cells from trials, test them, and compare them with another run's.
+
+    Args:
+        name: of the run.
+        sweep: its grid and recipe.
+        record: its trials.
+        other: the run to compare with.
+        num_run: how many trials were trained now, not before.
+        precision: resolved.
+        kernels: resolved.
+    """
+    axes, trials = sweep.axes, record.trials
+    cells = compare_with_best(gather_cells(trials), trials, record.hits())
+    effects = fit_effects(cells, axes)
+    epochs = None if "epochs" in sweep.grid else sweep.epochs
+    states = Counter(trial.state for trial in trials)
+    return VitSweepSummary(
+        command="vit-sweep",
+        name=name,
+        status="complete" if states["done"] == len(trials) else "partial",
+        axes=axes,
+        seeds=list(sweep.seeds),
+        epochs=epochs,
+        data=sweep.data,
+        cells=cells,
+        effects=effects,
+        conclusion=conclude(cells, axes, effects) if states["done"] else None,
+        comparison=other and compare_runs(name, record, other.name, other.record, epochs=epochs),
+        trained_on=training_places(trials),
+        num_trials=len(trials),
+        num_run=num_run,
+        num_reused=len(trials) - num_run - states["missing"],
+        failures=[
+            Failure(trial=t.id, point=t.point, seed=t.seed, reason=t.reason or "")
+            for t in trials
+            if t.state in ("failed", "damaged")
+        ],
+        precision=precision,
+        kernels=kernels,
+        recipe_version=RECIPE_VERSION,
+    )
+
+
+def describe_places(places: Sequence[TrainingPlace]) -> str | None:
+    """Say where networks were trained; None where it is one machine and one commit."""
+    if len(places) < 2:
+        return None
+    machines: dict[str, int] = {}
+    commits: dict[str, int] = {}
+    for place in places:
+        machines[place.machine] = machines.get(place.machine, 0) + place.num_trials
+        commit = (place.commit or "unknown")[:10] + ("+" if place.dirty else "")
+        commits[commit] = commits.get(commit, 0) + place.num_trials
+    trained = ", ".join(f"{number} on {machine}" for machine, number in machines.items())
+    text = f"Networks trained: {trained}"
+    if len(commits) > 1:
+        text += "; commits " + ", ".join(f"{commit} ({n})" for commit, n in commits.items())
+    if len(machines) > 1:
+        first = next(iter(machines))
+        text += f". Training times are those of {first} only"
+    return f"{text}."

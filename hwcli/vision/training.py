@@ -1,0 +1,217 @@
+"""Train one network of the grid and test it; nothing here knows a run folder or other trials."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwcli import runtime
+from hwcli.data import catalogue
+from hwcli.errors import KernelError
+from hwcli.native import compiler
+from hwcli.training.checkpoint import restore_checkpoint
+from hwcli.training.loop import Epoch, Work, train
+from hwcli.training.metrics import Mean
+from hwcli.training.optimizers import make_optimizers
+from hwcli.training.step import BatchOutcome, Step, autocast
+from hwcli.vision.augmentation import batches
+from hwcli.vision.cells import Predictions, TrainedOn, TrialResult
+from hwcli.vision.fashion_mnist import FashionMNIST, Part, load
+from hwcli.vision.recipe import DataConfig, TrialConfig
+from hwcli.vision.vit import ViT, num_params, training_flops
+
+EVALUATION_BATCH = 500
+TIMED_STEPS = 5  # of a dry run, after as many to warm up
+
+
+@dataclass(frozen=True)
+class TrialOutput:
+    """What a trial leaves: its figures, its test predictions and its epochs."""
+
+    result: TrialResult
+    predictions: Predictions
+    history: list[Epoch]
+
+
+def run_trial(
+    config: TrialConfig,
+    checkpoint: Path | None,
+    on_progress: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> TrialOutput:
+    """Train one network, from its checkpoint if there is one, and evaluate it on the test set once.
+
+    The result is equal bit for bit on machines with the same processor, versions and device. On
+    another processor it differs as much as another seed's does.
+
+    Args:
+        config: the network, the recipe and the seed.
+        checkpoint: the file to continue from and to write after each epoch.
+        on_progress: gets a mapping now and then and after each epoch, with the ``share`` done.
+
+    Raises:
+        KernelError: the config asks for compiled kernels and there are none.
+        NonFiniteLossError: the loss became NaN or infinite.
+    """
+    with compiler.kernels(config.kernels == "compiled"):
+        if config.kernels == "compiled" and (reason := compiler.reason_against()):
+            raise KernelError(f"kernels = 'compiled': {reason}")
+        return _train_and_test(config, checkpoint, on_progress)
+
+
+def _train_and_test(
+    config: TrialConfig, checkpoint: Path | None, on_progress: Callable[[dict[str, Any]], None]
+) -> TrialOutput:
+    device, precision = torch.device(config.device), getattr(torch, config.precision)
+    data = load_images(config.data_path, config.data)
+    training = data.train.to(device)
+    torch.manual_seed(config.seed)
+    model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
+    steps_per_epoch = -(-len(training) // config.batch_size)
+    num_steps = config.epochs * steps_per_epoch
+
+    def watch(event: dict[str, Any]) -> None:
+        share = event.get("step", (event["epoch"] + 1) * steps_per_epoch) / num_steps
+        on_progress({**event, "share": share, "num_epochs": config.epochs})
+
+    history = train(
+        Work(
+            model=model,
+            optimizers=make_optimizers(model, config.optimizer),
+            batches=lambda epoch: batches(
+                training,
+                config.augmentation,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                epoch=epoch,
+            ),
+            judge=functools.partial(batch_loss, data=data, label_smoothing=config.label_smoothing),
+            evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
+            num_epochs=config.epochs,
+            steps_per_epoch=steps_per_epoch,
+            warmup_fraction=config.optimizer.warmup_fraction,
+            precision=precision,
+            device=device,
+            recorded=True,
+        ),
+        checkpoint,
+        watch,
+    )
+    test, probabilities = classify(model, data.test, data, device, precision)
+    confidence, predicted = probabilities.max(dim=1)
+    result = TrialResult(
+        num_params=num_params(config.layers, config.heads, config.model),
+        train_s=sum(epoch.train_s for epoch in history),
+        valid_accuracy=history[-1].valid_accuracy,
+        valid_loss=history[-1].valid_loss,
+        num_valid=len(data.valid),
+        test_accuracy=test.accuracy,
+        test_loss=test.loss,
+        num_test=len(data.test),
+        trained_on=TrainedOn.from_environment(describe_environment(config)),
+    )
+    predictions = Predictions(predicted.to(torch.uint8).numpy(), confidence.half().numpy())
+    return TrialOutput(result, predictions, history)
+
+
+def describe_environment(config: TrialConfig) -> dict[str, Any]:
+    """Return what a trial's numbers depend on besides its config: code, versions, machine."""
+    return runtime.fingerprint(
+        device=config.device,
+        dtype=config.precision,
+        num_threads=1 if config.device == "cpu" else None,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def load_images(path: Path, config: DataConfig) -> FashionMNIST:
+    """Load the images once for all trials of a process."""
+    if not path.is_dir():
+        # Another machine than the one that made the trial: the same files lie elsewhere on it.
+        path = catalogue.find("fashion-mnist").path
+    return load(
+        path,
+        valid_size=config.valid_size,
+        split_seed=config.split_seed,
+        train_limit=config.train_limit,
+    )
+
+
+def batch_loss(
+    model: nn.Module, batch: tuple[Tensor, Tensor], *, data: FashionMNIST, label_smoothing: float
+) -> BatchOutcome:
+    """Return a training batch's loss and how many of its images are classified correctly."""
+    images, labels = batch
+    logits = model(data.normalize(images)).float()
+    return BatchOutcome(
+        loss=F.cross_entropy(logits, labels, label_smoothing=label_smoothing),
+        num_correct=(logits.detach().argmax(dim=1) == labels).sum(),
+        num_examples=len(labels),
+    )
+
+
+@torch.no_grad()
+def classify(
+    model: nn.Module,
+    part: Part,
+    data: FashionMNIST,
+    device: torch.device,
+    precision: torch.dtype,
+) -> tuple[Mean, Tensor]:
+    """Return loss and accuracy on a part, and the class probabilities (N, 10) on the CPU."""
+    mean = Mean()
+    probabilities = []
+    for images, labels in zip(
+        part.images.split(EVALUATION_BATCH), part.labels.split(EVALUATION_BATCH), strict=True
+    ):
+        images, labels = images.to(device), labels.to(device)
+        with autocast(device, precision):
+            logits = model(data.normalize(images)).float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        correct = (logits.argmax(dim=1) == labels).sum()
+        mean.add(loss.item(), int(correct.item()), len(labels))
+        probabilities.append(logits.softmax(dim=1).cpu())
+    return mean, torch.cat(probabilities)
+
+
+def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:
+    """Return a trial's network as it was tested, or None where its checkpoint is not kept."""
+    # A checkpoint also restores the random generator's state, which nothing here needs.
+    with torch.random.fork_rng(devices=[]):
+        model = ViT(layers=config.layers, heads=config.heads, config=config.model)
+        restored = restore_checkpoint(checkpoint, model, ())
+    return None if restored is None else model.eval()
+
+
+def seconds_per_flop(config: TrialConfig) -> float:
+    """Time a few training steps: the seconds that one floating-point operation takes a worker."""
+    device = torch.device(config.device)
+    data = load_images(config.data_path, config.data)
+    model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
+    step = Step(
+        model,
+        make_optimizers(model, config.optimizer),
+        functools.partial(batch_loss, data=data, label_smoothing=config.label_smoothing),
+        device,
+        getattr(torch, config.precision),
+        recorded=True,
+    )
+    images, labels = data.train.images, data.train.labels
+    batch = images[: config.batch_size].to(device), labels[: config.batch_size].to(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else threads)
+    times = []
+    with compiler.kernels(config.kernels == "compiled"):
+        for _ in range(2 * TIMED_STEPS):
+            started = time.perf_counter()
+            step(batch, 1.0).loss.item()  # waits for a GPU
+            times.append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    flops = training_flops(layers=config.layers, heads=config.heads, config=config.model)
+    return statistics.median(times[TIMED_STEPS:]) / (flops * len(batch[1]))

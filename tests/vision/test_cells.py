@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hwcli.vision.cells import Cell, TrialResult, best_cell, gather_cells, training_places
+from hwcli.vision.vit import ViT, ViTConfig, num_params
+from tests.vision.made_up import AMD, record, trial_config
+
+
+def test_cells_are_means_over_the_seeds_that_are_done() -> None:
+    cells = gather_cells(record({(1, 2): [900, 902], (1, 3): [905, None]}).trials)
+    assert [(c.key, c.num_seeds, c.status) for c in cells] == [
+        ((1, 2), 2, "done"),
+        ((1, 3), 1, "failed"),
+    ]
+    # 901 of 1009; the deviation of two values is their distance over sqrt(2), and the standard
+    # error of their mean is half their distance.
+    assert cells[0].test_accuracy_mean == pytest.approx(901 / 1009)
+    assert cells[0].test_accuracy_std == pytest.approx(2 / 1009 / 2**0.5)
+    assert cells[0].test_accuracy_se == pytest.approx(1 / 1009)
+    p = 905 / 1009
+    assert cells[1].test_accuracy_std is None
+    assert cells[1].test_accuracy_se == pytest.approx((p * (1 - p) / 1009) ** 0.5)
+    assert Cell.model_validate_json(cells[0].model_dump_json()) == cells[0]
+
+
+def test_the_best_cell_is_selected_by_validation() -> None:
+    validation = {(1, 2): 0.9, (1, 3): 0.8}
+    best = best_cell(gather_cells(record({(1, 2): [1], (1, 3): [2]}, validation=validation).trials))
+    assert best is not None
+    assert best.key == (1, 2)
+    assert best_cell(gather_cells(record({(1, 2): [None]}).trials)) is None
+
+
+def test_times_of_another_machine_are_left_out_of_the_mean() -> None:
+    trials = list(record({(1, 2): [900, 902], (2, 2): [900, 902]}).trials)
+    foreign = trials[1].result
+    assert foreign is not None
+    there = foreign.model_copy(update={"train_s": 500.0, "trained_on": AMD})
+    trials[1] = replace(trials[1], result=there)
+    cells = gather_cells(trials)
+    assert [cell.train_s for cell in cells] == [30.0, 60.0]
+    places = training_places(trials)
+    assert [(place.machine, place.num_trials) for place in places] == [("Intel X", 3), ("AMD Y", 1)]
+
+
+def test_results_from_before_today_are_read_and_impossible_ones_are_not() -> None:
+    result = record({(1, 2): [900]}).trials[0].result
+    assert result is not None
+    old = result.model_dump(exclude={"trained_on"}) | {"layers": 4, "heads": 2, "seed": 0}
+    assert TrialResult.model_validate(old).trained_on is None
+    for key, value in (("test_accuracy", 1.5), ("train_s", float("nan")), ("num_params", "x")):
+        with pytest.raises(ValueError, match=key):
+            TrialResult.model_validate(old | {key: value})
+
+
+@pytest.mark.parametrize("pooling", ["mean", "class"])
+def test_parameters_are_counted_without_building_the_network(pooling: str) -> None:
+    config = ViTConfig.model_validate({"width": 24, "mlp_width": 17, "pooling": pooling})
+    with torch.device("meta"):
+        model = ViT(layers=3, heads=2, config=config)
+    assert num_params(3, 2, config) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_failed_cell_still_has_its_number_of_parameters() -> None:
+    (cell,) = gather_cells(record({(2, 3): [None]}).trials)
+    assert cell.num_params == num_params(2, 3, trial_config().model)
+    assert (cell.test_accuracy_mean, cell.train_s, cell.status) == (None, None, "failed")

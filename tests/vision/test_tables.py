@@ -1,0 +1,89 @@
+from typing import Any
+
+from hwcli.config import load
+from hwcli.experiments.vit_sweep import Config
+from hwcli.vision.record import SweepRecord
+from hwcli.vision.summary import VitSweepSummary, summarize
+from hwcli.vision.tables import cells_table, grid_table
+from tests.vision.made_up import AMD, record
+
+
+def summary_of(found: SweepRecord, **flags: Any) -> VitSweepSummary:
+    config = load(Config, "vit-sweep", flags={"heads": "2,3", "layers": "1,2", **flags})
+    return summarize(
+        "made-up", config, found, None, num_run=1, precision="float32", kernels="torch"
+    )
+
+
+GRID = {(1, 2): [820, 822], (1, 3): [826, 828], (2, 2): [830, 832], (2, 3): [831, None]}
+
+
+def test_the_grid_is_layers_down_and_heads_across() -> None:
+    summary = summary_of(record(GRID, num_images=1000), seeds="0,1", epochs="7")
+    grid = grid_table(summary).to_markdown()
+    assert "Test accuracy on Fashion-MNIST, 7 epochs (± standard deviation over seeds)" in grid
+    assert "| layers | 2 heads | 3 heads |" in grid
+    assert "| 1 | 82.10 ± 0.14 % ↓<br>1,000 parameters, 30 s | 82.70 ± 0.14 %" in grid
+    assert "83.10 % *" in grid.replace("± 0.14 ", "")
+    assert "83.10 % (one seed failed)<br>" in grid.replace(" ≈", "").replace(" *", "")
+    assert "55,000 training images, 5,000 for validation" in grid
+    assert "Tukey's range" in grid
+    assert summary.status == "partial"
+    assert (summary.num_run, summary.num_reused, len(summary.failures)) == (1, 7, 1)
+    assert VitSweepSummary.model_validate_json(summary.model_dump_json()) == summary
+
+
+def test_one_seed_is_said_to_speak_of_these_networks_only() -> None:
+    summary = summary_of(record({key: numbers[:1] for key, numbers in GRID.items()}))
+    grid = grid_table(summary).to_markdown()
+    assert "(± standard error, one network)" in grid
+    assert "exact McNemar test on the same test images, Holm-corrected" in grid
+    assert "another seed may rank them differently" in grid
+
+
+def test_a_run_on_part_of_the_images_says_so() -> None:
+    found = record({key: numbers[:1] for key, numbers in GRID.items()})
+    summary = summary_of(found, **{"data.train_limit": "2000", "data.split_seed": "3"})
+    for table in (grid_table(summary), cells_table(summary)):
+        assert "20 epochs, trained on 2,000 images, split 3" in table.title
+    assert "2,000 training images" in grid_table(summary).notes[0]
+    assert summary.model_dump()["data"]["train_limit"] == 2000
+
+
+def test_networks_of_two_machines_are_told_below_the_table() -> None:
+    one, two = record({(1, 2): [820], (1, 3): [821]}), record({(2, 2): [822]}, trained_on=AMD)
+    summary = summary_of(SweepRecord([*one.trials, *two.trials]), layers="1", heads="2,3")
+    assert [place.machine for place in summary.trained_on] == ["Intel X", "AMD Y"]
+    table = cells_table(summary)
+    assert [row["train_s"] for row in table.rows] == [30.0, 30.0, None]
+    from hwcli.vision.summary import describe_places
+
+    assert describe_places(summary.trained_on) == (
+        "Networks trained: 2 on Intel X, 1 on AMD Y. Training times are those of Intel X only."
+    )
+
+
+def test_another_axis_adds_a_column_of_its_values() -> None:
+    axes = ("layers", "heads", "model.width")
+    places = {(n, h, w): [800 + n + 10 * h + w] for n in (1, 2) for h in (2, 3) for w in (24, 48)}
+    summary = summary_of(record(places, axes=axes), grid=["model.width=24,48"])
+    table = grid_table(summary)
+    assert [column.heading for column in table.columns] == ["width", "layers", "2 heads", "3 heads"]
+    assert [(row["model.width"], row["layers"]) for row in table.rows] == [
+        (24, 1),
+        (24, 2),
+        (48, 1),
+        (48, 2),
+    ]
+    only = {key: numbers for key, numbers in places.items() if key[:2] == (1, 2)}
+    flags = {"layers": "1", "heads": "2", "grid": ["model.width=24,48"]}
+    table = grid_table(summary_of(record(only, axes=axes), **flags))
+    assert [column.heading for column in table.columns] == ["width", "1 layer"]
+    assert "2 heads" in table.title
+
+
+def test_one_cell_has_no_best_and_no_comparison() -> None:
+    table = grid_table(summary_of(record({(1, 2): [820]}), layers="1", heads="2")).to_markdown()
+    assert "*" not in table.replace("**", "")
+    assert "selected" not in table
+    assert "Effects" not in table
