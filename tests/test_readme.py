@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.vision.record import read_record
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -28,13 +30,14 @@ def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
 
 def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
     sweep = ROOT / "results/reference/vit-sweep"
-    trials = json.loads((sweep / "standard/trials.json").read_text())
-    results = [json.loads((sweep / "trials" / t["id"] / "result.json").read_text()) for t in trials]
-    minutes = [sum(r["train_s"] for r in results if r["seed"] == s) / 2 / 60 for s in range(3)]
+    trials = read_record(sweep / "standard").trials
+    results = [(t.seed, t.result) for t in trials if t.result is not None]
+    assert len(results) == len(trials)
+    minutes = [sum(r.train_s for seed, r in results if seed == s) / 2 / 60 for s in range(3)]
     quoted = " ".join(README.split())
     assert all(f"{m:.0f} minutes a seed" in quoted for m in minutes[1:])
     assert f"beside other work, took {minutes[0]:.0f}. All {len(results)} networks are" in quoted
-    least = min(result["test_accuracy"] for result in results)
+    least = min(result.test_accuracy for _, result in results)
     assert f"are above {100 * least - 0.01:.1f} %" in quoted
 
 

@@ -219,7 +219,7 @@ def _read_run(folder: Path) -> RunStatus:
                 row["id"],
                 row["state"],
                 reason=row.get("reason") or "",
-                trained_on=row.get("trained_on.processor") or "",
+                trained_on=row.get("result.trained_on.processor") or "",
             )
         trials.append(trial)
         with suppress(KeyError, TypeError, ValueError):

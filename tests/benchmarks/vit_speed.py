@@ -124,16 +124,17 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
     import torch
     import torch.nn.functional as F
 
-    from hwcli.experiments.vit_sweep import DataConfig, _load
     from hwcli.native import compiler
     from hwcli.training.optimizers import OptimizerConfig, make_optimizers
     from hwcli.training.step import BatchOutcome, Step
     from hwcli.vision.augmentation import AugmentationConfig, batches
+    from hwcli.vision.recipe import DataConfig
+    from hwcli.vision.training import load_images
     from hwcli.vision.vit import ViT, ViTConfig
 
     torch.manual_seed(seed)
     device, precision = torch.device(entry.device), getattr(torch, entry.precision)
-    data = _load(catalogue.find("fashion-mnist").path, DataConfig())
+    data = load_images(catalogue.find("fashion-mnist").path, DataConfig())
     ours = entry.name == OURS
     if ours:
         config = ViTConfig(
@@ -412,19 +413,23 @@ def overhead_process(pipe: Connection, precision: str, device: str, rounds: int)
     """Time trials and bare steps in turns, after a turn that only warms up."""
     import torch
 
-    from hwcli.experiments import vit_sweep
+    from hwcli.experiments.vit_sweep import run_trial
     from hwcli.sweep.store import TrialFolder
+    from hwcli.training.optimizers import OptimizerConfig
+    from hwcli.vision.augmentation import AugmentationConfig
+    from hwcli.vision.recipe import DataConfig, TrialConfig
+    from hwcli.vision.vit import ViTConfig
 
     torch.set_num_threads(1)
     steps = 80 if device == "cpu" else 400
-    config = vit_sweep.TrialConfig(
+    config = TrialConfig(
         layers=LAYERS, heads=HEADS, seed=0, device=device, precision=precision,
         kernels="compiled" if device == "cpu" else "torch",
         data_path=catalogue.find("fashion-mnist").path, epochs=1, batch_size=BATCH,
-        label_smoothing=0.1, data=vit_sweep.DataConfig(train_limit=steps * BATCH),
-        model=vit_sweep.ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
-        optimizer=vit_sweep.OptimizerConfig(kind="muon"),
-        augmentation=vit_sweep.AugmentationConfig(max_shift=1),
+        label_smoothing=0.1, data=DataConfig(train_limit=steps * BATCH),
+        model=ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS),
+        optimizer=OptimizerConfig(kind="muon"),
+        augmentation=AugmentationConfig(max_shift=1),
     )  # fmt: skip
     bare = make_bare_step(precision, device)
 
@@ -442,7 +447,7 @@ def overhead_process(pipe: Connection, precision: str, device: str, rounds: int)
             place = Path(folder) / str(turn)
             place.mkdir()
             before = bare_s(steps // 2)
-            result = vit_sweep.run_trial(config, TrialFolder(place), lambda event: None)
+            result = run_trial(config, TrialFolder(place), lambda event: None)
             shares.append(1 - (before + bare_s(steps // 2)) / result["train_s"])
     pipe.send(statistics.median(shares[1:]))
 

@@ -45,7 +45,7 @@ def numbers(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for folder in (out / "vit-sweep" / "trials").iterdir():
         result = json.loads((folder / "result.json").read_text())
-        del result["train_s"]
+        del result["train_s"], result["trained_on"]
         epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for epoch in epochs:
             del epoch["train_s"], epoch["examples_per_s"]
@@ -88,8 +88,9 @@ def test_every_file_a_person_expects_is_there(uninterrupted: Path) -> None:
     run_folder = uninterrupted / "vit-sweep" / "standard"
     names = {path.name for path in run_folder.iterdir() if not path.name.startswith(".")}
     assert names == {
-        *("config.yaml", "env.json", "metrics.jsonl", "trials.json", "summary.json"),
-        *("table.csv", "table.md", "heatmap.png", "curves.png", "costs.png"),
+        *("config.yaml", "env.json", "metrics.jsonl", "trials.csv", "summary.json"),
+        *("predictions.safetensors", "table.csv", "table.md"),
+        *("heatmap.png", "curves.png", "costs.png"),
         *("confusion.png", "mistakes.png", "rollout.png", "positions.png"),
     }
     assert len((run_folder / "metrics.jsonl").read_text().splitlines()) == NUM_TRIALS * 3
@@ -186,7 +187,7 @@ def test_two_sweeps_at_once_share_the_trials(uninterrupted: Path, tmp_path: Path
     ]
     shown = [program.communicate(timeout=600) for program in both]
     assert [program.returncode for program in both] == [0, 0]
-    assert any("another sweep writes this name" in errors for _, errors in shown)
+    assert any("another process is writing it" in errors for _, errors in shown)
     epochs = [re.findall(r"^(layers .*): epoch", errors, re.MULTILINE) for _, errors in shown]
     assert epochs[0]
     assert epochs[1]
@@ -199,7 +200,7 @@ def test_a_trial_that_cannot_train_is_a_row_and_exit_code_1(tmp_path: Path) -> N
     done = run(tmp_path, "--set", "optimizer.learning_rate=1e30", "--layers", "1", "--heads", "2")
     assert done.returncode == 1
     summary = json.loads(Path(done.stdout.splitlines()[-1]).read_text())
-    assert (summary["status"], summary["num_failed"]) == ("partial", 1)
+    assert (summary["status"], len(summary["failures"])) == ("partial", 1)
     assert re.search(r"failed: layers 1, heads 2, seed 0: .*the loss is \w+ at step", done.stderr)
     assert "--retry-failed" in done.stderr
 

@@ -245,7 +245,7 @@ def test_failed_cells_are_left_out_of_what_the_grid_supports(out: Path) -> None:
     assert summary["conclusion"].startswith("One cell says nothing")
     (store.folder(trials[0]).path / "result.json").unlink()
     store.folder(trials[0]).fail("ValueError: no")
-    summary = show(out, make_config())
+    summary = show(out, make_config(name="other"))
     assert summary["conclusion"] is None
     assert all(cell["versus_best"] is None for cell in summary["cells"])
 

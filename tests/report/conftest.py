@@ -46,6 +46,9 @@ def write_run(
 def write_sweep(root: Path, name: str, *, attention: str = "softmax", **more: Any) -> Path:
     """A grid of 15 cells whose accuracies are all different."""
     from hwcli.experiments import vit_sweep
+    from hwcli.vision.record import write_epochs, write_predictions, write_trials
+    from hwcli.vision.summary import summarize
+    from tests.vision import made_up
 
     config = load(
         vit_sweep.Config,
@@ -53,38 +56,22 @@ def write_sweep(root: Path, name: str, *, attention: str = "softmax", **more: An
         preset="quick",
         flags={"name": name, "model.attention": attention, "epochs": 2},
     )
-    cells = []
-    for i, (layers, heads) in enumerate((n, h) for n in config.layers for h in config.heads):
-        cells.append(
-            {
-                "layers": layers,
-                "heads": heads,
-                "num_seeds": 1,
-                "valid_accuracy_mean": 0.91 - 0.001 * i,
-                "test_accuracy_mean": 0.9017 - 0.0013 * i,
-                "test_accuracy_std": None,
-                "test_accuracy_se": 0.003,
-                "num_params": vit_sweep.num_params(layers, heads, config.model),
-                "train_s": 100.0 + i,
-                "p_value": None if i == 0 else 0.2 / i,
-                "p_value_holm": None if i == 0 else 0.5 / i,
-                "indistinguishable_from_best": None if i == 0 else i < 4,
-                "status": "done",
-            }
-        )
-    records = [
-        {**{k: c[k] for k in ("layers", "heads")}, "seed": 0, "epoch": e, "valid_accuracy": 0.8}
-        for c in cells
-        for e in range(2)
-    ]
-    summary = {
-        "cells": cells,
-        "best": {"layers": 4, "heads": 2, "valid_accuracy_mean": 0.91, "test_accuracy_mean": 0.9},
-        "conclusion": "By a two-way additive fit the data support nothing about heads.",
-        "precision": "bfloat16",
-        **more,
+    accuracies = {
+        (n, h): [9017 - 13 * i]
+        for i, (n, h) in enumerate((n, h) for n in config.layers for h in config.heads)
     }
-    return write_run(root, "vit-sweep", name, config, summary, records)
+    record = made_up.record(
+        accuracies, num_images=10_000, num_epochs=2, model=config.model.model_dump()
+    )
+    summary = summarize(
+        name, config, record, None, num_run=15, precision="bfloat16", kernels="torch"
+    )
+    values = {**summary.model_dump(mode="json"), **more}
+    folder = write_run(root, "vit-sweep", name, config, values, [])
+    write_trials(folder, record.trials)
+    write_predictions(folder, record)
+    write_epochs(folder, record)
+    return folder
 
 
 def write_sentiment(root: Path, name: str) -> Path:

@@ -64,6 +64,7 @@ def record(
     trained_on: TrainedOn | None = INTEL,
     train_s: float = 30.0,
     axes: Sequence[str] = ("layers", "heads"),
+    num_epochs: int = 5,
     **recipe: Any,
 ) -> SweepRecord:
     """Return a record from how many test images each seed of a cell got right; None failed.
@@ -99,7 +100,7 @@ def record(
                 )
             trials.append(trial)
     epochs = {
-        trial.id: [Epoch(e, 0.5, 0.8, 0.5, 0.8 + 0.01 * e, 1.0, 100.0) for e in range(5)]
+        trial.id: [Epoch(e, 0.5, 0.8, 0.5, 0.8 + 0.01 * e, 1.0, 100.0) for e in range(num_epochs)]
         for trial in trials
         if trial.result is not None
     }
