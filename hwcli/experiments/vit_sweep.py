@@ -6,10 +6,12 @@ best cell; each network is evaluated on the official test images once, after its
 top to bottom: the config, the trials, the sweep, what it shows, the dry run.
 """
 
+import json
 import math
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +23,7 @@ from hwcli import runtime
 from hwcli.config import RunConfig
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, OutputError
 from hwcli.native import compiler
 from hwcli.output import terminal
 from hwcli.output.files import read_json, write_atomic, write_json
@@ -31,7 +33,7 @@ from hwcli.sweep.live import duration
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.training.loop import Epoch
+from hwcli.training.progress import Epoch, Progress
 from hwcli.vision import closeup, pictures, tables, training
 from hwcli.vision.cells import (
     LabelArray,
@@ -45,6 +47,7 @@ from hwcli.vision.fashion_mnist import FashionMNIST
 from hwcli.vision.grid import Value, points
 from hwcli.vision.recipe import RECIPE_VERSION, SweepRecipe, TrialConfig, with_point
 from hwcli.vision.record import (
+    TRIALS,
     RecordError,
     SweepRecord,
     checked,
@@ -52,9 +55,8 @@ from hwcli.vision.record import (
     read_epochs,
     read_predictions,
     read_record,
-    write_epochs,
-    write_predictions,
-    write_trials,
+    record_files,
+    trials_csv,
 )
 from hwcli.vision.summary import VitSweepSummary, summarize
 from hwcli.vision.vit import num_params, training_flops
@@ -112,14 +114,14 @@ class Config(RunConfig, SweepRecipe):
 
 
 def run_trial(
-    config: TrialConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
+    config: TrialConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     """Train one network, test it once, and keep what it leaves in its trial's folder."""
     # The trials of a run may come from several machines, and from earlier commits.
     write_json(folder.environment, training.describe_environment(config))
-    output = training.run_trial(config, folder.checkpoint, report)
+    output = training.run_trial(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
-    folder.write_epochs([vars(epoch) for epoch in output.history])
+    folder.write_epochs([asdict(epoch) for epoch in output.history])
     return output.result.model_dump(mode="json")
 
 
@@ -219,10 +221,11 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     earlier = read_earlier_summary(folder)
     before = sweep.record()
     num_done = len(before.done())
-    environment = training.describe_environment(sweep.trial_config(0))
+    environment = sweep.environment(is_done=num_done == len(sweep))
+    sweep.refuse_to_lose()
     # A sweep of the same name that is running keeps the folder; its trials are shared anyway.
-    if folder.claim(config, environment, wait=False, keep_environment=num_done == len(sweep)):
-        write_trials(folder.path, before.trials)
+    if folder.claim(config, environment, wait=False):
+        folder.write(TRIALS, trials_csv(before.trials))
     else:
         terminal.log(f"{COMMAND} {config.name}: another process is writing it; sharing its trials")
     if num_done:
@@ -252,7 +255,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     )
     if other is not None and summary.comparison is None:
         terminal.log(f"compare_with = {other.name!r}: no cell is done in both runs")
-    write(summary, record, folder)
+    write(summary, record, folder, environment)
     draw(summary, record, sweep, folder, earlier)
     show_summary(summary, outcomes, folder)
     return summary
@@ -268,6 +271,7 @@ class Sweep:
         self.points = [point for point in points(config.axes) for _ in config.seeds]
         self.store = TrialStore(folder.trials_path)
         self.known = read_known(folder.path)
+        self._folder = folder
         self._told: set[str] = set()
 
     def __len__(self) -> int:
@@ -278,6 +282,35 @@ class Sweep:
         config = self.trials[index].config
         assert isinstance(config, TrialConfig)
         return config
+
+    def environment(self, *, is_done: bool) -> dict[str, Any]:
+        """Return what the run's numbers depend on: if nothing is trained now, as it was then."""
+        path = self._folder.path / "env.json"
+        if is_done and path.exists():
+            with suppress(OSError, ValueError):
+                earlier: dict[str, Any] = read_json(path)
+                return earlier
+        return training.describe_environment(self.trial_config(0))
+
+    def refuse_to_lose(self) -> None:
+        """Make sure that a finished run keeps its networks, if this machine would train others.
+
+        Raises:
+            OutputError: the same settings mean another device, precision or kernels here.
+        """
+        ids = {trial.id for trial in self.trials}
+        lost = [trial for trial in self.known.done().values() if trial.id not in ids]
+        if not lost or self._folder.summary() is None or self._folder.may_replace:
+            return
+        how = ("device", "precision", "kernels")
+        there, here = lost[0].identity["config"], self.trial_config(0).model_dump(include=set(how))
+        differ = ", ".join(
+            f"{x} {there[x]} there, {here[x]} here" for x in how if there[x] != here[x]
+        )
+        raise OutputError(
+            f"{self._folder.path} is a finished run of other networks ({differ or 'other data'}); "
+            "give this one another name by --name, or replace that one by --replace"
+        )
 
     def images(self) -> FashionMNIST:
         """Return the images of the first trial; the test images are the same for all."""
@@ -342,14 +375,13 @@ class Sweep:
 def read_result(trial: TrialRecord, result: dict[str, Any], folder: TrialFolder) -> TrialRecord:
     """Return a trial with what its folder holds, or as damaged."""
     try:
-        identity = read_json(folder.path / "identity.json")
         done = TrialResult.model_validate(result)
         if done.trained_on is None and folder.environment.exists():
             place = TrainedOn.from_environment(read_json(folder.environment))
             done = done.model_copy(update={"trained_on": place})
     except (OSError, ValueError):
-        return replace(trial, state="damaged", reason="its identity.json or result.json is damaged")
-    return replace(trial, state="done", identity=identity, result=done)
+        return replace(trial, state="damaged", reason="its result.json is damaged")
+    return replace(trial, state="done", result=done)
 
 
 def read_known(path: Path) -> SweepRecord:
@@ -374,17 +406,20 @@ def read_earlier_summary(folder: RunFolder) -> VitSweepSummary | None:
 # What it shows
 
 
-def write(summary: VitSweepSummary, record: SweepRecord, folder: RunFolder) -> None:
+def write(
+    summary: VitSweepSummary,
+    record: SweepRecord,
+    folder: RunFolder,
+    environment: Mapping[str, Any],
+) -> None:
     """Write tables, trials, predictions and epochs: all that a reader of the folder needs."""
     grid, cells = tables.grid_table(summary), tables.cells_table(summary)
     folder.write("table.csv", cells.to_csv())
     folder.write("table.md", grid.to_markdown() + "\n" + cells.to_markdown())
-    write_predictions(folder.path, record)
-    write_epochs(folder.path, record)
-    write_trials(folder.path, record.trials)
-    environment = read_json(folder.path / "env.json")
+    for name, content in record_files(record).items():
+        folder.write(name, content)
     places = [place.model_dump() for place in summary.trained_on]
-    write_json(folder.path / "env.json", {**environment, "trained_on": places})
+    folder.write("env.json", json.dumps({**environment, "trained_on": places}, indent=2) + "\n")
     if summary.comparison is None:
         folder.discard("compare.md", "compare.csv")
     else:
@@ -399,7 +434,6 @@ def draw(
     earlier: VitSweepSummary | None,
 ) -> None:
     """Draw the grid, the comparison and the best network; remove pictures that no longer fit."""
-    terminal.log("drawing the pictures")
     figures = pictures.draw_grid(summary, record.histories())
     best, kept = summary.best, set[str]()
     index = next((i for i, t in enumerate(record.trials) if best and t.key == best.key), None)

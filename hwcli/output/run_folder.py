@@ -93,7 +93,7 @@ class RunFolder(Closing):
         self.path = out / command / name
         self.trials_path = out / command / "trials"
         self._log = log
-        self._replace = replace
+        self.may_replace = replace
         self._lock = Lock(self.path / ".lock")
         self._writes_to = self.path
         self._discarded: set[str] = set()
@@ -182,7 +182,7 @@ class RunFolder(Closing):
         Raises:
             OutputError: there is one that this run would not contain.
         """
-        if self.summary() is None or self._replace:
+        if self.summary() is None or self.may_replace:
             return
         path = self.path / "config.yaml"
         try:
@@ -211,7 +211,7 @@ class RunFolder(Closing):
             self.refuse_to_lose(config)
         except OutputError as error:
             return f"It would be refused: {error}."
-        return f"It would {'replace' if self._replace else 'extend or renew'} {self.path}."
+        return f"It would {'replace' if self.may_replace else 'extend or renew'} {self.path}."
 
     def summary(self) -> dict[str, Any] | None:
         """Return what the folder's finished run found; None if there is none that can be read."""

@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hwcli.output import plots
-from hwcli.training.loop import Epoch
 from hwcli.training.metrics import standard_error
+from hwcli.training.progress import Epoch
 from hwcli.vision.cells import Cell
 from hwcli.vision.compare_runs import Comparison
 from hwcli.vision.fashion_mnist import CLASS_NAMES

@@ -17,8 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from hwcli.errors import HwError
-from hwcli.output.files import write_atomic
-from hwcli.training.loop import Epoch
+from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord, TrialResult
 from hwcli.vision.grid import CellKey, Point
 
@@ -70,24 +69,33 @@ class SweepRecord:
         }
 
 
-def write_trials(folder: Path, trials: Sequence[TrialRecord]) -> None:
-    """Write ``trials.csv``: identity, state and result of each trial, a row each."""
+def record_files(record: SweepRecord) -> dict[str, str | bytes]:
+    """Return the files that a record is, by name."""
+    return {
+        TRIALS: trials_csv(record.trials),
+        PREDICTIONS: predictions_file(record),
+        METRICS: epochs_jsonl(record),
+    }
+
+
+def trials_csv(trials: Sequence[TrialRecord]) -> str:
+    """Return the content of ``trials.csv``: identity, state and result of each trial."""
     rows = [_to_row(trial) for trial in trials]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomic(folder / TRIALS, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def write_predictions(folder: Path, record: SweepRecord) -> None:
-    """Write ``predictions.safetensors``: ``<id>.label``, ``<id>.probability`` and ``labels``."""
+def predictions_file(record: SweepRecord) -> bytes:
+    """Return ``predictions.safetensors``: ``<id>.label``, ``<id>.probability`` and ``labels``."""
     tensors: dict[str, Any] = {} if record.labels is None else {"labels": record.labels}
     for trial_id, predictions in record.predictions.items():
         tensors[f"{trial_id}.label"] = predictions.label
         tensors[f"{trial_id}.probability"] = predictions.probability
-    write_atomic(folder / PREDICTIONS, save(tensors))
+    return save(tensors)
 
 
 def read_record(folder: Path) -> SweepRecord:
@@ -158,15 +166,14 @@ def one_trials_predictions(predictions: Predictions) -> bytes:
     return save({"label": predictions.label, "probability": predictions.probability})
 
 
-def write_epochs(folder: Path, record: SweepRecord) -> None:
-    """Write ``metrics.jsonl``: a line for each epoch of each trial."""
+def epochs_jsonl(record: SweepRecord) -> str:
+    """Return the content of ``metrics.jsonl``: a line for each epoch of each trial."""
     lines = [
         {"trial": trial.id, **trial.point, "seed": trial.seed, **asdict(epoch)}
         for trial in record.trials
         for epoch in record.epochs.get(trial.id, ())
     ]
-    content = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-    write_atomic(folder / METRICS, content)
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 
 def read_epochs(path: Path) -> list[Epoch]:

@@ -17,9 +17,10 @@ from hwcli.data import catalogue
 from hwcli.errors import KernelError
 from hwcli.native import compiler
 from hwcli.training.checkpoint import restore_checkpoint
-from hwcli.training.loop import Epoch, Work, train
+from hwcli.training.loop import TrainingJob, train
 from hwcli.training.metrics import Mean
 from hwcli.training.optimizers import make_optimizers
+from hwcli.training.progress import Epoch, Progress
 from hwcli.training.step import BatchOutcome, Step, autocast
 from hwcli.vision.augmentation import batches
 from hwcli.vision.cells import Predictions, TrainedOn, TrialResult
@@ -43,7 +44,7 @@ class TrialOutput:
 def run_trial(
     config: TrialConfig,
     checkpoint: Path | None,
-    on_progress: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TrialOutput:
     """Train one network, from its checkpoint if there is one, and evaluate it on the test set once.
 
@@ -53,7 +54,7 @@ def run_trial(
     Args:
         config: the network, the recipe and the seed.
         checkpoint: the file to continue from and to write after each epoch.
-        on_progress: gets a mapping now and then and after each epoch, with the ``share`` done.
+        on_progress: is called now and then, and after each epoch.
 
     Raises:
         KernelError: the config asks for compiled kernels and there are none.
@@ -66,7 +67,7 @@ def run_trial(
 
 
 def _train_and_test(
-    config: TrialConfig, checkpoint: Path | None, on_progress: Callable[[dict[str, Any]], None]
+    config: TrialConfig, checkpoint: Path | None, on_progress: Callable[[Progress], None]
 ) -> TrialOutput:
     device, precision = torch.device(config.device), getattr(torch, config.precision)
     data = load_images(config.data_path, config.data)
@@ -74,14 +75,9 @@ def _train_and_test(
     torch.manual_seed(config.seed)
     model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
     steps_per_epoch = -(-len(training) // config.batch_size)
-    num_steps = config.epochs * steps_per_epoch
-
-    def watch(event: dict[str, Any]) -> None:
-        share = event.get("step", (event["epoch"] + 1) * steps_per_epoch) / num_steps
-        on_progress({**event, "share": share, "num_epochs": config.epochs})
 
     history = train(
-        Work(
+        TrainingJob(
             model=model,
             optimizers=make_optimizers(model, config.optimizer),
             batches=lambda epoch: batches(
@@ -91,7 +87,9 @@ def _train_and_test(
                 seed=config.seed,
                 epoch=epoch,
             ),
-            judge=functools.partial(batch_loss, data=data, label_smoothing=config.label_smoothing),
+            batch_loss=functools.partial(
+                batch_loss, data=data, label_smoothing=config.label_smoothing
+            ),
             evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
             num_epochs=config.epochs,
             steps_per_epoch=steps_per_epoch,
@@ -101,7 +99,7 @@ def _train_and_test(
             recorded=True,
         ),
         checkpoint,
-        watch,
+        on_progress,
     )
     test, probabilities = classify(model, data.test, data, device, precision)
     confidence, predicted = probabilities.max(dim=1)

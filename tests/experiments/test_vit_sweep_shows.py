@@ -10,7 +10,7 @@ import pytest
 from hwcli.config import load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, OutputError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config
 from hwcli.output import plots
@@ -50,7 +50,7 @@ def train(out: Path, config: Config) -> None:
         folder = store.folder(trial)
         if folder.result() is None:
             folder.prepare(trial)
-            folder.finish(vit_sweep.run_trial(trial.config, folder, lambda event: None))  # type: ignore[arg-type]
+            folder.finish(vit_sweep.run_trial(trial.config, folder, lambda progress: None))  # type: ignore[arg-type]
 
 
 def show(out: Path, config: Config) -> dict[str, Any]:
@@ -137,20 +137,18 @@ def test_what_contradicts_itself_is_told_and_not_used(
 ) -> None:
     config = make_config()
     store = TrialStore(out / "vit-sweep" / "trials")
-    edited, swapped, broken, _ = (store.folder(t) for t in vit_sweep.make_trials(config, FILES))
-    result = json.loads((edited.path / "result.json").read_text())
-    (edited.path / "result.json").write_text(json.dumps({**result, "test_accuracy": 0.99}))
-    shutil.copy(edited.path / "identity.json", swapped.path / "identity.json")
-    (broken.path / "result.json").write_text("{}")
+    edited, broken, *_ = (store.folder(t) for t in vit_sweep.make_trials(config, FILES))
+    for folder, change in ((edited, {"test_accuracy": 0.99}), (broken, {"test_accuracy": 1.5})):
+        result = json.loads((folder.path / "result.json").read_text())
+        (folder.path / "result.json").write_text(json.dumps({**result, **change}))
     summary = show(out, config)
     told = capsys.readouterr().err
     assert "layers 1, heads 2, seed 0: not used: its test accuracy is stored as 99.00%" in told
-    assert "layers 1, heads 3, seed 0: not used: its id is not that of its settings" in told
-    assert "layers 2, heads 2, seed 0: not used: its identity.json or result.json is" in told
+    assert "layers 1, heads 3, seed 0: not used: its result.json is damaged" in told
     assert f"delete {edited.path} to train it again" in told
     assert summary["status"] == "partial"
-    assert len(summary["failures"]) == 3
-    assert sum(cell["test_accuracy_mean"] is not None for cell in summary["cells"]) == 1
+    assert len(summary["failures"]) == 2
+    assert sum(cell["test_accuracy_mean"] is not None for cell in summary["cells"]) == 2
 
 
 @pytest.mark.usefixtures("not_rendered")
@@ -284,3 +282,19 @@ def test_a_run_is_not_compared_with_what_is_not_there(out: Path) -> None:
         show(out, make_config(**LINEAR, name="linear", compare_with="other"))
     with pytest.raises(ConfigError, match="no cell of this grid"):
         show(out, make_config(name="wide", layers="3", compare_with="default"))
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_finished_run_is_never_replaced_by_other_networks(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vit_sweep.runtime, "has_fast_bf16", lambda device: False)
+    show(out, make_config(precision="auto"))
+    before = {path: path.read_bytes() for path in (out / "vit-sweep/default").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(vit_sweep.runtime, "has_fast_bf16", lambda device: True)
+        with pytest.raises(OutputError, match="precision float32 there, bfloat16 here"):
+            show(out, make_config(precision="auto"))
+    with pytest.raises(OutputError, match="is a finished run with other settings"):
+        show(out, make_config(precision="auto", layers="1"))
+    assert {path: path.read_bytes() for path in before} == before

@@ -46,7 +46,8 @@ def write_run(
 def write_sweep(root: Path, name: str, *, attention: str = "softmax", **more: Any) -> Path:
     """A grid of 15 cells whose accuracies are all different."""
     from hwcli.experiments import vit_sweep
-    from hwcli.vision.record import write_epochs, write_predictions, write_trials
+    from hwcli.output.files import write_atomic
+    from hwcli.vision.record import record_files
     from hwcli.vision.summary import summarize
     from tests.vision import made_up
 
@@ -68,9 +69,8 @@ def write_sweep(root: Path, name: str, *, attention: str = "softmax", **more: An
     )
     values = {**summary.model_dump(mode="json"), **more}
     folder = write_run(root, "vit-sweep", name, config, values, [])
-    write_trials(folder, record.trials)
-    write_predictions(folder, record)
-    write_epochs(folder, record)
+    for file, content in record_files(record).items():
+        write_atomic(folder / file, content)
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwcli.training.loop import Epoch
+from hwcli.training.progress import Epoch
 from hwcli.vision.cells import Predictions, TrainedOn, TrialRecord, TrialResult, id_of
 from hwcli.vision.fashion_mnist import FashionMNIST, Part
 from hwcli.vision.recipe import TrialConfig

@@ -5,7 +5,7 @@ import pytest
 from hwcli.errors import ConfigError
 from hwcli.vision.compare_runs import Comparison, compare_runs, find_differences, read_other_run
 from hwcli.vision.grid import Axis
-from hwcli.vision.record import SweepRecord, write_trials
+from hwcli.vision.record import SweepRecord, trials_csv
 from hwcli.vision.tables import comparison_table
 from tests.vision.made_up import AMD, record
 
@@ -107,7 +107,7 @@ def test_another_run_is_found_by_name_or_folder_and_else_is_one_line(tmp_path: P
     (other / "summary.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"damaged run: .*trials\.csv: no such file"):
         read_other_run("other", own, AXES)
-    write_trials(other, record({(1, 2): [900]}).trials)
+    (other / "trials.csv").write_text(trials_csv(record({(1, 2): [900]}).trials))
     assert read_other_run("other", own, AXES).name == "other"
     assert read_other_run(str(other), own, AXES).name == "other"
     with pytest.raises(ConfigError, match="choices: other, or the folder of a run"):

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwcli.output.files import write_atomic
 from hwcli.sweep.trial import Trial
 from hwcli.vision.record import (
     RecordError,
     SweepRecord,
     read_record,
-    write_epochs,
-    write_predictions,
-    write_trials,
+    record_files,
 )
 from tests.vision import made_up
 
@@ -30,9 +29,8 @@ def test_an_id_is_the_one_that_the_sweep_gives() -> None:
 
 
 def write(folder: Path, record: SweepRecord) -> None:
-    write_trials(folder, record.trials)
-    write_predictions(folder, record)
-    write_epochs(folder, record)
+    for file, content in record_files(record).items():
+        write_atomic(folder / file, content)
 
 
 def test_a_run_folder_alone_gives_back_every_trial(tmp_path: Path) -> None:
