@@ -222,6 +222,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     before = sweep.record()
     num_done = len(before.done())
     environment = sweep.environment(is_done=num_done == len(sweep))
+    folder.refuse_to_lose(config)
     sweep.refuse_to_lose()
     # A sweep of the same name that is running keeps the folder; its trials are shared anyway.
     if folder.claim(config, environment, wait=False):
