@@ -1,6 +1,7 @@
 """Training images a second of the whole machine: hw2's ViT beside four libraries' ViTs.
 
-    python tests/benchmarks/vit_speed.py [--device cpu|cuda] [--seconds 3] [--rounds 4]
+    python tests/benchmarks/vit_speed.py [--isa native|avx512|avx2|none] [--save]
+    python tests/benchmarks/vit_speed.py --device cuda
 
 All at one size (6 layers, 4 heads, width 64, MLP 128, 49 or 50 tokens, parameters within 3 %) and
 batch 128, on the same shuffled and flipped Fashion-MNIST images: forward, backward and optimiser
@@ -15,9 +16,17 @@ process; as people run them is float32, eager and torch.compile, and as an exper
 hw2's precision, eager and torch.compile's "reduce-overhead", which records the model's passes as
 CUDA graphs, where hw2 records its whole step.
 
+``--isa`` holds everybody to a processor's instructions: hw2's kernels are compiled for them, and
+torch, oneDNN and MKL are told to use no others, so that a server shows what a laptop would (what
+torch.compile makes is held to their vectors, its compiler still to ``-march=native``). With
+``none`` nobody has a compiler: hw2 trains by torch's own kernels, and peers are eager. Everybody
+computes in bfloat16 where the instructions have it, else in float32.
+
 Every group is interleaved: each contestant in turn for a few seconds, over and over; a ratio is
 the median over the rounds. Before anything is timed, hw2's fast path must follow a plain float32
-run of the same model over 50 steps. The last line is one JSON object.
+run of the same model over 50 steps. The last line is one JSON object; ``--save`` puts it into
+vit_speed.json under the name of the instructions. With ``--isa avx2`` it takes 8 to 10 minutes on
+two cores; ``native`` also measures the grid and the sweep's overhead, which takes 5 more.
 """
 
 import argparse
@@ -47,6 +56,50 @@ LAYERS, HEADS, WIDTH, MLP_WIDTH, BATCH = 6, 4, 64, 128, 128
 PEERS = ("vit-pytorch", "timm", "torchvision", "transformers")
 OURS = "hw2"
 GATE_STEPS = 50
+LAYERS_ALONE = "layers"
+FIGURES = Path(__file__).with_suffix(".json")
+
+
+@dataclass(frozen=True)
+class Isa:
+    """What holds a process, and those that it starts, to a processor's instructions."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    # Beginnings of the processor's flags that are not to be seen.
+    without: tuple[str, ...] = ()
+    compiler: bool = True
+
+
+ISAS = {
+    "native": Isa(),
+    "avx512": Isa(
+        {
+            "HW2_MARCH": "skylake-avx512",
+            "ATEN_CPU_CAPABILITY": "avx512",
+            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX512",
+        },
+        without=("avx512_bf16", "avx512_fp16", "amx"),
+    ),
+    "avx2": Isa(
+        {
+            "HW2_MARCH": "haswell",
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        },
+        without=("avx512", "avx_vnni", "amx"),
+    ),
+    "none": Isa(compiler=False),
+}
+
+
+def hold_to(name: str) -> None:
+    """Hide what the instructions do not have from hw2, before it first looks at the processor."""
+    flags = frozenset(f for f in runtime.cpu_flags() if not f.startswith(ISAS[name].without or "-"))
+    runtime.cpu_flags = lambda: flags
+
+
 # Of a loss, at any of the gate's steps: what bfloat16 moves it by while both learn the same.
 GATE_TOLERANCE = 0.05
 
@@ -66,6 +119,7 @@ class Entry:
     attention: Literal["softmax", "linear"] = "softmax"
     kernels: bool = True
     device: str = "cpu"
+    isa: str = "native"
 
     def __str__(self) -> str:
         way = "compiled" if self.compiled else "eager"
@@ -74,7 +128,7 @@ class Entry:
             way += " with CUDA graphs" if self.compiled and self.tuned else ""
             layout = "GPU"
         return f"{self.name}, {self.precision}, {layout}" + (
-            "" if self.name in (OURS, "peak") else f", {way}"
+            "" if self.name in (OURS, LAYERS_ALONE, "peak") else f", {way}"
         )
 
 
@@ -193,9 +247,35 @@ def make_product(entry: Entry) -> tuple[Callable[[], Any], int]:
     return lambda: torch.mm(a, a), 0
 
 
+def make_layers(entry: Entry) -> tuple[Callable[[], Any], int]:
+    """Return the passes forward and backward of hw2's layers alone."""
+    import torch
+
+    from hwcli.native import compiler
+    from hwcli.training.step import autocast
+    from hwcli.vision.vit import ViT, ViTConfig
+
+    config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
+    blocks = ViT(layers=entry.layers, heads=entry.heads, config=config).blocks
+    tokens = torch.randn(BATCH, 49, WIDTH, requires_grad=True)
+    upstream = torch.randn(BATCH, 49, WIDTH)
+
+    def step() -> None:
+        with (
+            compiler.kernels(entry.kernels),
+            autocast(torch.device("cpu"), getattr(torch, entry.precision)),
+        ):
+            y = blocks(tokens)
+        y.backward(upstream)
+        blocks.zero_grad()
+
+    return step, 0
+
+
 def contestant(pipe: Connection, entry: Entry) -> None:
     """Warm up; then run an entry of as many threads for as long as is asked: steps, seconds."""
     warnings.simplefilter("ignore")
+    hold_to(entry.isa)
     import torch
 
     from hwcli.training.loop import STEPS_BETWEEN_READS_ON_GPU
@@ -206,7 +286,8 @@ def contestant(pipe: Connection, entry: Entry) -> None:
 
     @functools.cache
     def warm(entry: Entry) -> tuple[Callable[[], Any], int]:
-        step, num_params = (make_product if entry.name == "peak" else make_step)(entry)
+        make = {"peak": make_product, LAYERS_ALONE: make_layers}.get(entry.name, make_step)
+        step, num_params = make(entry)
         for _ in range(5):
             step()
         wait()
@@ -247,7 +328,7 @@ class Running:
         """Start and warm up, one process after the other (the second finds what was compiled)."""
         context = multiprocessing.get_context("spawn")
         variables = runtime.worker_variables(self.entry.threads)
-        if not (self.entry.tuned or self.entry.name in (OURS, "peak")):
+        if not (self.entry.tuned or self.entry.name in (OURS, LAYERS_ALONE, "peak")):
             variables = {k: v for k, v in variables.items() if k.endswith("THREADS")}
         for _ in range(self.entry.processes):
             ours, theirs = context.Pipe()
@@ -302,13 +383,13 @@ def race(entries: list[Entry], *, seconds: float, rounds: int) -> dict[Entry, li
     return rates
 
 
-def check_ours(precision: str, device: str) -> float:
+def check_ours(ours: Entry) -> float:
     """Return how far the fast path's loss strays from a plain float32 run; both learn the same.
 
     Raises:
         AssertionError: too far.
     """
-    fast, _ = make_step(Entry(OURS, precision, device=device))
+    fast, _ = make_step(ours)
     plain, _ = make_step(Entry(OURS, "float32", kernels=False))
     gaps, losses = [], []
     for _ in range(GATE_STEPS):
@@ -318,7 +399,7 @@ def check_ours(precision: str, device: str) -> float:
     assert max(gaps) < GATE_TOLERANCE, f"the loss strays by {max(gaps):.3f}"
     terminal.log(
         f"gate: over {GATE_STEPS} steps the loss falls from {losses[0]:.3f} to {losses[-1]:.3f}, "
-        f"and {precision} strays from plain float32 by {max(gaps):.4f} at most"
+        f"and {ours.precision} strays from plain float32 by {max(gaps):.4f} at most"
     )
     return max(gaps)
 
@@ -328,7 +409,7 @@ def show(title: str, rates: dict[Entry, list[float]], ours: Entry) -> dict[str, 
     ratios = {}
     rows = []
     for entry, steps in rates.items():
-        if entry.name == "peak":
+        if entry.name in (LAYERS_ALONE, "peak"):
             continue
         paired = [a / b for a, b in zip(rates[ours], steps, strict=True)]
         if entry != ours:
@@ -495,14 +576,35 @@ def make_bare_step(precision: str, device: str) -> Callable[[], object]:
     return step
 
 
+def instructions(isa: str) -> str:
+    """Return the name of the instructions that the kernels were compiled for."""
+    from hwcli.native import compiler
+
+    if isa != "native":
+        return isa
+    return compiler.find_compiler().extensions[0].lower()
+
+
+def save(figures: dict[str, Any]) -> None:
+    """Put figures in the place of those of the same instructions."""
+    figures_by_isa = json.loads(FIGURES.read_text())
+    figures_by_isa[figures["isa"]] = figures
+    FIGURES.write_text(json.dumps(figures_by_isa, indent=4) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--isa", choices=list(ISAS), default="native")
+    parser.add_argument("--save", action="store_true", help=f"in {FIGURES.name}")
     arguments = parser.parse_args()
     seconds, rounds, device = arguments.seconds, arguments.rounds, arguments.device
+    isa: str = arguments.isa
     warnings.simplefilter("ignore")
+    os.environ.update(ISAS[isa].variables)  # torch reads them when it is imported
+    hold_to(isa)
     import torch
 
     from hwcli.vision.vit import ViTConfig, training_flops
@@ -513,60 +615,82 @@ def main() -> None:
     cores = runtime.num_cores()
     fast = runtime.has_fast_bf16(torch.device(device))
     precision = "bfloat16" if fast else "float32"
-    strayed = check_ours(precision, device)
-    ours = Entry(OURS, precision, 1 if on_gpu else cores, device=device)
-    peak = replace(ours, name="peak")
+    processes = 1 if on_gpu else cores
+    kernels = ISAS[isa].compiler
+    ours = Entry(OURS, precision, processes, device=device, isa=isa, kernels=kernels)
+    strayed = check_ours(replace(ours, processes=1))
+    peak, layers = replace(ours, name="peak"), replace(ours, name=LAYERS_ALONE)
 
     plain_ratios: dict[str, float] = {}
     tuned_ratios: dict[str, float] = {}
     images_per_s: dict[str, float] = {}
+    shares_in_layers: list[float] = []
     peak_flops = 0.0
-    as_people: dict[str, Any] = {"device": device, "threads": 1 if on_gpu else cores}
+    as_people: dict[str, Any] = {"device": device, "isa": isa, "threads": 1 if on_gpu else cores}
     as_experts: dict[str, Any] = {
-        "device": device, "precision": precision, "processes": ours.processes, "tuned": True,
+        "device": device, "isa": isa, "precision": precision, "processes": processes,
+        "tuned": True,
     }  # fmt: skip
-    for title, ratios, more in (
+    groups = [
         ("as people run them, eager", plain_ratios, as_people),
         ("as people run them, compiled", plain_ratios, {**as_people, "compiled": True}),
         ("tuned, eager", tuned_ratios, as_experts),
         ("tuned, compiled", tuned_ratios, {**as_experts, "compiled": True}),
-    ):
+    ]
+    config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
+    flops = training_flops(layers=LAYERS, heads=HEADS, config=config)
+    flops_of_layers = flops - training_flops(layers=0, heads=HEADS, config=config)
+    product_flops = 2 * peak_side(device) ** 3
+    for title, ratios, more in groups if kernels else groups[::2]:
         entries = [ours, *(Entry(name, **more) for name in PEERS), peak]
+        if not on_gpu:
+            entries.append(layers)
         rates = race(entries, seconds=seconds, rounds=rounds)
-        ratios |= show(title, rates, ours)
+        held = f"everybody by {instructions(isa)} instructions" if kernels else "without a compiler"
+        ratios |= show(f"{title}; {held}", rates, ours)
         images_per_s |= {
             str(e): BATCH * statistics.median(r) for e, r in rates.items() if e.name != "peak"
         }
-        flops = 2 * peak_side(device) ** 3
-        peak_flops = max(peak_flops, flops * statistics.median(rates[peak]))
+        peak_flops = max(peak_flops, product_flops * statistics.median(rates[peak]))
+        if not on_gpu:
+            shares_in_layers += [
+                BATCH * flops_of_layers * steps / (product_flops * products)
+                for steps, products in zip(rates[layers], rates[peak], strict=True)
+            ]
 
-    config = ViTConfig(width=WIDTH, mlp_width=MLP_WIDTH, head_width=WIDTH // HEADS)
-    flops = training_flops(layers=LAYERS, heads=HEADS, config=config)
-    both = Running(ours)
-    both.start()
-    pairs = [(both.rate(seconds, 1), both.rate(seconds)) for _ in range(rounds)]
-    shares, linear_over_softmax = grid(both, 1.0, peak_flops)
-    both.stop()
     figures = {
+        "isa": instructions(isa),
+        "variables": ISAS[isa].variables,
         "ratio_to_best_peer": min(plain_ratios.values()),
         "ratio_to_tuned_peer": min(tuned_ratios.values()),
         "share_of_peak": images_per_s[str(ours)] * flops / peak_flops,
+        "share_of_peak_in_layers": statistics.median(shares_in_layers) if not on_gpu else None,
         "images_per_s": images_per_s,
         "ratios": plain_ratios | tuned_ratios,
         "peak_gflops": peak_flops / 1e9,
         "flops_per_image": flops,
-        "shares_over_grid": shares,
-        "time_of_linear_over_softmax": linear_over_softmax,
-        "all_workers_over_one": None if on_gpu else statistics.median(b / a for a, b in pairs),
-        "overhead_share": overhead(precision, device, rounds),
         "gate_largest_gap": strayed,
         "precision": precision,
         "processes": ours.processes,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "cpu": runtime.fingerprint()["cpu"],
         "torch": torch.__version__,
-        "minutes": (time.perf_counter() - started) / 60,
     }
+    if isa == "native":
+        both = Running(ours)
+        both.start()
+        pairs = [(both.rate(seconds, 1), both.rate(seconds)) for _ in range(rounds)]
+        figures["all_workers_over_one"] = (
+            None if on_gpu else statistics.median(b / a for a, b in pairs)
+        )
+        figures["shares_over_grid"], figures["time_of_linear_over_softmax"] = grid(
+            both, 1.0, peak_flops
+        )
+        both.stop()
+        figures["overhead_share"] = overhead(precision, device, rounds)
+    figures["minutes"] = (time.perf_counter() - started) / 60
+    if arguments.save:
+        save(figures)
     print(json.dumps(figures))
 
 
