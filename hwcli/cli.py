@@ -323,6 +323,8 @@ def _run(
     from hwcli.output import terminal
     from hwcli.output.run_folder import RunFolder
 
+    if preset is not None and "network" in flags:
+        raise HwError("give either --spec or --preset, not both: each has a network")
     if quiet:
         terminal.silence()
     chosen = importlib.import_module(f"hwcli.experiments.{module}")
@@ -368,7 +370,8 @@ def _list_presets(wanted: bool) -> None:
 
 @experiment(
     "hw2 rnn-trace --inputs 3,-1,4",
-    "hw2 rnn-trace --preset parity",
+    "hw2 rnn-trace --spec exercise.yaml --expect parity",
+    "hw2 rnn-trace --design '.*11'",
 )
 def rnn_trace(
     w_in: Annotated[Text, Flag("network.w_in", "W")] = None,
@@ -376,8 +379,10 @@ def rnn_trace(
     w_out: Annotated[Text, Flag("network.w_out", "W")] = None,
     spec: Annotated[
         Path | None,
-        Option(metavar="PATH", help="YAML file with the weights of any network."),
+        Option(metavar="PATH", help="YAML file with a whole exercise: weights, inputs, alphabet."),
     ] = None,
+    expect: Annotated[Text, Flag("expect", "PROPERTY")] = None,
+    design: Annotated[Text, Flag("design", "PROPERTY")] = None,
     inputs: Annotated[Text, Flag("inputs", "X,X,...")] = None,
     inputs_file: Annotated[Path | None, Flag("inputs_file", "PATH")] = None,
     length: Annotated[Text, Flag("length", "N")] = None,
@@ -395,8 +400,12 @@ def rnn_trace(
     ] = False,
 ) -> Flags:
     """State what a recurrent network computes, with a proof (question 1)."""
-    if spec:
-        return {"name": spec.stem, "spec": spec}
+    if spec is not None:
+        from hwcli.rnn.spec import read_spec
+
+        return {"name": spec.stem, **read_spec(spec)}
+    if design:
+        return {"name": "design", "alphabet": "0,1"}
     return {"name": "custom"} if (w_in or w_rec or w_out) else {}
 
 

@@ -8,7 +8,6 @@ top to bottom: the config, the run, what it shows.
 
 import random
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,26 @@ from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
 from hwcli.rnn.answer import Answer, answer, report_lines, summarise
-from hwcli.rnn.letters import Alphabet, vector
+from hwcli.rnn.design import design, spelled_weights
+from hwcli.rnn.expectations import read_property
+from hwcli.rnn.letters import Alphabet, make_alphabet, vector
+from hwcli.rnn.loss import LossKind, loss, loss_tables
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.recognition import MAX_LETTERS
-from hwcli.rnn.spec import AlphabetField, NetworkSpec, SequenceField, read_sequence
+from hwcli.rnn.sequences import (
+    AlphabetField,
+    LettersField,
+    SequenceField,
+    TargetsField,
+    parse_letters,
+    parse_numbers,
+    read_sequence,
+    with_named_letters,
+)
+from hwcli.rnn.spec import NetworkSpec, as_spec_file
 from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summary import TraceSummary
-from hwcli.rnn.tables import machine_table, steps_table, to_dot
+from hwcli.rnn.tables import MAX_STATES_SHOWN, machine_table, steps_table, to_dot
 
 COMMAND = "rnn-trace"
 
@@ -52,6 +64,23 @@ class Config(RunConfig):
         description="Values an input can take, such as 0,1 or -9..9; random inputs, state "
         "machines and checks use them."
     )
+    letters: LettersField = Field(
+        description="Named inputs in place of the alphabet, such as {a: [1, 0], b: [0, 1]}; null: "
+        "every combination of the alphabet."
+    )
+    targets: TargetsField = Field(
+        description="Wanted output of each step, null where there is none; null: no loss."
+    )
+    loss: LossKind = Field(
+        description="Loss of a step with a target: squared ((y - d)^2 / 2) or cross-entropy."
+    )
+    expect: str | None = Field(
+        description="Property to compare the network with: a name, a regular expression over the "
+        "letters, or a machine's YAML file; null: none."
+    )
+    design: str | None = Field(
+        description="Property to find weights for, written as for expect; null: none."
+    )
     steps: int = Field(ge=1, le=100, description="Number of recurrence steps to show.")
     max_states: int = Field(
         ge=1, le=100_000, description="Stop the search for a state machine beyond this many states."
@@ -60,43 +89,66 @@ class Config(RunConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_spec(cls, values: Any) -> Any:
-        """Put the content of a spec file in the place of the network."""
-        if isinstance(values, dict) and "spec" in values:
-            spec = values["spec"]
-            content = read_yaml(Path(str(spec)))
-            # Both a bare network and a config that has one are taken.
-            network = content.get("network", content)
-            values = {**values, "network": network}
-            values.update({k: content[k] for k in ("alphabet",) if k in content})
-            del values["spec"]
+    def _name_and_design(cls, values: Any) -> Any:
+        """Put numbers in the place of named inputs, and designed weights in that of the network."""
+        if not isinstance(values, dict):
+            return values
+        letters = values.get("letters")
+        if isinstance(letters, dict) and isinstance(values.get("inputs"), str | list):
+            values = {**values, "inputs": with_named_letters(values["inputs"], letters)}
+        if values.get("design") is not None:
+            numbers = parse_numbers(values["alphabet"])
+            pairs = values["design"] in ("binary-addition", "equality")
+            alphabet = make_alphabet(numbers, parse_letters(letters), 2 if pairs else 1)
+            wanted = read_property(str(values["design"]), alphabet)
+            if wanted.machine is None:
+                raise ValueError(f"design = {values['design']!r}: it needs no finite memory")
+            values = {**values, "network": spelled_weights(design(wanted.machine))}
+            values["expect"] = values["design"]
         return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        D = len(self.network.w_in[0])
-        if len(set(self.alphabet)) ** D > MAX_LETTERS:
-            raise ValueError(
-                f"alphabet has {len(set(self.alphabet))} numbers, which makes more than "
-                f"{MAX_LETTERS:,} letters of {D} inputs"
-            )
+        D = self.network.networks()[0].num_inputs
         if self.inputs is not None and self.inputs_file is not None:
-            raise ValueError("inputs and inputs_file are both given: which of the two?")
+            raise ValueError("give either inputs or inputs_file, not both")
         if self.inputs is not None:
             _refuse_other_widths(self.inputs, D, "inputs")
+        if self.letters is not None:
+            _refuse_other_widths(list(self.letters.values()), D, "letters")
+        elif len(set(self.alphabet)) ** D > MAX_LETTERS and self.inputs is None:
+            raise ValueError(
+                f"alphabet has {len(set(self.alphabet))} numbers, which makes more than "
+                f"{MAX_LETTERS:,} letters of {D} inputs; give a smaller one, such as alphabet = 0,1"
+            )
+        if self.targets is not None:
+            if self.inputs is None or len(self.targets) != len(self.inputs):
+                raise ValueError("targets: give inputs too, and one target (or null) for each step")
+            if len(self.network.networks()) > 1 or not isinstance(
+                self.network.networks()[0], Network
+            ):
+                raise ValueError("targets: a loss is computed for one simple layer and one output")
+            if self.loss == "cross-entropy" and self.network.output_activation != "logistic":
+                raise ValueError("loss = cross-entropy needs output_activation = logistic")
         return self
 
 
 def _refuse_other_widths(sequence: Sequence[Letter], D: int, key: str) -> None:
     for t, letter in enumerate(sequence, 1):
         if len(letter) != D:
-            raise ValueError(f"{key}: step {t} has {len(letter)} numbers: the network reads {D}")
+            numbers = "1 number" if len(letter) == 1 else f"{len(letter)} numbers"
+            raise ValueError(f"{key}: step {t} has {numbers}: the network reads {D}")
 
 
-def alphabet_letters(config: Config) -> list[Letter]:
-    """Return what can be read in one step: every combination of the alphabet's numbers."""
-    numbers = sorted(set(config.alphabet))
-    return list(product(numbers, repeat=len(config.network.w_in[0])))
+def alphabet_of(config: Config) -> Alphabet:
+    """Return what can be read in one step: named letters, or combinations of the alphabet.
+
+    Where these are too many, only the letters of the given sequence.
+    """
+    D = config.network.networks()[0].num_inputs
+    if config.letters is None and len(set(config.alphabet)) ** D > MAX_LETTERS:
+        return Alphabet(tuple(sorted(set(config.inputs))))
+    return make_alphabet(config.alphabet, config.letters, D)
 
 
 def input_sequence(config: Config) -> Sequence[Letter]:
@@ -106,12 +158,14 @@ def input_sequence(config: Config) -> Sequence[Letter]:
         ConfigError: the file cannot be read, or holds no such sequence.
     """
     if config.inputs is not None:
-        return config.inputs  # type: ignore[no-any-return]
+        given: Sequence[Letter] = config.inputs
+        return given
     if config.inputs_file is None:
-        return random.Random(config.seed).choices(alphabet_letters(config), k=config.length)
+        return random.Random(config.seed).choices(alphabet_of(config).letters, k=config.length)
     try:
         sequence = read_sequence(config.inputs_file.read_text(encoding="utf-8"))
-        _refuse_other_widths(sequence, len(config.network.w_in[0]), "inputs_file")
+        D = config.network.networks()[0].num_inputs
+        _refuse_other_widths(sequence, D, "inputs_file")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(f"inputs_file = {config.inputs_file}: {reason}") from None
@@ -126,44 +180,64 @@ def input_sequence(config: Config) -> Sequence[Letter]:
 
 def run(config: Config, folder: RunFolder) -> RunSummary:
     """Trace the network, say what it computes and how that is known."""
-    network, sequence = config.network.network(), input_sequence(config)
-    folder.claim(config, runtime.fingerprint(dtype=arithmetic(network), num_threads=1))
-    found = answer(
-        network,
-        sequence,
-        Alphabet(tuple(alphabet_letters(config))),
-        max_states=config.max_states,
-        seed=config.seed,
-    )
-    sentence, *lines = report_lines(found)
-    tables = [steps_table(network, found.closed, found.traced, config.steps)]
-    machine = found.finding.machine
-    if machine is not None:
-        tables.append(machine_table(machine, found.alphabet))
-        folder.write("machine.dot", to_dot(machine, found.alphabet))
-    else:
-        folder.discard("machine.dot", "machine.png")
+    networks, sequence = config.network.networks(), input_sequence(config)
+    first, *others = answers = [
+        answer(
+            network,
+            sequence,
+            alphabet_of(config),
+            max_states=config.max_states,
+            seed=config.seed,
+            expected=config.expect,
+        )
+        for network in networks
+    ]
+    folder.claim(config, runtime.fingerprint(dtype=first.arithmetic, num_threads=1))
+    sentence, *lines = report_lines(first)
+    if others:
+        sentence = "\n".join(
+            f"Output {k}: {each.finding.statement.text}" for k, each in enumerate(answers, 1)
+        )
+    tables = [steps_table(first.network, first.closed, first.traced, config.steps)]
+    machine = first.finding.machine
+    if machine is not None and machine.num_states <= MAX_STATES_SHOWN:
+        tables.append(machine_table(machine, first.alphabet))
+    found_loss = None
+    if config.targets is not None:
+        assert isinstance(networks[0], Network)
+        found_loss = loss(networks[0], sequence, config.targets, config.loss)
+        tables += loss_tables(found_loss)
+    if config.design is not None:
+        exercise = as_spec_file(config.network, first.alphabet)
+        folder.write("spec.yaml", exercise)
+        lines.insert(0, f"The weights, as a spec file (spec.yaml):\n{exercise}")
+    _show(sentence, tables, lines, folder)
+    summary = summarise(first, config.network, config.name, config.steps, others, found_loss)
+    for step in (*summary.steps, summary.final):
+        folder.append_metrics(t=step.t, hidden=step.hidden, output=step.output)
+    _draw(first, folder)
+    return summary
+
+
+def _show(sentence: str, tables: Sequence[Table], lines: Sequence[str], folder: RunFolder) -> None:
+    """Show the answer, the sentence first, and write the same into the folder."""
     terminal.show(sentence)
     for table in tables:
         terminal.show(table)
     for line in lines:
         terminal.show(line)
     folder.write("table.csv", tables[0].to_csv())
-    shown = [sentence, *(table.to_markdown() for table in tables), *lines]
-    folder.write("table.md", "\n\n".join(shown) + "\n")
-    summary = summarise(found, config.network, config.name, config.steps)
-    for step in (*summary.steps, summary.final):
-        folder.append_metrics(t=step.t, hidden=step.hidden, output=step.output)
-    _draw(found, folder)
-    return summary
+    parts = [sentence, *(table.to_markdown() for table in tables), *lines]
+    folder.write("table.md", "\n\n".join(parts) + "\n")
 
 
 def plan(config: Config, folder: RunFolder) -> None:
     """Show the network and the sequence that would be traced."""
-    network, sequence = config.network.network(), input_sequence(config)
+    network, sequence = config.network.networks()[0], input_sequence(config)
+    kind = "exact" if network.is_exact else "float64"
     terminal.show(
-        f"{COMMAND} {config.name}: {description(network)}; T = {len(sequence):,}, "
-        f"{arithmetic(network)} arithmetic. Nothing was traced or written."
+        f"{COMMAND} {config.name}: {description(network)}; T = {len(sequence):,}, {kind} "
+        "arithmetic. Nothing was traced or written."
     )
 
 
@@ -189,19 +263,15 @@ def presets_table() -> Table:
     return Table("Presets of rnn-trace", [Column(key, key) for key in keys], rows)
 
 
-def arithmetic(network: Network) -> str:
-    """Say in which numbers the hidden states are computed."""
-    return "exact" if network.is_exact else "float64"
-
-
 def _draw(found: Answer, folder: RunFolder) -> None:
     # Drawing takes a second to import, and the text should not wait for it.
     from hwcli.rnn.pictures import draw_machine, draw_trace
 
     folder.save_figure("trace", draw_trace(found.traced))
-    folder.discard("machine.png")
+    folder.discard("machine.png", "machine.dot")
     machine, name = found.finding.machine, found.finding.id
     if machine is not None:
+        folder.write("machine.dot", to_dot(machine, found.alphabet))
         drawn = draw_machine(machine, f"Minimal state machine: {name or 'no name'}")
         if drawn is not None:
             folder.save_figure("machine", drawn)

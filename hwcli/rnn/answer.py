@@ -10,18 +10,22 @@ from typing import Any, Literal
 
 from hwcli.errors import ConfigError
 from hwcli.rnn.activations import decided
+from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm, closed_form
 from hwcli.rnn.exact import approximately, shown, to_float, to_json
+from hwcli.rnn.expectations import Verdict, judge, read_property
 from hwcli.rnn.gradients import Gradients, gradients, lesson, linear_gradients
 from hwcli.rnn.letters import Alphabet, vector
+from hwcli.rnn.loss import Loss
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.observations import Checks, Observations, agree, check
 from hwcli.rnn.recognition import Finding, recognise
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.spelling import (
     description,
+    number,
     output_formula,
-    recurrence,
+    recurrences,
     start_in_words,
     unrolled_lines,
 )
@@ -29,7 +33,9 @@ from hwcli.rnn.statements import value
 from hwcli.rnn.summary import (
     ChecksSummary,
     ClosedFormSummary,
+    ExpectationSummary,
     GradientsSummary,
+    LossSummary,
     MachineSummary,
     NetworkSummary,
     ProofSummary,
@@ -38,10 +44,14 @@ from hwcli.rnn.summary import (
     TraceSummary,
 )
 from hwcli.rnn.tables import checks_lines, closed_form_lines, definitions
+from hwcli.rnn.tape import stack_gradients
 from hwcli.rnn.trace import Step, Trace, trace
 
 # Coefficients and gradients are written down for so many of the last inputs.
 MAX_WRITTEN = 2000
+# A tape is gone back for so many steps; exact states of so many binary digits are affordable.
+MAX_ON_TAPE = 200
+MAX_BITS = 200_000
 # A prediction for a longer sequence is left out where it would only confirm the trace.
 MAX_PREDICTED = 100_000
 KINDS = {
@@ -53,16 +63,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A network, what it reads, and what was found."""
+    """A network with one output, what it reads, and what was found."""
 
-    network: Network
+    network: AnyNetwork
     alphabet: Alphabet
     traced: Trace
     closed: ClosedForm | None
     finding: Finding
     checks: Checks
-    gradients: Gradients
+    gradients: Gradients | None
     remarks: tuple[str, ...]
+    verdict: Verdict | None = None
 
     @property
     def arithmetic(self) -> Literal["exact", "float64"]:
@@ -71,38 +82,66 @@ class Answer:
 
 
 def answer(
-    network: Network,
+    network: AnyNetwork,
     sequence: Sequence[Letter],
     alphabet: Alphabet,
     *,
     max_states: int,
     seed: int,
+    expected: str | None = None,
 ) -> Answer:
     """Trace a network, and say what it computes over an alphabet.
 
     Args:
-        network: any.
+        network: any with one output, or with ``argmax`` over several.
         sequence: T >= 1 letters.
         alphabet: what the claim has to hold for; the sequence's own letters are added.
         max_states: an exploration that meets more is stopped.
         seed: of the random sequences that claims are checked on.
+        expected: a property to compare the network with.
 
     Raises:
-        ConfigError: the hidden state leaves float64's range.
+        ConfigError: the hidden state leaves float64's range, or the property cannot be read.
     """
     alphabet = replace(alphabet, letters=tuple(sorted({*alphabet.letters, *sequence})))
-    traced = trace(network, sequence)
+    wanted = None if expected is None else read_property(expected, alphabet)
+    rounded = network
+    if isinstance(network, Network) and not network.is_linear:
+        too_long = network.bits_per_step() * len(sequence) > MAX_BITS
+        rounded = replace(network, rounded=too_long)
+    traced = trace(rounded, sequence)
     refuse_overflow(traced)
     observations = Observations(network, alphabet.letters, sequence, seed)
     finding = recognise(network, observations, alphabet, max_states=max_states)
     checks = check(observations, finding.predict)
-    closed = closed_form(network) if network.is_linear else None
-    if closed is None:
-        found = gradients(network, traced.tail)
-    else:
-        found = linear_gradients(network, closed, traced.final, MAX_WRITTEN)
-    remarks = rounding_remarks(network, traced, finding, sequence)
-    return Answer(network, alphabet, traced, closed, finding, checks, found, remarks)
+    closed = None
+    if isinstance(network, Network) and network.is_linear:
+        closed = closed_form(network)
+    return Answer(
+        rounded,
+        alphabet,
+        traced,
+        closed,
+        finding,
+        checks,
+        all_gradients(network, traced, closed),
+        rounding_remarks(rounded, traced, finding, sequence),
+        None if wanted is None else judge(wanted, network, finding, alphabet),
+    )
+
+
+def all_gradients(
+    network: AnyNetwork, traced: Trace, closed: ClosedForm | None
+) -> Gradients | None:
+    """Return the gradients with respect to the last inputs, None for several outputs."""
+    if isinstance(network, Network):
+        if closed is not None:
+            return linear_gradients(network, closed, traced.final, MAX_WRITTEN)
+        return gradients(network, traced.tail)
+    steps = traced.tail[-MAX_ON_TAPE:]
+    if steps[0].t == 1:
+        return stack_gradients(network, steps, network.initial_state)
+    return stack_gradients(network, steps[1:], steps[0].hidden)
 
 
 def refuse_overflow(traced: Trace) -> None:
@@ -112,7 +151,9 @@ def refuse_overflow(traced: Trace) -> None:
         ConfigError: one line that names the step.
     """
     for step in (*traced.head, *traced.tail):
-        numbers = [n for n in (*step.hidden, step.preactivation) if isinstance(n, float)]
+        z = step.preactivation
+        everything = (*step.hidden, *(z if isinstance(z, tuple) else (z,)))
+        numbers = [number for number in everything if isinstance(number, float)]
         if not all(map(math.isfinite, numbers)):
             raise ConfigError(
                 f"network: the hidden state leaves float64's range by step {step.t:,}; give a "
@@ -121,12 +162,17 @@ def refuse_overflow(traced: Trace) -> None:
 
 
 def rounding_remarks(
-    network: Network, traced: Trace, finding: Finding, sequence: Sequence[Letter]
+    network: AnyNetwork, traced: Trace, finding: Finding, sequence: Sequence[Letter]
 ) -> tuple[str, ...]:
     """Name what float64 has rounded away, and where that changes what the trace shows."""
     if network.is_exact:
         return ()
     remarks = ["Hidden states are float64: rounded in about the 16th digit."]
+    if isinstance(network, Network) and network.rounded:
+        remarks.append(
+            f"Exact states would need about {network.bits_per_step() * len(sequence):,.0f} binary "
+            "digits at the end of so long a sequence."
+        )
     limits = {"tanh": (-1.0, 1.0), "logistic": (0.0, 1.0)}.get(network.activation, ())
     steps = [*traced.head, *(s for s in traced.tail if s.t > len(traced.head))]
     saturated = next((s for s in steps if any(h in limits for h in s.hidden)), None)
@@ -169,6 +215,8 @@ def report_lines(found: Answer) -> list[str]:
     final, finding = found.traced.final, found.finding
     T = found.traced.length
     lines = [finding.statement.text]
+    if found.verdict is not None:
+        lines.append(found.verdict.text)
     if not finding.statement.always:
         lines.append(f"Here {finding.statement.here(T)}")
     if finding.margin:
@@ -185,16 +233,24 @@ def report_lines(found: Answer) -> list[str]:
     if finding.linear is not None and found.closed is None:
         lines.append("As relu never clips here:")
     lines += closed_form_lines(finding.linear)
-    lines += [f"Gradients: {lesson(found.network, found.gradients)}"]
+    if found.gradients is not None:
+        lines.append(f"Gradients: {lesson(found.network, found.gradients)}")
     lines += [f"Rounding: {' '.join(found.remarks)}"] if found.remarks else []
     lines.append(
-        f"Final: h_T = {vector(final.hidden)}, z_T = {shown(final.preactivation)}, "
+        f"Final: h_T = {vector(final.hidden)}, z_T = {number(final.preactivation)}, "
         f"y_T = {shown(final.output)} (T = {T:,}, {found.arithmetic} arithmetic)."
     )
     return lines
 
 
-def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> TraceSummary:
+def summarise(
+    found: Answer,
+    spec: NetworkSpec,
+    name: str,
+    num_steps: int,
+    others: Sequence[Answer] = (),
+    found_loss: Loss | None = None,
+) -> TraceSummary:
     """Return the typed summary of a run."""
     network, finding, machine = found.network, found.finding, found.finding.machine
     if machine is not None:
@@ -208,7 +264,7 @@ def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> Tr
         network=NetworkSummary(
             description=description(network),
             spec=spec,
-            recurrence=tuple(recurrence(network, u, "t") for u in range(network.num_hidden)),
+            recurrence=recurrences(network, "t"),
             output=(output_formula(network),),
             start=start_in_words(network),
         ),
@@ -217,14 +273,9 @@ def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> Tr
             for i, step in enumerate(found.traced.head[:num_steps])
         ),
         final=_step(found.traced.final),
-        property=PropertySummary(
-            id=finding.id,
-            statement=finding.statement.text,
-            here=finding.statement.here(found.traced.length),
-            quantity=finding.quantity,
-            scale=None if finding.scale is None else to_json(finding.scale),
-            margin=finding.margin,
-        ),
+        property=_property(found),
+        more_outputs=tuple(map(_property, others)),
+        loss=None if found_loss is None else _loss(found_loss),
         proof=ProofSummary(
             proved=finding.proved,
             kind=finding.kind,
@@ -236,7 +287,7 @@ def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> Tr
         if finding.linear is None
         else ClosedFormSummary(
             lines=tuple(closed_form_lines(finding.linear)),
-            coefficients=hidden_in_json(network, found.gradients),
+            coefficients=hidden_in_json(network, found.gradients) if found.gradients else [],
         ),
         machine=None
         if machine is None
@@ -254,11 +305,21 @@ def summarise(found: Answer, spec: NetworkSpec, name: str, num_steps: int) -> Tr
             if found.checks.counterexample is None
             else tuple(tuple(map(to_json, letter)) for letter in found.checks.counterexample),
         ),
-        gradients=gradients_summary(network, found.gradients),
+        gradients=None if found.gradients is None else gradients_summary(network, found.gradients),
+        expectation=None
+        if found.verdict is None
+        else ExpectationSummary(
+            passed=found.verdict.passed,
+            proved=found.verdict.proved,
+            verdict=found.verdict.text,
+            counterexample=None
+            if found.verdict.counterexample is None
+            else tuple(tuple(map(to_json, letter)) for letter in found.verdict.counterexample),
+        ),
     )
 
 
-def gradients_summary(network: Network, found: Gradients) -> GradientsSummary:
+def gradients_summary(network: AnyNetwork, found: Gradients) -> GradientsSummary:
     """Return the gradients of h_T and of y_T, and what they mean for learning."""
     sizes = found.sizes()
     # A slope that underflows meets weights that overflow: the product is taken exactly.
@@ -275,7 +336,7 @@ def gradients_summary(network: Network, found: Gradients) -> GradientsSummary:
     )
 
 
-def hidden_in_json(network: Network, found: Gradients) -> list[Any]:
+def hidden_in_json(network: AnyNetwork, found: Gradients) -> list[Any]:
     """Return dh_T/dx_t, t ascending: of a linear network, the weight of x_t in h_T.
 
     A number for each t in a network of one input and one hidden unit, else H rows of D.
@@ -286,15 +347,37 @@ def hidden_in_json(network: Network, found: Gradients) -> list[Any]:
 
 
 def _step(
-    step: Step, network: Network | None = None, unrolled: tuple[str, ...] = ()
+    step: Step, network: AnyNetwork | None = None, unrolled: tuple[str, ...] = ()
 ) -> StepSummary:
-    units = () if network is None else range(network.num_hidden)
+    z = step.preactivation
     return StepSummary(
         t=step.t,
         letter=tuple(map(to_json, step.letter)),
-        recurrence=tuple(recurrence(network, u, step.t) for u in units) if network else (),
+        recurrence=() if network is None else recurrences(network, step.t),
         unrolled=unrolled,
         hidden=tuple(map(to_json, step.hidden)),
-        preactivation=to_json(step.preactivation),
+        preactivation=tuple(map(to_json, z)) if isinstance(z, tuple) else to_json(z),
         output=to_json(step.output),
+    )
+
+
+def _property(found: Answer) -> PropertySummary:
+    finding = found.finding
+    return PropertySummary(
+        id=finding.id,
+        statement=finding.statement.text,
+        here=finding.statement.here(found.traced.length),
+        quantity=finding.quantity,
+        scale=None if finding.scale is None else to_json(finding.scale),
+        margin=finding.margin,
+    )
+
+
+def _loss(found: Loss) -> LossSummary:
+    return LossSummary(
+        total=to_json(found.total),
+        errors=tuple(None if step.error is None else to_json(step.error) for step in found.steps),
+        output_gradients=tuple(to_json(step.output_gradient) for step in found.steps),
+        hidden_gradients=tuple(tuple(map(to_json, s.hidden_gradient)) for s in found.steps),
+        weights={name: to_json(gradient) for name, gradient in found.weights.items()},
     )

@@ -27,6 +27,8 @@ PATIENCE = 6
 LANDMARKS: tuple[Exact, ...] = (-1, 0, 1)
 TOLERANCES = (0.05, 0.3)
 START = "start"
+# A proof for fewer steps is none worth telling.
+SHORTEST_PROOF = 100
 
 
 def box_machine(
@@ -61,6 +63,55 @@ def box_machine(
         )
         return MooreMachine(tuple(letters), rows, tuple(outputs)).minimal()
     return None
+
+
+def bounded_box_machine(
+    start: Box,
+    letters: Sequence[Letter],
+    advance: Advance,
+    classify: Callable[[Box], Number | None],
+    length: int,
+) -> tuple[MooreMachine, int] | None:
+    """Return a machine that provably shows what the network shows for so many steps, and how many.
+
+    Gates that are almost closed leak: no box is kept for ever, but each step adds so little that
+    boxes which grow with every step still show one class after thousands.
+    """
+    key = _near(TOLERANCES[0])
+    boxes: dict[Hashable, Box] = {START: start}
+    transitions: dict[tuple[Hashable, int], Hashable] = {}
+    num_images, num_steps = 0, 0
+    while num_steps < length and num_images < MAX_IMAGES:
+        grown = dict(boxes)
+        for name, box in boxes.items():
+            for i, letter in enumerate(letters):
+                num_images += 1
+                image: Box = tuple(interval.rounded() for interval in advance(box, letter))
+                target = transitions.get((name, i))
+                if target is None:
+                    wanted = key(name, letter, image)
+                    assert isinstance(wanted, _Nearest)
+                    target = transitions[name, i] = wanted.among(grown)
+                old = grown.get(target)
+                joined = zip(old, image, strict=True) if old is not None else ()
+                grown[target] = tuple(a.joined(b) for a, b in joined) or image
+        if len(grown) > MAX_BOXES // 5:
+            return None
+        shown = {name: classify(box) for name, box in grown.items() if name != START}
+        if None in shown.values():
+            break
+        num_steps += 1
+        if grown == boxes:
+            num_steps = length
+        boxes = grown
+    names = list(boxes)
+    if num_steps < SHORTEST_PROOF or any((n, i) not in transitions for n in names
+                                         for i in range(len(letters))):  # fmt: skip
+        return None
+    number = {name: i for i, name in enumerate(names)}
+    rows = tuple(tuple(number[transitions[n, i]] for i in range(len(letters))) for n in names)
+    outputs = (None, *(classify(boxes[name]) for name in names[1:]))
+    return MooreMachine(tuple(letters), rows, outputs).minimal(), num_steps
 
 
 def never_clips(start: Box, letters: Sequence[Letter], advance: Advance, num_hidden: int) -> bool:

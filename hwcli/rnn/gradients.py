@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from operator import mul
 
 from hwcli.rnn.activations import derivative
+from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import Exact, Number, shown, to_float
 from hwcli.rnn.network import Network
@@ -120,12 +121,12 @@ def preactivations(
     ]
 
 
-def lesson(network: Network, found: Gradients) -> str:
+def lesson(network: AnyNetwork, found: Gradients) -> str:
     """Say in a few sentences what these gradients mean for learning the weights."""
     return f"{_hidden_lesson(network, found)} {_output_lesson(network, found)}"
 
 
-def _hidden_lesson(network: Network, found: Gradients) -> str:
+def _hidden_lesson(network: AnyNetwork, found: Gradients) -> str:
     sizes = found.sizes()
     n = len(sizes)
     first, last, largest, smallest = sizes[0], sizes[-1], max(sizes), min(sizes)
@@ -161,7 +162,7 @@ def _hidden_lesson(network: Network, found: Gradients) -> str:
     )
 
 
-def _output_lesson(network: Network, found: Gradients) -> str:
+def _output_lesson(network: AnyNetwork, found: Gradients) -> str:
     activation, z = network.output_activation, found.z
     if activation in ("step", "step-ge", "sign"):
         return "The output unit is flat: its derivative is 0, and no error passes through it."

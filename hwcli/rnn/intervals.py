@@ -95,6 +95,8 @@ class Interval:
                 return self._smooth(math.tanh, -1, 0)
             case "logistic":
                 return self._smooth(logistic, 0, Fraction(1, 2))
+            case "argmax":
+                raise ValueError("argmax compares several numbers")
 
     def above(self, bound: Exact) -> bool:
         """Tell whether every number inside is greater than a bound."""

@@ -6,6 +6,7 @@ Words for a set depend on the alphabet: {1} over the bits is "one", over -9..9 i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from hwcli.rnn.exact import Exact, Number, shown
 from hwcli.rnn.network import Letter
@@ -94,6 +95,15 @@ _WORDS: dict[str, Callable[[Exact], bool]] = {
     "even": lambda x: x % 2 == 0,
     "odd": lambda x: x % 2 == 1,
 }
+
+
+def make_alphabet(
+    numbers: Sequence[Exact], letters: Mapping[str, Letter] | None, num_inputs: int
+) -> Alphabet:
+    """Return named letters, or else every combination of the numbers."""
+    if letters is not None:
+        return Alphabet(tuple(letters.values()), {x: name for name, x in letters.items()})
+    return Alphabet(tuple(product(sorted(set(numbers)), repeat=num_inputs)))
 
 
 def vector(numbers: Sequence[Number]) -> str:

@@ -7,6 +7,7 @@ Shapes: T steps, D inputs a step, H hidden units; one output unit. A *letter* is
 one step: a tuple of D exact numbers.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +27,10 @@ State: TypeAlias = tuple[Number, ...]
 
 @dataclass(frozen=True)
 class Network:
-    """The weights, exact: w_in (H, D), w_rec (H, H), the vectors (H,), and three scalars."""
+    """The weights, exact: w_in (H, D), w_rec (H, H), the vectors (H,), and three scalars.
+
+    ``rounded`` computes in float64 what could be exact: see :meth:`bits_per_step`.
+    """
 
     w_in: Matrix
     w_rec: Matrix
@@ -38,6 +42,7 @@ class Network:
     initial_output: Exact = 0
     activation: Activation = "identity"
     output_activation: Activation = "logistic"
+    rounded: bool = False
 
     @property
     def num_hidden(self) -> int:
@@ -58,7 +63,7 @@ class Network:
     def is_exact(self) -> bool:
         """Tell whether hidden states are rationals; otherwise they are float64."""
         fed_back_exactly = not self.has_feedback or self.output_activation in EXACT
-        return self.activation in EXACT and fed_back_exactly
+        return self.activation in EXACT and fed_back_exactly and not self.rounded
 
     @property
     def is_linear(self) -> bool:
@@ -81,6 +86,18 @@ class Network:
             for row in self.w_rec
         )
         return feeds_numbers or not calm
+
+    def bits_per_step(self) -> float:
+        """Return how many binary digits an exact state may gain with each step."""
+        if not self.may_grow:
+            return 0.0
+        rows = [
+            [*row, *(back * w for w in self.w_out)]
+            for row, back in zip(self.w_rec, self.w_feedback, strict=True)
+        ]
+        denominator = common_denominator(w for row in rows for w in row)
+        growth = max(sum(map(magnitude, row)) for row in rows)
+        return math.log2(denominator) + max(0.0, math.log2(growth or 1))
 
     def without_feedback(self) -> "Network":
         """Return a linear network's equal without feedback: its output becomes a hidden unit."""
@@ -120,8 +137,11 @@ class Dynamics:
     preactivation: Callable[[Any], Any]
 
 
-def dynamics(network: Network, apply: Callable[[Activation, Any], Any]) -> Dynamics:
+def dynamics(network: Any, apply: Callable[[Activation, Any], Any]) -> Dynamics:
     """Return a network's step with exact weights; ``apply`` applies an activation."""
+    if not isinstance(network, Network):
+        stacked: Dynamics = network.dynamics(apply)
+        return stacked
     H = network.num_hidden
     feedback = network.has_feedback
     rows = [

@@ -9,11 +9,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from typing import Any
 
 from hwcli.rnn.activations import Activation, decided
+from hwcli.rnn.cells import AnyNetwork, make_stepper
 from hwcli.rnn.exact import Number, to_float
 from hwcli.rnn.intervals import Box, Interval
-from hwcli.rnn.network import Letter, Network, State, Stepper, dynamics
+from hwcli.rnn.network import Letter, State, dynamics
 from hwcli.rnn.statements import SHOW_VALUES
 
 Prediction = Callable[[Sequence[Letter]], Number]
@@ -58,7 +60,7 @@ class Checks:
 class Observations:
     """A network's decisions after many sequences."""
 
-    network: Network
+    network: AnyNetwork
     letters: Sequence[Letter]
     sequence: Sequence[Letter]
     seed: int = 0
@@ -90,7 +92,7 @@ class Observations:
 
     def short(self) -> Iterator[tuple[Sequence[Letter], Number]]:
         """Yield every short sequence."""
-        stepper, letters = Stepper(self.network), self.tried
+        stepper, letters = make_stepper(self.network), self.tried
         known: dict[tuple[Letter, ...], State] = {(): stepper.start}
         for _ in range(self.longest_short):
             longer = {}
@@ -102,7 +104,7 @@ class Observations:
 
     def long(self) -> Iterator[tuple[Sequence[Letter], Number]]:
         """Yield random sequences, long runs, and beginnings of the traced sequence."""
-        stepper, letters = Stepper(self.network), self.tried
+        stepper, letters = make_stepper(self.network), self.tried
         generator = random.Random(self.seed)
         for _ in range(NUM_RANDOM):
             xs = generator.choices(letters, k=generator.randint(1, self._longest))
@@ -117,7 +119,7 @@ class Observations:
         yield from self._after(stepper, list(self.sequence[:length]), marks)
 
     def _after(
-        self, stepper: Stepper, xs: list[Letter], marks: set[int]
+        self, stepper: Any, xs: list[Letter], marks: set[int]
     ) -> Iterator[tuple[Sequence[Letter], Number]]:
         state = stepper.start
         for t, letter in enumerate(xs, 1):
@@ -126,11 +128,12 @@ class Observations:
                 yield from self._decision(stepper, xs[:t], state)
 
     def _decision(
-        self, stepper: Stepper, xs: Sequence[Letter], state: State
+        self, stepper: Any, xs: Sequence[Letter], state: State
     ) -> Iterator[tuple[Sequence[Letter], Number]]:
         z = stepper.preactivation(state)
         # A float network may leave float64's range: then nothing is observed.
-        if not isinstance(z, float) or math.isfinite(z):
+        numbers = z if isinstance(z, tuple) else (z,)
+        if all(not isinstance(number, float) or math.isfinite(number) for number in numbers):
             yield xs, decided(self.network.output_activation, z)
 
 
@@ -176,7 +179,7 @@ def check(observations: Observations, predict: Prediction | None) -> Checks:
     )
 
 
-def on_intervals(network: Network, xs: Sequence[Letter]) -> Number | None:
+def on_intervals(network: AnyNetwork, xs: Sequence[Letter]) -> Any:
     """Return what a network decides after a sequence; None where intervals are too wide for it."""
     moving = dynamics(network, lambda activation, z: z.activated(activation))
     box: Box = tuple(map(Interval.point, moving.start))
@@ -185,8 +188,17 @@ def on_intervals(network: Network, xs: Sequence[Letter]) -> Number | None:
     return shown_by(network.output_activation, moving.preactivation(box))
 
 
-def shown_by(activation: Activation, z: Interval) -> Number | None:
+def shown_by(activation: Activation, z: Any) -> Any:
     """Return what an output unit decides for all z of an interval, None where they differ."""
+    if activation == "argmax":
+        return next(
+            (
+                k
+                for k, best in enumerate(z, 1)
+                if all(best.low > other.high for j, other in enumerate(z, 1) if j != k)
+            ),
+            None,
+        )
     if activation in SHOW_VALUES:
         y = z.activated(activation)
         if y.low == y.high:
@@ -202,6 +214,6 @@ def shown_by(activation: Activation, z: Interval) -> Number | None:
     return None if sign is None else decided(activation, sign)
 
 
-def shows_values(network: Network) -> bool:
+def shows_values(network: AnyNetwork) -> bool:
     """Tell whether the output shows how much z is."""
     return network.output_activation in SHOW_VALUES

@@ -12,7 +12,8 @@ from typing import Literal
 
 from hwcli.rnn import statements
 from hwcli.rnn.activations import Activation, decided
-from hwcli.rnn.boxes import box_machine, never_clips
+from hwcli.rnn.boxes import bounded_box_machine, box_machine, never_clips
+from hwcli.rnn.cells import AnyNetwork, Stack
 from hwcli.rnn.closed_form import ClosedForm, closed_form
 from hwcli.rnn.exact import Exact, Number, simplified
 from hwcli.rnn.intervals import Box, Interval
@@ -80,7 +81,7 @@ class Finding:
 
 
 def recognise(
-    network: Network, observations: Observations, alphabet: Alphabet, *, max_states: int
+    network: AnyNetwork, observations: Observations, alphabet: Alphabet, *, max_states: int
 ) -> Finding:
     """Say what a network computes.
 
@@ -91,7 +92,7 @@ def recognise(
         max_states: an exploration that meets more is stopped.
     """
     letters = alphabet.letters
-    if network.is_linear:
+    if not isinstance(network, Stack) and network.is_linear:
         # The machine of a linear network is no proof; a small one is worth a look.
         small = network.output_activation not in ("identity", "relu") or len(letters) <= 4
         machine = _exact_machine(network, letters, min(max_states, 20)) if small else None
@@ -100,8 +101,9 @@ def recognise(
         return _by_closed_form(linear, letters, clipped=network.activation)
     if (machine := _exact_machine(network, letters, max_states)) is not None:
         return by_machine(network, machine, alphabet, "state-machine")
-    if (machine := _interval_machine(network, letters)) is not None:
-        return by_machine(network, machine, alphabet, "interval-machine")
+    if (found := _interval_machine(network, letters, len(observations.sequence))) is not None:
+        machine, longest = found
+        return by_machine(network, machine, alphabet, "interval-machine", longest)
     return _by_checks(network, observations, letters)
 
 
@@ -196,7 +198,7 @@ def _linear_proof(network: Network, closed: ClosedForm) -> tuple[str, ...]:
     return (first, step, f"So z_T = {closed.preactivation.text()}, {_reads(network)}")
 
 
-def _reads(network: Network) -> str:
+def _reads(network: AnyNetwork) -> str:
     match network.output_activation:
         case "identity":
             return "and y_T = z_T."
@@ -208,8 +210,22 @@ def _reads(network: Network) -> str:
             return f"and {activation} reads its sign."
 
 
-def by_machine(network: Network, machine: MooreMachine, alphabet: Alphabet, kind: Kind) -> Finding:
-    """Say in words, or else by its table, what a machine shows."""
+def by_machine(
+    network: AnyNetwork,
+    machine: MooreMachine,
+    alphabet: Alphabet,
+    kind: Kind,
+    longest: int | None = None,
+) -> Finding:
+    """Say in words, or else by its table, what a machine shows.
+
+    Args:
+        network: it shows the same.
+        machine: the minimal one.
+        alphabet: what both read.
+        kind: how it is known that both show the same.
+        longest: for sequences of up to so many steps; None: of any length.
+    """
     small = machine.without_idle_start()
     words = describe(machine, alphabet)
     if len(machine.values) == 1:
@@ -231,17 +247,21 @@ def by_machine(network: Network, machine: MooreMachine, alphabet: Alphabet, kind
             f"outward, each of the {L} letters leads each box into one box, and within a box the "
             "output does not change class."
         )
+    lengths = "of every length" if longest is None else f"of up to {longest:,} steps"
+    if longest is not None:
+        first += f" The boxes grow a little with each step; they were followed for {longest:,}."
     return Finding(
         found_id,
         statement,
         kind,
-        f"for every sequence over the {L} letters of the alphabet" if L > 1 else "for its letter",
+        f"for every sequence {lengths} over the {L} {'letter' if L == 1 else 'letters'} of the "
+        "alphabet",
         (
             first,
             f"Merging the states that no continuation distinguishes leaves {S} "
             f"{'state' if S == 1 else 'states'}: the table of the machine.",
             "The sentence says what this table does with each letter, so it holds for every "
-            "sequence over these letters, of every length.",
+            f"sequence over these letters, {lengths}.",
         ),
         machine.run,
         machine,
@@ -252,7 +272,7 @@ def by_machine(network: Network, machine: MooreMachine, alphabet: Alphabet, kind
 
 
 def _exact_machine(
-    network: Network, letters: Sequence[Letter], max_states: int
+    network: AnyNetwork, letters: Sequence[Letter], max_states: int
 ) -> MooreMachine | None:
     """Explore the exact states; None where they are floats or too many."""
     if not network.is_exact or len(letters) > MAX_LETTERS:
@@ -269,23 +289,28 @@ def _exact_machine(
     return explored.minimal()
 
 
-def _interval_machine(network: Network, letters: Sequence[Letter]) -> MooreMachine | None:
-    """Find a machine by intervals, where the letters are few enough for that."""
+def _interval_machine(
+    network: AnyNetwork, letters: Sequence[Letter], length: int
+) -> tuple[MooreMachine, int | None] | None:
+    """Find a machine by intervals, for every length or else up to a longest one."""
     if len(letters) > MAX_LETTERS // 20:
         return None
     moving = dynamics(network, lambda activation, z: z.activated(activation))
     start: Box = tuple(map(Interval.point, moving.start))
-    return box_machine(
-        start,
-        letters,
-        moving.advance,
-        lambda box: shown_by(network.output_activation, moving.preactivation(box)),
-    )
+
+    def classify(box: Box) -> Number | None:
+        shown: Number | None = shown_by(network.output_activation, moving.preactivation(box))
+        return shown
+
+    machine = box_machine(start, letters, moving.advance, classify)
+    if machine is not None:
+        return machine, None
+    return bounded_box_machine(start, letters, moving.advance, classify, max(length, 1000))
 
 
-def _linear_where_it_runs(network: Network, letters: Sequence[Letter]) -> Network | None:
+def _linear_where_it_runs(network: AnyNetwork, letters: Sequence[Letter]) -> Network | None:
     """Return the linear network that a relu network equals over the alphabet, if it is one."""
-    if network.activation != "relu" or len(letters) > MAX_LETTERS:
+    if isinstance(network, Stack) or network.activation != "relu" or len(letters) > MAX_LETTERS:
         return None
     linear = replace(network, activation="identity")
     if not linear.is_linear:
@@ -300,7 +325,9 @@ def _linear_where_it_runs(network: Network, letters: Sequence[Letter]) -> Networ
 # Only checked
 
 
-def _by_checks(network: Network, observations: Observations, letters: Sequence[Letter]) -> Finding:
+def _by_checks(
+    network: AnyNetwork, observations: Observations, letters: Sequence[Letter]
+) -> Finding:
     """Keep the first named property that no sequence contradicts, and that all of them need."""
     activation = network.output_activation
     observed = list(observations)
@@ -336,7 +363,7 @@ def _weighed_prediction(
 
 
 def _scales(
-    name: Weighed, observed: Sequence[tuple[Sequence[Letter], Number]], network: Network
+    name: Weighed, observed: Sequence[tuple[Sequence[Letter], Number]], network: AnyNetwork
 ) -> list[Exact]:
     """Return the factors worth trying: the one that the first output shows, or the two signs."""
     if not shows_values(network):

@@ -1,7 +1,9 @@
 """Formulas of a network as text: its recurrence, its first steps unrolled, its closed form."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from hwcli.rnn.cells import AnyNetwork, Stack
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import Exact, Number, magnitude, shown
 from hwcli.rnn.letters import vector
@@ -24,8 +26,27 @@ def recurrence(network: Network, unit: int, t: int | str) -> str:
     return f"{h[unit]}_{t} = {_applied(network.activation, _sum(terms))}"
 
 
-def output_formula(network: Network) -> str:
+def recurrences(network: AnyNetwork, t: int | str) -> tuple[str, ...]:
+    """Spell the step of every unit, or of every layer."""
+    if isinstance(network, Stack):
+        return network.equations(t)
+    return tuple(recurrence(network, unit, t) for unit in range(network.num_hidden))
+
+
+def number(z: Any) -> str:
+    """Spell one number, or one for each output."""
+    return vector(z) if isinstance(z, tuple) else shown(z)
+
+
+def output_formula(network: AnyNetwork) -> str:
     """Spell the output unit, such as ``y_t = logistic(1000·h_t)``."""
+    if isinstance(network, Stack):
+        several = len(network.w_out[0]) > 1
+        sums = [
+            _sum([*((w, f"h[{j}]_t" if several else "h_t") for j, w in enumerate(row, 1)), (b, "")])
+            for row, b in zip(network.w_out, network.output_bias, strict=True)
+        ]
+        return f"y_t = {_applied(network.output_activation, ', '.join(sums))}"
     several = network.num_hidden > 1
     terms = [
         *((w, f"h[{j}]_t" if several else "h_t") for j, w in enumerate(network.w_out, 1)),
@@ -34,16 +55,20 @@ def output_formula(network: Network) -> str:
     return f"y_t = {_applied(network.output_activation, _sum(terms))}"
 
 
-def start_in_words(network: Network) -> str:
+def start_in_words(network: AnyNetwork) -> str:
     """Spell what the network holds before the first step, such as ``h_0 = 0``."""
     start = f"h_0 = {vector(network.initial_state)}"
     return f"{start}, y_0 = {shown(network.initial_output)}" if network.has_feedback else start
 
 
-def description(network: Network) -> str:
+def description(network: AnyNetwork) -> str:
     """Describe a network in one clause."""
     H, D = network.num_hidden, network.num_inputs
     kind = {"identity": "linear"}
+    if isinstance(network, Stack):
+        layers = ", then ".join(f"{layer.num_units} {layer.kind}" for layer in network.layers)
+        output = kind.get(network.output_activation, network.output_activation)
+        return f"layers of {layers} cells, {D} inputs per step, {output} output"
     hidden, output = (kind.get(a, a) for a in (network.activation, network.output_activation))
     return (
         f"{H} hidden {hidden} {'unit' if H == 1 else 'units'}, "
@@ -101,9 +126,11 @@ def _sum(terms: Sequence[tuple[Exact, str]]) -> str:
 
 
 def unrolled_lines(
-    network: Network, closed: ClosedForm | None, traced: Trace, i: int
+    network: AnyNetwork, closed: ClosedForm | None, traced: Trace, i: int
 ) -> tuple[str, ...]:
     """Spell each unit after step i + 1: by the inputs where it is linear, else by the numbers."""
+    if isinstance(network, Stack):
+        return ()
     step, units = traced.head[i], range(network.num_hidden)
     if closed is not None:
         return tuple(_unrolled(closed, unit, step.t) for unit in units)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hwcli.rnn.cells import AnyNetwork, make_stepper
 from hwcli.rnn.exact import Number
-from hwcli.rnn.network import Letter, Network, Stepper
+from hwcli.rnn.network import Letter
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,9 @@ def explore(
 
 
 def network_machine(
-    network: Network,
+    network: AnyNetwork,
     letters: Sequence[Letter],
-    decide: Callable[[Number], Number],
+    decide: Callable[[Any], Number],
     *,
     limit: int,
 ) -> MooreMachine:
@@ -146,7 +147,7 @@ def network_machine(
     """
     if not network.is_exact:
         raise ValueError("only exact states can be explored")
-    stepper = Stepper(network)
+    stepper = make_stepper(network)
     return explore(
         stepper.start,
         letters,

@@ -5,6 +5,7 @@ A number is an int or a float as it is and a rational as ``"p/q"``; see
 ``h_t = -h_{t-1} + x_t``; :func:`hwcli.rnn.tables.in_tex` spells them for a typesetter.
 """
 
+import builtins
 from typing import Literal
 
 from pydantic import Field
@@ -151,8 +152,39 @@ class GradientsSummary(Section):
     meaning: str
 
 
+class ExpectationSummary(Section):
+    """Whether the network computes what ``--expect`` says; see ``verdict`` in words."""
+
+    passed: bool
+    proved: bool
+    verdict: str
+    counterexample: tuple[tuple[Value, ...], ...] | None
+
+
+class LossSummary(Section):
+    """The loss over the steps with a target, and its gradients.
+
+    Attributes:
+        total: E, the sum of the errors of the steps.
+        errors: E_t, null at a step without a target, (T,).
+        output_gradients: dE/dz_t, (T,).
+        hidden_gradients: dE/dh_t, (T, H).
+        weights: dE/dw of every weight by its name.
+    """
+
+    total: Value
+    errors: tuple[Value | None, ...]
+    output_gradients: tuple[Value, ...]
+    hidden_gradients: tuple[tuple[Value, ...], ...]
+    weights: dict[str, Value]
+
+
 class TraceSummary(Summary):
-    """What ``hw2 rnn-trace`` found."""
+    """What ``hw2 rnn-trace`` found; of a network with several outputs, for the first of them.
+
+    Attributes:
+        more_outputs: the properties of the second output and those after it.
+    """
 
     length: int
     arithmetic: Literal["exact", "float64"]
@@ -165,3 +197,12 @@ class TraceSummary(Summary):
     machine: MachineSummary | None
     checks: ChecksSummary
     gradients: GradientsSummary | None
+    expectation: ExpectationSummary | None = None
+    loss: LossSummary | None = None
+    more_outputs: tuple[PropertySummary, ...] = ()
+
+    @builtins.property
+    def exit_code(self) -> int:
+        """Return 1 where an expectation is not met."""
+        missed = self.expectation is not None and not self.expectation.passed
+        return int(missed or self.status != "complete")

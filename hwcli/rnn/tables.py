@@ -2,32 +2,32 @@
 
 from hwcli.output.tables import Column, Table
 from hwcli.rnn.activations import DEFINITIONS
+from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import shown
 from hwcli.rnn.letters import Alphabet, vector
-from hwcli.rnn.network import Network
 from hwcli.rnn.observations import Checks
-from hwcli.rnn.spelling import recurrence, unrolled_lines
+from hwcli.rnn.spelling import number, recurrences, unrolled_lines
 from hwcli.rnn.state_machine import MooreMachine
 from hwcli.rnn.statements import value
 from hwcli.rnn.trace import Trace
 
 # Longer lists of letters are named by what they share, or folded.
 MAX_LETTERS_SPELLED = 6
+# Larger machines are in machine.dot and summary.json.
+MAX_STATES_SHOWN = 40
 
 
-def steps_table(network: Network, closed: ClosedForm | None, traced: Trace, num: int) -> Table:
+def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, num: int) -> Table:
     """Return the first steps: the recurrence, what it unrolls to, and its numbers."""
     rows = [
         {
             "t": step.t,
             "input": vector(step.letter),
-            "recurrence": "\n".join(
-                recurrence(network, unit, step.t) for unit in range(network.num_hidden)
-            ),
+            "recurrence": "\n".join(recurrences(network, step.t)),
             "unrolled": "\n".join(unrolled_lines(network, closed, traced, i)),
             "hidden": vector(step.hidden),
-            "preactivation": shown(step.preactivation),
+            "preactivation": number(step.preactivation),
             "output": shown(step.output),
         }
         for i, step in enumerate(traced.head[:num])
@@ -38,7 +38,7 @@ def steps_table(network: Network, closed: ClosedForm | None, traced: Trace, num:
             Column("t", "t"),
             Column("input", "x_t"),
             Column("recurrence", "recurrence"),
-            Column("unrolled", "unrolled"),
+            *([Column("unrolled", "unrolled")] if any(row["unrolled"] for row in rows) else []),
             Column("hidden", "h_t"),
             Column("preactivation", "z_t"),
             Column("output", "y_t"),
@@ -79,7 +79,7 @@ def checks_lines(checks: Checks) -> list[str]:
     return [line, f"Counterexample: {', '.join(map(vector, checks.counterexample))}"]
 
 
-def definitions(network: Network) -> list[str]:
+def definitions(network: AnyNetwork) -> list[str]:
     """Define the activations that courses define differently, where they are used."""
     used = dict.fromkeys((network.activation, network.output_activation))
     return [DEFINITIONS[activation] for activation in used if activation in DEFINITIONS]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from operator import mul
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hwcli.rnn.activations import activate
+from hwcli.rnn.cells import AnyNetwork, Stack, make_stepper
 from hwcli.rnn.exact import Exact, Number, common_denominator, simplified
-from hwcli.rnn.network import Letter, Network, State, Stepper
+from hwcli.rnn.network import Letter, Network, State
 
 # So many steps are kept at each end of a long sequence, for tables, pictures and gradients.
 WINDOW = 2000
@@ -27,7 +28,7 @@ class Step:
     t: int
     letter: Letter
     hidden: State
-    preactivation: Number
+    preactivation: Any
     output: Number
 
 
@@ -48,7 +49,7 @@ class Trace:
         return self.tail[-1]
 
 
-def trace(network: Network, sequence: Sequence[Letter]) -> Trace:
+def trace(network: AnyNetwork, sequence: Sequence[Letter]) -> Trace:
     """Run a network over a sequence of T >= 1 letters.
 
     Costs O(T) where the states keep their size. A linear network whose states grow (w_rec = 2,
@@ -56,11 +57,11 @@ def trace(network: Network, sequence: Sequence[Letter]) -> Trace:
     end is found by divide and conquer in O(M(T) log T) for products of T digits.
     """
     T = len(sequence)
-    stepper = Stepper(network)
+    stepper = make_stepper(network)
     head = _steps(stepper, stepper.start, sequence[:WINDOW], 1)[0]
     if T <= WINDOW:
         return Trace(T, head, head)
-    if network.is_linear and network.may_grow:
+    if not isinstance(network, Stack) and network.is_linear and network.may_grow:
         hidden = jump(network.without_feedback(), sequence)[: network.num_hidden]
         return Trace(T, head, (_read_out(network, T, sequence[-1], hidden),))
     state = stepper.start
@@ -71,7 +72,7 @@ def trace(network: Network, sequence: Sequence[Letter]) -> Trace:
 
 
 def _steps(
-    stepper: Stepper, state: State, letters: Sequence[Letter], first: int
+    stepper: Any, state: State, letters: Sequence[Letter], first: int
 ) -> tuple[tuple[Step, ...], State]:
     steps = []
     for t, letter in enumerate(letters, first):

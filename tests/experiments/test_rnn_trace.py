@@ -95,6 +95,76 @@ def test_a_long_sequence_is_summarised_by_its_end(
     assert len(found["closed_form"]["coefficients"]) == 2000
 
 
+def test_one_file_is_one_exercise(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("exercise.yaml").write_text(
+        "W_xh: 1\nW_hh: 0\nW_hy: 2\nactivation: sigmoid\noutput_activation: linear\n"
+        "inputs: [1, 1]\nalphabet: 0,1\ntargets: [null, 1]\nsteps: 2\n"
+    )
+    assert hw2(monkeypatch, "--spec", "exercise.yaml", "--name", "mine") == 0
+    found = summary(capsys)
+    assert (found["name"], found["length"]) == ("mine", 2)
+    y = 2 / (1 + 2.718281828459045**-1)
+    assert found["final"]["output"] == pytest.approx(y)
+    assert found["loss"]["total"] == pytest.approx((y - 1) ** 2 / 2)
+    assert found["loss"]["errors"][0] is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"), [("parity", 0), ("0*(10*10*)*10*", 0), ("last-input", 1), ("even.yaml", 1)]
+)
+def test_a_network_is_compared_with_what_is_expected(
+    wanted: str,
+    code: int,
+    there: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("even.yaml").write_text(
+        "start: even\nstates:\n"
+        "  even: {output: 1, next: {0: even, 1: odd}}\n"
+        "  odd: {output: 0, next: {0: odd, 1: even}}\n"
+    )
+    assert hw2(monkeypatch, "--preset", "parity", "--length", "5", "--expect", wanted) == code
+    found = summary(capsys)["expectation"]
+    assert (found["passed"], found["proved"]) == (code == 0, True)
+    assert found["counterexample"] == {
+        "last-input": [[1], [0]],  # after 1, 0 the parity is odd and the last input 0
+        "even.yaml": [[0]],
+    }.get(wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["parity", ".*11", "count-mod-3", ".*101.*", "first-equals-last"]
+)
+def test_designed_weights_compute_the_property_and_are_proved(
+    wanted: str,
+    there: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hw2(monkeypatch, "--design", wanted, "--length", "7") == 0
+    found = summary(capsys)
+    assert found["expectation"]["passed"]
+    assert found["proof"]["kind"] == "state-machine"
+    # The printed file is an exercise of its own, and passes by itself.
+    spec = there / "results/rnn-trace/design/spec.yaml"
+    assert hw2(monkeypatch, "--spec", str(spec), "--expect", wanted, "--length", "7") == 0
+    weights = read_yaml(spec)
+    assert {abs(w) for row in weights["w_rec"] for w in row} <= {0, 1}
+
+
+def test_relu_states_of_too_many_digits_are_rounded_and_say_so(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relu = ["--set", "network.activation=relu", "--w-rec", "1/2", "--length", "250000"]
+    assert hw2(monkeypatch, *relu) == 0
+    found = summary(capsys)
+    assert found["arithmetic"] == "float64"
+    assert any("binary digits" in remark for remark in found["proof"]["remarks"])
+
+
 def test_the_presets_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,10 +179,21 @@ def test_the_presets_are_listed(
     [
         (["--preset", "xor"], "preset = 'xor': unknown; choices: alternating-sum, running-sum"),
         (["--w-in", "two"], "network.w_in = 'two': 'two' is not a number such as 3, -0.5 or 1/3"),
+        (["--spec", "twice.yaml"], "twice.yaml: w_in belongs under network:"),
+        (["--spec", "both.yaml"], "network.w_in is given twice, once as W_xh"),
+        (["--spec", "bare.yaml", "--preset", "parity"], "give either --spec or --preset, not both"),
+        (["--spec", "length.yaml"], "unknown key 'network.lenght': choices: w_in, w_rec"),
+        (["--w-out", "1e400", "--set", "network.activation=tanh"], "network.w_out has a weight"),
+        (["--expect", "11("], "'11(' is no property: a bracket is not closed"),
+        (["--design", "running-sum"], "design = 'running-sum': it needs no finite memory"),
+        (
+            ["--w-rec", "3", "--set", "network.w_feedback=1"],
+            "network: the hidden state leaves float64's range by step ",
+        ),
         (["--inputs", "1,x"], "inputs = '1,x': step 2: 'x' is not a number"),
         (["--inputs", ""], "inputs = '': step 1 is empty"),
         (["--inputs", "1 2, 3"], "inputs: step 1 has 2 numbers: the network reads 1"),
-        (["--preset", "equality", "--inputs", "1"], "inputs: step 1 has 1 numbers"),
+        (["--preset", "equality", "--inputs", "1"], "inputs: step 1 has 1 number:"),
         (["--inputs-file", "absent.txt"], "inputs_file = absent.txt: No such file"),
         (["--inputs-file", "words.txt"], "inputs_file = words.txt: step 2: 'b' is not a number"),
         (["--spec", "absent.yaml"], "absent.yaml: no such file"),
@@ -137,4 +218,8 @@ def test_a_mistake_is_one_line(
     Path("short.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1, 1]]\nw_out: [1]\n")
     Path("typo.yaml").write_text("w_in: 1\nw_rek: 1\nw_rec: 1\nw_out: 1\n")
     Path("unit.yaml").write_text("w_in: 1\nw_rec: 1\nw_out: 1\nactivation: gelu\n")
+    Path("bare.yaml").write_text("w_in: 1\nw_rec: 1\nw_out: 1\n")
+    Path("twice.yaml").write_text("w_in: 1\nnetwork: {w_rec: 1}\n")
+    Path("both.yaml").write_text("w_in: 1\nW_xh: 1\nw_rec: 1\n")
+    Path("length.yaml").write_text("w_in: 1\nw_rec: 1\nlenght: 5\n")
     refused(["rnn-trace", *arguments], line)

@@ -416,7 +416,7 @@ class Reader:
         raise UnreadableError(text)
 
     def _cases(self, text: str, padding: Any) -> Evaluated:
-        pieces = re.split(r"(?:^|, )([≈\d./-]+) (?=when |otherwise)", text)[1:]
+        pieces = re.split(r"(?:^|, )(≈?-?[\d./]+(?:e[+-]\d+)?) (?=when |otherwise)", text)[1:]
         values = [number(piece) for piece in pieces[::2]]
         clauses = [piece.removeprefix("when ") for piece in pieces[1::2]]
         first = clauses[0]

@@ -1,0 +1,268 @@
+"""Networks beyond one simple layer: LSTM and GRU cells, stacked layers, an output with a memory.
+
+Each layer's step is written once, on any numbers that add and multiply: exact numbers, float64,
+intervals and the variables of a tape go through the same lines.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import mul
+from typing import Any, Literal
+
+from hwcli.rnn.activations import EXACT, Activation, activate
+from hwcli.rnn.exact import Exact, Number, shown, simplified
+from hwcli.rnn.network import Dynamics, Letter, Matrix, Network, State, Stepper, Vector
+
+Apply = Callable[[Activation, Any], Any]
+CellKind = Literal["simple", "lstm", "gru"]
+GATES: dict[CellKind, tuple[str, ...]] = {
+    "simple": ("hidden",),
+    "lstm": ("input", "forget", "output", "candidate"),
+    "gru": ("reset", "update", "candidate"),
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """f(W x + U h + b): w_in (H, D), w_rec (H, H), bias (H,)."""
+
+    w_in: Matrix
+    w_rec: Matrix
+    bias: Vector
+    activation: Activation
+
+    def __call__(self, apply: Apply, x: Sequence[Any], h: Sequence[Any]) -> list[Any]:
+        """Return the gate's values, (H,)."""
+        return [
+            apply(self.activation, sum(map(mul, into, x)) + sum(map(mul, rec, h)) + b)
+            for into, rec, b in zip(self.w_in, self.w_rec, self.bias, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of cells.
+
+    Attributes:
+        kind: of its cells.
+        gates: by name, see :data:`GATES`.
+        initial: h_0, and c_0 behind it in an LSTM.
+        cell_activation: of an LSTM's cell before the output gate.
+    """
+
+    kind: CellKind
+    gates: dict[str, Gate]
+    initial: Vector
+    cell_activation: Activation = "tanh"
+
+    @property
+    def num_units(self) -> int:
+        """Return H."""
+        return len(next(iter(self.gates.values())).bias)
+
+    def step(self, apply: Apply, state: Sequence[Any], x: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the next state: h_t, and c_t behind it in an LSTM."""
+        H = self.num_units
+        h = state[:H]
+        gate = self.gates
+        if self.kind == "simple":
+            return tuple(gate["hidden"](apply, x, h))
+        if self.kind == "lstm":
+            i, f, o, g = (gate[name](apply, x, h) for name in GATES["lstm"])
+            kept = map(mul, f, state[H:])
+            c = [old + new for old, new in zip(kept, map(mul, i, g), strict=True)]
+            return (*(a * apply(self.cell_activation, b) for a, b in zip(o, c, strict=True)), *c)
+        r, z = (gate[name](apply, x, h) for name in GATES["gru"][:2])
+        # As in torch: n = tanh(W x + r * (U h) + b), h' = (1 - z) n + z h.
+        n = [
+            apply(
+                gate["candidate"].activation,
+                sum(map(mul, into, x)) + reset * sum(map(mul, rec, h)) + b,
+            )
+            for into, rec, b, reset in zip(
+                gate["candidate"].w_in,
+                gate["candidate"].w_rec,
+                gate["candidate"].bias,
+                r,
+                strict=True,
+            )
+        ]
+        return tuple((1 - a) * new + a * old for a, new, old in zip(z, n, h, strict=True))
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether its states are rationals."""
+        used = {gate.activation for gate in self.gates.values()}
+        if self.kind == "lstm":
+            used.add(self.cell_activation)
+        return used <= EXACT
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers, each of which reads the one below; the last one is read out.
+
+    Attributes:
+        layers: the lowest first.
+        w_out: output weights, (K, H) for K outputs.
+        output_bias: (K,).
+        output_activation: of the outputs; with ``argmax`` the class is the largest output's number.
+    """
+
+    layers: tuple[Layer, ...]
+    w_out: Matrix
+    output_bias: Vector
+    output_activation: Activation
+    has_feedback: bool = False
+    is_linear: bool = False
+    initial_output: Exact = 0
+
+    @property
+    def num_hidden(self) -> int:
+        """Return the number of numbers in a state."""
+        return sum(len(layer.initial) for layer in self.layers)
+
+    @property
+    def num_inputs(self) -> int:
+        """Return D."""
+        return len(next(iter(self.layers[0].gates.values())).w_in[0])
+
+    @property
+    def initial_state(self) -> Vector:
+        """Return the state before the first step."""
+        return tuple(number for layer in self.layers for number in layer.initial)
+
+    @property
+    def activation(self) -> Activation:
+        """Return the activation of the top layer."""
+        return list(self.layers[-1].gates.values())[-1].activation
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether states are rationals."""
+        return all(layer.is_exact for layer in self.layers)
+
+    @property
+    def may_grow(self) -> bool:
+        """Tell whether exact states may need ever more digits."""
+        kinds = {gate.activation for layer in self.layers for gate in layer.gates.values()}
+        return self.is_exact and bool(kinds & {"identity", "relu"})
+
+    def dynamics(self, apply: Apply) -> Dynamics:
+        """Return one step on any numbers."""
+        sizes = [len(layer.initial) for layer in self.layers]
+        top = self.layers[-1].num_units
+
+        def advance(state: Any, letter: Letter) -> Any:
+            x: Sequence[Any] = letter
+            after: tuple[Any, ...] = ()
+            start = 0
+            for layer, size in zip(self.layers, sizes, strict=True):
+                new = layer.step(apply, state[start : start + size], x)
+                after, start, x = (*after, *new), start + size, new[: layer.num_units]
+            return after
+
+        def preactivation(state: Any) -> Any:
+            read = state[len(state) - sizes[-1] :][:top]
+            z = [
+                sum(map(mul, row, read)) + b
+                for row, b in zip(self.w_out, self.output_bias, strict=True)
+            ]
+            return tuple(z) if self.output_activation == "argmax" else z[0]
+
+        return Dynamics(self.initial_state, advance, preactivation)
+
+    def equations(self, t: int | str) -> tuple[str, ...]:
+        """Spell one step of every layer."""
+        before = t - 1 if isinstance(t, int) else f"{{{t}-1}}"
+        lines = []
+        below, D = "x", self.num_inputs
+        for number, layer in enumerate(self.layers, 1):
+            mark = f"({number})" if len(self.layers) > 1 else ""
+            h = f"h{mark}"
+            names = {"input": "i", "forget": "f", "output": "o", "candidate": "g", "reset": "r",
+                     "update": "z", "hidden": h}  # fmt: skip
+            H = layer.num_units
+            for gate_name, gate in layer.gates.items():
+                for unit in range(H):
+                    inner = _affine(gate, unit, below, D, h, H, t, before)
+                    name = names[gate_name] if gate_name == "hidden" else names[gate_name] + mark
+                    unit_mark = f"[{unit + 1}]" if H > 1 else ""
+                    spelled = (
+                        inner if gate.activation == "identity" else f"{gate.activation}({inner})"
+                    )
+                    lines.append(f"{name}{unit_mark}_{t} = {spelled}")
+            if layer.kind == "lstm":
+                lines.append(
+                    f"c{mark}_{t} = f{mark}_{t}·c{mark}_{before} + i{mark}_{t}·g{mark}_{t}"
+                )
+                lines.append(f"{h}_{t} = o{mark}_{t}·{layer.cell_activation}(c{mark}_{t})")
+            if layer.kind == "gru":
+                lines.append(f"{h}_{t} = (1 - z{mark}_{t})·g{mark}_{t} + z{mark}_{t}·{h}_{before}")
+            below, D = h, H
+        return tuple(lines)
+
+
+def _affine(
+    gate: Gate, unit: int, below: str, D: int, h: str, H: int, t: int | str, before: int | str
+) -> str:
+    terms = [
+        *((w, f"{below}{f'[{d}]' if D > 1 else ''}_{t}") for d, w in enumerate(gate.w_in[unit], 1)),
+        *(
+            (w, f"{h}{f'[{j}]' if H > 1 else ''}_{before}")
+            for j, w in enumerate(gate.w_rec[unit], 1)
+        ),
+        (gate.bias[unit], ""),
+    ]
+    text = ""
+    for weight, symbol in terms:
+        if weight == 0:
+            continue
+        size = shown(-weight if weight < 0 else weight)
+        body = symbol if symbol and size == "1" else f"{size}·{symbol}" if symbol else size
+        sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
+        text += sign + body
+    return text or "0"
+
+
+class StackStepper:
+    """Steps a stack on exact numbers, or on float64 where it has units that are not exact."""
+
+    def __init__(self, stack: Stack):
+        self.stack = stack
+        self._moving = stack.dynamics(_on_numbers if stack.is_exact else _on_floats)
+        start = self._moving.start
+        self.start: State = start if stack.is_exact else tuple(map(float, start))
+
+    def advance(self, state: State, letter: Letter) -> State:
+        """Return the next state."""
+        return self._moving.advance(state, letter)  # type: ignore[no-any-return]
+
+    def hidden(self, state: State) -> State:
+        """Return the numbers of the state."""
+        return state
+
+    def preactivation(self, state: State) -> Any:
+        """Return z_t: one number, or one for each output."""
+        return self._moving.preactivation(state)
+
+    def output(self, state: State) -> Number:
+        """Return y_t."""
+        return activate(self.stack.output_activation, self.preactivation(state))
+
+
+AnyNetwork = Network | Stack
+
+
+def make_stepper(network: AnyNetwork) -> Stepper | StackStepper:
+    """Return what steps a network."""
+    return StackStepper(network) if isinstance(network, Stack) else Stepper(network)
+
+
+def _on_numbers(activation: Activation, z: Any) -> Any:
+    value = activate(activation, z)
+    return value if isinstance(value, float) else simplified(value)
+
+
+def _on_floats(activation: Activation, z: Any) -> float:
+    return float(activate(activation, z))
