@@ -70,7 +70,7 @@ def to_float(number: Number) -> float:
 
 
 def to_json(number: Number) -> int | float | str:
-    """Return an integer or a float as it is, a rational as ``"p/q"``.
+    """Return a float or an integer of 64 bits as it is, others as text, a rational as ``"p/q"``.
 
     What has more digits than JSON readers take is rounded and marked: ``"≈1.0715e+301029"``.
     """
@@ -78,7 +78,7 @@ def to_json(number: Number) -> int | float | str:
         return number
     if max(_num_digits(number.numerator), _num_digits(number.denominator)) > MAX_DIGITS:
         return approximately(number)
-    return number if isinstance(number, int) else str(number)
+    return number if isinstance(number, int) and abs(number) < 2**63 else str(number)
 
 
 def shown(number: Number, max_digits: int = 15) -> str:

@@ -157,7 +157,7 @@ def number_in_base(base: int, *, digits: bool) -> Weighed:
     names = {2: "binary", 3: "ternary", 8: "octal", 10: "decimal", 16: "hexadecimal"}
     name = names.get(base, f"base-{base}")
     if digits:
-        value = f"the {name} number whose digits are the inputs, the most significant first"
+        value = f"the {name} number whose digits are the inputs (the most significant first)"
     else:
         value = f"the sum of {base}^(T - t)·x_t over t = 1..T"
     return Weighed(

@@ -140,7 +140,7 @@ def quantity(text: str) -> Evaluated:
         assert int(match[2]) == k + 1
         return lambda xs: xs[len(xs) - k - 1][0] if len(xs) > k else 0
     if match := re.fullmatch(
-        r"the (\S+) number whose digits are the inputs, the most significant first", text
+        r"the (\S+) number whose digits are the inputs \(the most significant first\)", text
     ):
         bases = {"binary": 2, "ternary": 3, "octal": 8, "decimal": 10, "hexadecimal": 16}
         base_ = bases.get(match[1]) or int(match[1].removeprefix("base-"))

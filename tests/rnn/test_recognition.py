@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hwcli.config import load
-from hwcli.experiments.rnn_trace import COMMAND, Config, alphabet_letters
+from hwcli.experiments.rnn_trace import COMMAND, Config, alphabet_of
 from hwcli.rnn.activations import decided
 from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.network import Network
@@ -56,7 +56,7 @@ def scalar(w_in: Any, w_rec: Any, w_out: Any, **more: Any) -> Network:
 )
 def test_every_preset_computes_what_it_is_named_after(preset: str, id: str, kind: str) -> None:
     config = load(Config, COMMAND, preset=preset)
-    letters = alphabet_letters(config)
+    letters = alphabet_of(config).letters
     finding = say(config.network.network(), letters)
     assert (finding.id, finding.kind, finding.proved) == (id, kind, True)
 
