@@ -73,8 +73,10 @@ def attempt(
     except OutputError as error:
         return "unwritable", {"reason": str(error)}
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            return "unwritable", {"reason": f"{folder.path}: {error.strerror}"}
+        if isinstance(error, OSError) and (
+            error.errno in UNWRITABLE or str(error.filename).startswith(str(folder.path))
+        ):
+            return "unwritable", {"reason": f"{folder.path}: {error.strerror or error}"}
         traceback.print_exc()
         sys.stderr.flush()
         return "failed", {"reason": f"{type(error).__name__}: {error}"}
