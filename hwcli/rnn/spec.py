@@ -57,6 +57,10 @@ def _readout(value: object) -> Exact | Vector | Matrix | None:
     return None if value is None else _vector(value)
 
 
+def _optional_matrix(value: object) -> Matrix | None:
+    return None if value is None else _matrix(value)
+
+
 def _activation(value: object) -> object:
     return ALIASES.get(value, value) if isinstance(value, str) else value
 
@@ -70,6 +74,7 @@ ExactField = Annotated[Any, BeforeValidator(parse_exact), _SPELLED]
 """A config field that holds one exact number (``int`` or ``Fraction``)."""
 _MatrixField = Annotated[Any, BeforeValidator(_matrix), _SPELLED]
 _VectorField = Annotated[Any, BeforeValidator(_vector), _SPELLED]
+_OptionalMatrixField = Annotated[Any, BeforeValidator(_optional_matrix), _SPELLED]
 _ReadoutField = Annotated[Any, BeforeValidator(_readout), _SPELLED]
 ActivationField = Annotated[Activation, BeforeValidator(_activation)]
 """An activation; ``sigmoid``, ``linear``, ``heaviside`` and ``softmax`` are understood."""
@@ -96,8 +101,8 @@ class LayerSpec(Section):
     """One layer of a stacked network; the lowest is written first."""
 
     cell: CellKind = Field("simple", description="Kind of cell: simple, lstm or gru.")
-    w_in: _ReadoutField = Field(None, description="Input weights of a simple layer.")
-    w_rec: _ReadoutField = Field(None, description="Recurrent weights of a simple layer.")
+    w_in: _OptionalMatrixField = Field(None, description="Input weights of a simple layer.")
+    w_rec: _OptionalMatrixField = Field(None, description="Recurrent weights of a simple layer.")
     bias: _VectorField = Field(0, description="Biases of a simple layer.")
     activation: ActivationField = Field(
         "identity", description=f"Activation of a simple layer: {_ACTIVATIONS}."
@@ -168,8 +173,10 @@ class NetworkSpec(Section):
     vector is a list, one number for each hidden unit, or one number that holds for all.
     """
 
-    w_in: _ReadoutField = Field(None, description="Input weights, a row per hidden unit.")
-    w_rec: _ReadoutField = Field(None, description="Recurrent weights, a row per hidden unit.")
+    w_in: _OptionalMatrixField = Field(None, description="Input weights, a row per hidden unit.")
+    w_rec: _OptionalMatrixField = Field(
+        None, description="Recurrent weights, a row per hidden unit."
+    )
     w_out: _ReadoutField = Field(
         None,
         description="Output weights, one per hidden unit, or a row per output; null: the hidden "
@@ -322,10 +329,9 @@ class NetworkSpec(Section):
         return tuple(b - m for b, m in zip(bias, minus, strict=True)), "step-ge"
 
     def _hidden_weights(self) -> tuple[Matrix, Matrix]:
-        matrices = _matrix(self.w_in), _matrix(self.w_rec)
         if not self.transposed:
-            return matrices
-        w_in, w_rec = (tuple(zip(*matrix, strict=True)) for matrix in matrices)
+            return self.w_in, self.w_rec
+        w_in, w_rec = (tuple(zip(*m, strict=True)) for m in (self.w_in, self.w_rec))
         return w_in, w_rec
 
     def _readout_rows(self, H: int) -> Matrix:
