@@ -194,15 +194,24 @@ def resolve_kernels(config: Config, device: torch.device) -> Literal["compiled",
 
 
 def num_workers(config: Config) -> int:
-    """Return how many trials train in parallel: one per core, or one on a GPU, unless told.
+    """Return how many trials train in parallel, unless the config says it.
 
-    On a cluster as many as there are.
+    On a CPU one per core, or as many as free memory holds; one on a GPU; on a cluster as many as
+    there are.
     """
     if config.jobs != "auto":
         return config.jobs
     if config.launcher.kind != "local":
         return math.prod(len(axis.values) for axis in config.axes) * len(config.seeds)
-    return runtime.num_cores() if runtime.resolve_device(config.device).type == "cpu" else 1
+    if runtime.resolve_device(config.device).type != "cpu":
+        return 1
+    limit = runtime.worker_limit(runtime.WORKER_BYTES, runtime.DRIVER_BYTES)
+    if limit.decided_by == "memory":
+        terminal.log(
+            f"jobs: {limit.number} in parallel instead of {runtime.num_cores()}: free memory holds "
+            "no more (set jobs to change that)"
+        )
+    return limit.number
 
 
 # --------------------------------------------------------------------------------------
