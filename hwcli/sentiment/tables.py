@@ -145,7 +145,7 @@ def _verdict(summary: SentimentSummary) -> list[str]:
     worst = min(summary.gains.items(), key=lambda item: item[1].gain, default=None)
     if worst is None or worst[1].gain > -2 * worst[1].standard_error:
         return []
-    return [f"{worst[0]} is significantly better than this classifier, and trains in seconds."]
+    return [f"{worst[0]} is significantly better than this classifier."]
 
 
 def predictions_table(predictions: Sequence[Prediction], title: str = "Predictions") -> Table:

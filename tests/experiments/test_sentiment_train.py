@@ -16,8 +16,10 @@ from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
 from hwcli.output.run_folder import RunFolder
 from hwcli.sentiment import training
 from hwcli.sentiment.classifier import load_saved
+from hwcli.sentiment.prepare import prepare
 from hwcli.sentiment.probes import HOMEWORK_SENTENCES
 from hwcli.sentiment.recipe import RECIPE_VERSION
+from hwcli.sentiment.summary import SentimentSummary
 from tests.sentiment.tiny import make_encoder, make_reviews, write_csv
 
 GRU = ("head.kind=gru", "head.all_layers=false", "head.hidden=7", "head.dropout=0.5")
@@ -254,3 +256,81 @@ def test_a_mistake_in_the_data_leaves_an_earlier_result_alone(
     with pytest.raises(SourceError, match="which column is the label"):
         train(configure(*MEAN, f"data.source={tmp_path / 'bad.csv'}"), tmp_path)
     assert path.read_bytes() == before
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(*TUNED, "encoder_dropout=0", "head.dropout=0")
+    data = prepare(config.data, config.encoder, config, config.device, config.precision)
+    rows, labels = np.arange(13), training.labels_of(data.split.train)[:13]
+    found = []
+    for at_once in (10_000, 64):
+        monkeypatch.setattr(training, "TOKENS_AT_ONCE", at_once)
+        source = training.FinetunedEncoder(config, data, tmp_path)
+        outcome = source.batch_outcome(rows, labels)
+        outcome.loss.backward()
+        gradients = [p.grad for p in source.model.parameters() if p.grad is not None]
+        found.append((outcome, gradients))
+        assert (len(source._parts_of(rows)) == 1) == (at_once > 64)
+    (whole, whole_gradients), (parts, part_gradients) = found
+    assert parts.loss.item() == pytest.approx(whole.loss.item(), abs=1e-5)
+    assert (parts.num_correct, parts.num_examples) == (whole.num_correct, 13)
+    for ours, theirs in zip(part_gradients, whole_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_closed_pipe_loses_no_summary(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(table: object) -> None:
+        raise BrokenPipeError
+
+    config = configure(*MEAN)
+    monkeypatch.setattr("hwcli.output.terminal.show", closed)
+    with pytest.raises(BrokenPipeError), RunFolder(tmp_path, COMMAND, config.name) as folder:
+        run(config, folder)
+    assert (tmp_path / COMMAND / "tiny" / "summary.json").exists()
+
+
+def test_reference_summaries_are_read_and_written_as_they_are() -> None:
+    reference = Path(__file__).parents[2] / "results/reference" / COMMAND
+    for path in sorted(reference.glob("*/summary.json")):
+        stored = json.loads(path.read_text())
+        summary = SentimentSummary.model_validate(stored)
+        assert {**summary.model_dump(mode="json"), **stored} == summary.model_dump(mode="json")
+        assert summary.assignment.total == 112_241_409
+        assert summary.assignment.trainable == 2_759_169
+
+
+@pytest.mark.slow
+def test_the_assignments_model_trains_a_few_steps_from_random_weights(
+    tmp_path: Path, sources_: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The preset as it is, but for the weights and the number of reviews."""
+    import shutil
+
+    from transformers import BertConfig, BertModel
+
+    monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
+    tiny, data = sources_
+    folder = tmp_path / "bert-base-uncased"
+    shutil.copytree(tiny, folder)
+    vocabulary = [f"word{i}" for i in range(30_522 - 24)]
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    known = tokenizer["model"]["vocab"]
+    known.update({word: len(known) + i for i, word in enumerate(vocabulary)})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    BertModel(BertConfig()).save_pretrained(folder)
+    config = load(
+        Config,
+        COMMAND,
+        preset="bert",
+        flags={"data.source": str(data), "encoder": str(folder)},
+        overrides=["batch_size=13", "split.train_limit=26", "device=cpu", "baselines=false"],
+    )
+    summary = train(config, tmp_path / "out")
+    assert summary["num_params"] == 112_241_409
+    assert summary["num_trainable_params"] == 2_759_169
+    assert summary["vocab_size"] == 30_522
+    assert len(summary["epochs"]) == 2
