@@ -1,12 +1,11 @@
 """Question 2: the O(T) derivation, then what was measured."""
 
 import math
-from typing import Any
 
-from hwcli.attention.bench.cases import METHODS, Case
-from hwcli.attention.bench.measure import Machine
-from hwcli.attention.bench.presentation import Comparison, bytes_text, time_text
-from hwcli.output.tables import Column, Table
+from hwcli.attention.bench.explanation import findings
+from hwcli.attention.bench.results import AttentionSummary
+from hwcli.attention.bench.units import bytes_text, time_text
+from hwcli.attention.feature_maps import FEATURE_MAPS
 from hwcli.report.cells import Cell, code, not_run_yet, text, words
 from hwcli.report.runs import Run, Runs
 
@@ -99,7 +98,7 @@ def _derivation() -> list[Cell]:
 def _measurements(run: Run) -> list[Cell]:
     config = run.config
     T, D = max(config["T"]), config["dim"]
-    comparison = stored_comparison(run)
+    comparison = stored(run)
     return [
         text(
             f"""
@@ -108,143 +107,62 @@ def _measurements(run: Run) -> list[Cell]:
             reference ({_verdict(run)}).
             At $T$ = {T:,} the derivation counts {_power(4 * T * T * D)} operations with the $T
             \\times T$ weights and {_power(4 * T * D * D + 3 * T * D)} without.
-            {_findings(comparison)}
+            {" ".join(findings(comparison))}
             """
         ),
         code(
             f"""
-            from hwcli.attention.bench.presentation import draw_memory, draw_times, exponents_table
-            from hwcli.report.attention import stored_comparison, times_table
+            from hwcli.attention.bench.pictures import draw_memory, draw_times
+            from hwcli.attention.bench.tables import (
+                exponents_table,
+                normalizers_table,
+                times_table,
+            )
+            from hwcli.report.attention import stored
 
-            comparison = stored_comparison(read_run(RUNS / "{run.id}"))
-            show(times_table(comparison))
+            summary = stored(read_run(RUNS / "{run.id}"))
+            show(times_table(summary))
             """
         ),
-        code("show(exponents_table(comparison))"),
+        code("show(exponents_table(summary))"),
         code(
             """
-            show(draw_times(comparison), "Time of one call over the length; hollow: predicted")
-            show(draw_memory(comparison), "Peak memory of one call over the length")
+            show(draw_times(summary), "Time of one call over the length; hollow: predicted")
+            show(draw_memory(summary), "Peak memory of one call over the length")
             """
         ),
         text(f"**The price.** {_price(run)}"),
-        code(
-            f"""
-            from hwcli.report.attention import price_table
-
-            show(price_table(read_run(RUNS / "{run.id}")))
-            """
-        ),
+        code("show(normalizers_table(summary, longest_only=True))"),
     ]
 
 
 def _million(run: Run) -> list[Cell]:
-    comparison = stored_comparison(run)
+    comparison = stored(run)
     T = max(comparison.lengths)
     direction = comparison.directions[0]
-    rows = {
-        row["method"]: row
-        for row in comparison.rows
-        if (row["T"], row["direction"]) == (T, direction)
-    }
-    linear = rows.get(comparison.linear or "")
-    parts = []
-    if linear is not None and linear["status"] == "measured":
-        parts.append(
-            f"linear attention takes {time_text(linear['median_ms'])} and "
-            f"{bytes_text(linear['peak_bytes'])}"
-        )
+    rows = [row for row in comparison.rows if (row.T, row.direction) == (T, direction)]
+    parts = [
+        f"{row.method} takes {time_text(row.median_ms)} and {bytes_text(row.peak_bytes)}"
+        for row in rows
+        if row.median_ms is not None and row.peak_bytes is not None
+    ]
     parts += [
-        f"{name} would take about {_minutes(row['median_ms'])}, by prediction"
-        for name, row in rows.items()
-        if row["status"] == "predicted" and row["median_ms"] is not None
+        f"{row.method} would take about {_minutes(row.median_ms)}, by prediction"
+        for row in rows
+        if row.status == "predicted" and row.median_ms is not None
     ]
     return [
         text(
             f"**Further out.** At $T$ = {T:,} ({direction}) {'; '.join(parts)}. "
-            f"{_growth(comparison)}"
+            f"{findings(comparison)[0]}"
         ),
-        code(f'show(times_table(stored_comparison(read_run(RUNS / "{run.id}"))))'),
+        code(f'show(times_table(stored(read_run(RUNS / "{run.id}"))))'),
     ]
 
 
-def stored_comparison(run: Run) -> Comparison:
-    """Rebuild a stored run's comparison, from which its tables and plots follow."""
-    config, machine = run.config, run.summary["machine"]
-    present = {row["method"] for row in run.summary["rows"]}
-    directions = dict.fromkeys(row["direction"] for row in run.summary["rows"])
-    methods = tuple(method for method in METHODS if method in present)
-    return Comparison(
-        example=Case(
-            method=methods[0],
-            T=max(config["T"]),
-            direction=next(iter(directions)),
-            causal=config["causal"],
-            feature_map=config["feature_map"],
-            B=config["batch"],
-            H=config["heads"],
-            D=config["dim"],
-            dtype=config["dtype"],
-            device=machine["device"],
-            seed=config["seed"],
-        ),
-        methods=methods,
-        directions=tuple(directions),
-        lengths=tuple(config["T"]),
-        rows=run.records(),
-        fit_octaves=config["fit_octaves"],
-        crossover_length=run.summary.get("crossover_T"),
-        machine=Machine(
-            device=machine["device"],
-            threads=machine["threads"],
-            memory_limit_bytes=machine["memory_limit_bytes"],
-            processor=machine["cpu"],
-            matmul_peak=machine["matmul_peak_gflops"] * 1e9,
-            bandwidth=machine["bandwidth_gb_s"] * 1e9,
-        ),
-    )
-
-
-def times_table(c: Comparison) -> Table:
-    """Return the time of each method at each length, narrow enough for a page."""
-    by_place = {(row["T"], row["direction"], row["method"]): row for row in c.rows}
-
-    def time(row: dict[str, Any]) -> str:
-        if row["median_ms"] is None:
-            return str(row["status"])
-        mark = "" if row["status"] == "measured" else f" ({row['status']})"
-        return time_text(row["median_ms"]) + mark
-
-    rows: list[dict[str, Any]] = []
-    for direction in c.directions:
-        for T in c.lengths:
-            cells: dict[str, Any] = {m: by_place[T, direction, m] for m in c.methods}
-            rows.append({"T": T, "direction": direction, **cells})
-    several = [Column("direction", "direction")] if len(c.directions) > 1 else []
-    return Table(
-        title=f"Time of one call (median), {c.directions[0]}"
-        if not several
-        else "Time of one call (median)",
-        columns=[Column("T", "T", "{:,}"), *several, *(Column(m, m, time) for m in c.methods)],
-        rows=rows,
-    )
-
-
-def price_table(run: Run) -> Table:
-    """Return what becomes of the sums of weights at the longest length, for each feature map."""
-    return Table(
-        title="The sums of weights, for normal random q, k, v",
-        columns=[
-            Column("feature_map", "feature map"),
-            Column("T", "T", "{:,}"),
-            Column("negative_share", "negative sums", "{:.1%}"),
-            Column("near_zero_share", "over 99 % cancelled", "{:.1%}"),
-            Column("median_condition", "median condition", "{:.3g}"),
-            Column("largest_error", "largest error", "{:.1e}"),
-            Column("largest_output", "largest output", "{:.3g}"),
-        ],
-        rows=[{"feature_map": m, **row} for m, row in run.summary["denominators"].items()],
-    )
+def stored(run: Run) -> AttentionSummary:
+    """Return a run's summary, from which its tables and plots follow."""
+    return AttentionSummary.model_validate(dict(run.summary))
 
 
 def _machine(run: Run) -> str:
@@ -266,57 +184,23 @@ def _verdict(run: Run) -> str:
     return "all passed" if all(e["passed"] for e in run.summary["gate"]) else "some failed"
 
 
-def _growth(c: Comparison) -> str:
-    """Say to which power of the length the time grows, for each method."""
-    exponents = []
-    for method in c.methods:
-        law = c.laws(c.directions[0], method).time
-        if law is not None:
-            low, high = law.interval
-            exponents.append(
-                f"$T^{{{law.exponent:.2f}}}$ for {method} (95 % interval {low:.2f} to {high:.2f})"
-            )
-    if not exponents:
-        return ""
-    return f"Over its longest lengths the measured time grows as {', '.join(exponents)}."
-
-
-def _findings(c: Comparison) -> str:
-    """Say what the plots show: exponents, the longest length, the crossing."""
-    direction, linear = c.directions[0], c.linear
-    sentences = [_growth(c)]
-    for method in c.methods:
-        measured = c.points(direction, method, "median_ms")
-        ours = c.points(direction, linear, "median_ms") if linear else {}
-        both = sorted(measured.keys() & ours.keys())
-        if method.startswith("softmax") and both:
-            T = both[-1]
-            sentences.append(
-                f"At $T$ = {T:,} {method} takes {time_text(measured[T])} and {linear} "
-                f"{time_text(ours[T])}, {measured[T] / ours[T]:,.0f} times less."
-            )
-            break
-    if c.crossover_length is not None:
-        sentences.append(
-            f"Linear is the faster one from $T \\approx {c.crossover_length:.0f}$ on; operations "
-            f"alone would say from $T = D = {c.example.D}$."
-        )
-    return " ".join(sentences)
-
-
 def _price(run: Run) -> str:
-    sums = run.summary["denominators"]
-    signed = sums.get("identity")
+    summary = stored(run)
+    signed = summary.longest_study("identity")
     if signed is None:
         return ""
-    positive = [name for name, row in sums.items() if row["negative_share"] == 0]
+    positive = [
+        name
+        for name in FEATURE_MAPS
+        if (study := summary.longest_study(name)) is not None and study.negative_share == 0
+    ]
     return (
-        "Dot products are not positive: that is the pretence. For random inputs at "
-        f"$T$ = {signed['T']:,}, {signed['negative_share']:.0%} of the row sums are negative and "
-        f"{signed['near_zero_share']:.0%} have cancelled by more than 99 %. Such a row divides by "
-        f"next to nothing: outputs reach {signed['largest_output']:,.0f} standard deviations of "
-        "the values, of which no average can leave their range, and rounding errors grow alike. "
-        "With a positive "
-        f"feature map ({', '.join(positive)}) in place of the bare products no sum is negative, "
-        "and the derivation holds word for word with $\\phi(q_i)$ and $\\phi(k_j)$."
+        f"Dot products are not positive. For random inputs at $T$ = {signed.T:,}, "
+        f"{signed.negative_share:.0%} of the row sums are negative and "
+        f"{signed.near_zero_share:.0%} have cancelled by more than 99 %. Such a row divides by "
+        f"almost zero: outputs reach {signed.largest_output:,.0f} standard deviations of the "
+        "values, although an average can never leave their range, and rounding errors grow "
+        f"alike. With a positive feature map ({', '.join(positive)}) in place of the bare "
+        "products no sum is negative, and the derivation holds with $\\phi(q_i)$ and "
+        "$\\phi(k_j)$."
     )

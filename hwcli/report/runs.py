@@ -14,8 +14,8 @@ PNG_END = b"IEND\xaeB`\x82"
 # What a section reads of a summary, and what kind of value stands there.
 NEEDED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "rnn-trace": {"length": int, "final": dict, "property": dict, "checks": dict},
-    "attention-bench": {"rows": list, "exponents": dict, "denominators": dict, "machine": dict},
-    "vit-sweep": {"cells": list, "axes": list, "precision": str},
+    "attention-bench": {"rows": list, "exponents": dict, "normalizers": list, "machine": dict},
+    "vit-sweep": {"cells": list, "best": dict, "precision": str},
     "sentiment-train": {
         "epochs": list,
         "split_sizes": dict,

@@ -27,9 +27,9 @@ from performer_pytorch.performer_pytorch import linear_attention as performer  #
 
 from hwcli import runtime  # noqa: E402
 from hwcli.attention.bench import cost, measure  # noqa: E402
-from hwcli.attention.bench.cases import DIRECTIONS, Case, attend, draw, make_call  # noqa: E402
-from hwcli.attention.bench.presentation import bytes_text, time_text  # noqa: E402
+from hwcli.attention.bench.cases import DIRECTIONS, Case, attend, make_call, random_inputs  # noqa: E402
 from hwcli.attention.bench.scaling import fit_power_law  # noqa: E402
+from hwcli.attention.bench.units import bytes_text, time_text  # noqa: E402
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
 from hwcli.native import linear_attention as native  # noqa: E402
 
@@ -52,7 +52,7 @@ def peers(name: FeatureMapName) -> dict[str, Attention]:
 
 def check_peers(compiled: bool) -> None:
     case = Case("linear", 2053, D=64, compiled=compiled)
-    q, k, v, _ = draw(case)
+    q, k, v, _ = random_inputs(case)
     for name in MAPS:
         ours = attend(replace(case, feature_map=name), q, k, v)
         theirs = peers(name)["performer-pytorch"](q, k, v)
@@ -64,7 +64,7 @@ def check_peers(compiled: bool) -> None:
 
 
 def call_of(case: Case, attention: Attention) -> Callable[[], object]:
-    q, k, v, upstream = draw(case)
+    q, k, v, upstream = random_inputs(case)
     if case.direction == "forward":
         return lambda: attention(q, k, v)
     inputs = [x.requires_grad_() for x in (q, k, v)]

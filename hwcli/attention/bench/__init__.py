@@ -1,1 +1,1 @@
-"""Measure the attention of this package: inputs, reference, time, memory, and what they show."""
+"""The bench of question 2: cases, gate, time, memory, and the tables and pictures of a run."""

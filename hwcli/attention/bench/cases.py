@@ -1,7 +1,6 @@
 """One case of attention: a method, a shape and a number format, made into a call.
 
-Timing, memory, gate and cost model all speak of the same case, so that none of them can mean
-another problem than its neighbour.
+Timing, memory, gate and cost model all take the same case, so they always mean the same problem.
 """
 
 from collections.abc import Callable
@@ -25,6 +24,14 @@ MethodName = Literal[
     "softmax-sdpa", "softmax-naive", "linear-quadratic", "linear", "linear-chunked"
 ]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
+METHOD_NOTES: dict[MethodName, str] = {
+    "softmax-sdpa": "softmax attention by torch's fused kernel, which never stores the T x T "
+    "weights",
+    "softmax-naive": "softmax attention as the formula is written, with T x T weights in memory",
+    "linear-quadratic": "attention without the exponential, still with T x T weights: O(T^2)",
+    "linear": "attention without the exponential, by the sums S and z: O(T)",
+    "linear-chunked": "the same with causal sums, chunk by chunk: O(T)",
+}
 SOFTMAX: tuple[MethodName, ...] = METHODS[:2]
 LINEAR: tuple[MethodName, ...] = METHODS[2:]
 
@@ -34,11 +41,11 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 @dataclass(frozen=True)
 class Case:
-    """What decides how long a call takes and what it needs.
+    """Everything that decides the time and the memory of a call.
 
-    ``dtype`` and ``device`` are torch's names, so that a case travels to another process.
-    ``compiled``: by this package's kernels where there is one, that is for ``linear`` over all
-    tokens and ``linear-chunked``.
+    ``dtype`` and ``device`` are torch's names, so a case can be sent to another process.
+    ``compiled``: use this package's kernels for the methods that have one, which are ``linear``
+    without a causal mask and ``linear-chunked``.
     """
 
     method: MethodName
@@ -56,15 +63,15 @@ class Case:
 
 
 def methods_for(causal: bool) -> tuple[MethodName, ...]:
-    """Return the methods there are: chunks are a way to be causal."""
+    """Return the methods to choose from: chunks are for causal attention only."""
     return METHODS if causal else METHODS[:-1]
 
 
 def attend(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute the case's attention of (B, H, T, D) tensors.
 
-    ``linear`` is the sum over all tokens, and causal the running sum as the paper writes it;
-    ``linear-chunked`` is the causal sum by chunks.
+    ``linear`` sums over all tokens, or with a causal mask keeps the running sums of the paper;
+    ``linear-chunked`` computes the causal sums chunk by chunk.
     """
     with compiler.kernels(case.compiled):
         return _attend(case, q, k, v)
@@ -83,10 +90,10 @@ def _attend(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return linear_attention(q, k, v, feature_map=name, causal=causal)
 
 
-def draw(case: Case, num_tensors: int = 4) -> list[Tensor]:
+def random_inputs(case: Case, num_tensors: int = 4) -> list[Tensor]:
     """Draw standard normal q, k, v and an upstream gradient, all (B, H, T, D).
 
-    They are drawn in float32 on the CPU, so that every device and dtype gets the same numbers.
+    The numbers are drawn in float32 on the CPU, so every device and dtype gets the same ones.
     """
     generator = torch.Generator().manual_seed(case.seed)
     shape = (case.B, case.H, case.T, case.D)
@@ -95,8 +102,8 @@ def draw(case: Case, num_tensors: int = 4) -> list[Tensor]:
 
 
 def make_call(case: Case) -> Callable[[], object]:
-    """Draw the inputs and return the call that is timed: y, or the gradients of q, k and v."""
-    q, k, v, upstream = draw(case)
+    """Draw the inputs and return the timed call: it computes y, or the gradients of q, k and v."""
+    q, k, v, upstream = random_inputs(case)
     if case.direction == "forward":
         return lambda: attend(case, q, k, v)
     inputs = [x.requires_grad_() for x in (q, k, v)]

@@ -1,11 +1,10 @@
-"""How long a call takes, what memory it needs, and what the machine could do at best.
+"""Measure how long a call takes, what memory it needs, and what the machine can do at best.
 
-Times are torch.utils.benchmark's, of several calls taken in turns, so that a machine that slows
-down slows all of them. Memory is the high-water mark of a process of its own.
+Times come from torch.utils.benchmark. The calls take turns, so a slower machine slows all of them
+alike. Memory is the high-water mark of a child process.
 """
 
 import ctypes
-import math
 import multiprocessing
 import os
 import resource
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,12 +26,12 @@ from hwcli.attention.bench.cases import Case, make_call
 from hwcli.attention.streaming import FEWEST_TOKENS
 
 ROUNDS = 5
-# A call that takes this long needs no fifth round to tell it from another.
+# Calls this long vary little; three rounds are enough for them.
 LONG_CALL_S = 1.0
 ROUNDS_OF_LONG_CALLS = 3
 SECONDS_A_ROUND = 0.05
 
-# The machine's limits are taken on what is far larger than its caches.
+# The machine's limits are measured on arrays far larger than its caches.
 PEAK_SIDE, PEAK_SIDE_ON_GPU = 2048, 8192
 STREAM_BYTES = 2**28
 
@@ -52,11 +51,11 @@ class Times:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks of up to 32 MiB, the most it lets one ask for.
+    """Tell glibc to keep freed blocks of up to 32 MiB, the largest size that it accepts.
 
-    Else it gives them back to the kernel or not by what was freed before, and takes them anew
-    page by page, which may take longer than a call of linear attention. Larger blocks are taken
-    anew every time, by every method alike. Other allocators know nothing of this.
+    Otherwise it may return them to the kernel and get them back page by page, which can take
+    longer than a call of linear attention. Larger blocks are allocated afresh by every method
+    alike. Other allocators ignore this.
     """
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -74,10 +73,10 @@ def time_in_turns(
 ) -> dict[K, Times]:
     """Time every call in several rounds, one after the other in each.
 
-    A measurement is warmed up by calls that do not count. Calls whose estimate says that they
-    are long take part in fewer rounds.
+    A measurement is warmed up by calls that do not count. Calls with a long estimate take part
+    in fewer rounds.
     """
-    # Its import takes a while, which the processes that measure memory can do without.
+    # This import is slow, and the processes that measure memory do not need it.
     from torch.utils.benchmark import Timer
 
     timers = {
@@ -118,30 +117,29 @@ def summarize(seconds: list[float]) -> Times:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where it is measured, what may be taken, and what it could do at best.
+class MachineLimits:
+    """The most that the machine does: operations a second of matrix products, bytes a second."""
 
-    ``matmul_peak`` is in operations and ``bandwidth`` in bytes a second; ``kernels`` are what
-    linear attention is computed by.
-    """
+    matmul_peak: float
+    bandwidth: float
 
-    device: str
-    threads: int
-    memory_limit_bytes: int
-    kernels: Literal["compiled", "torch"] = "torch"
-    processor: str = ""
-    matmul_peak: float = math.nan
-    bandwidth: float = math.nan
+
+def machine_limits(*, dtype: str, device: str, threads: int) -> MachineLimits:
+    """Measure the limits of this machine."""
+    return MachineLimits(
+        matmul_peak(dtype=dtype, device=device, threads=threads),
+        bandwidth(device=device, threads=threads),
+    )
 
 
 def matmul_peak(*, dtype: str, device: str, threads: int) -> float:
-    """Measure the operations a second of large square products, by the faster library there is."""
+    """Measure the operations a second of large square products, by the fastest library here."""
     side = PEAK_SIDE if device == "cpu" else PEAK_SIDE_ON_GPU
     a, b = (torch.randn(side, side).to(device, getattr(torch, dtype)) for _ in range(2))
     calls = {"product": lambda: a @ b}
     if device == "cpu":
-        # A 1 x 1 convolution is a product too, which torch sends to another library. (On CUDA it
-        # would round float32 to TF32, which no method here does.)
+        # A 1 x 1 convolution is a matrix product too, but by another library. (On CUDA it would
+        # round float32 to TF32, which no method here does.)
         image, kernels = a.t().reshape(1, side, 1, side), b.t()[:, :, None, None].contiguous()
         calls["convolution"] = lambda: F.conv2d(image, kernels)
     times = time_in_turns(calls, threads=threads, device=device, rounds=3)
@@ -162,24 +160,24 @@ def bandwidth(*, device: str, threads: int) -> float:
 
 
 class OutOfMemoryError(Exception):
-    """The process that measured a call's memory did not survive it."""
+    """The process that measured a call's memory ran out of memory."""
 
 
 def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
-    """Measure the most memory that a call holds beyond its inputs; None where nothing tells.
+    """Measure the most memory that a call holds beyond its inputs; None where it cannot be read.
 
-    On a GPU torch keeps count. On a CPU a process of its own draws the inputs, has the kernel
-    forget its high-water mark, makes one call and reads the mark.
+    On a GPU torch counts it. On a CPU a child process draws the inputs, resets its high-water
+    mark, makes one call and reads the mark.
 
     Raises:
-        OutOfMemoryError: the process was killed, or told that there is no more.
+        OutOfMemoryError: the process was killed, or an allocation failed.
     """
     if case.device == "cuda":
         return _peak_on_gpu(case)
     if case.device != "cpu":
         return None
-    # Forked from a process that has imported torch and not yet used it: as fresh as a new one,
-    # without the seconds of the import, and before the threads exist that do not survive a fork.
+    # Forked from a server that has imported torch but not used it: as fresh as a new process, but
+    # without the seconds of the import, and forked before there are threads that a fork would lose.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     receiver, sender = context.Pipe(duplex=False)
@@ -198,7 +196,7 @@ def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
 
 
 def memory_gauge(device: str) -> str:
-    """Name what the peak memory is read from."""
+    """Name the source of the peak memory."""
     if device != "cpu":
         return "torch's own count" if device == "cuda" else "not measured"
     if Path("/proc/self/clear_refs").exists():
@@ -224,8 +222,8 @@ def _measure(case: Case, threads: int, sender: Connection) -> None:
 
 
 def _reset_high_water_mark() -> int:
-    """Make the mark forget the past where the kernel can, and return it."""
-    with suppress(OSError, AttributeError):  # what was freed goes back, or it would be used again
+    """Reset the mark where the kernel can, and return it."""
+    with suppress(OSError, AttributeError):  # return freed blocks, or they would be used again
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -254,7 +252,7 @@ def _peak_on_gpu(case: Case) -> int:
 
 
 def available_memory_bytes(device: str) -> int:
-    """Return the memory that could be taken now."""
+    """Return the memory that is free now."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     with suppress(OSError):

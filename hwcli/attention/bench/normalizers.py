@@ -1,8 +1,8 @@
-"""What becomes of a row's sum of weights once the exponential is dropped.
+"""Study a query's sum of weights, the normaliser, once the exponential is dropped.
 
 Dot products of zero-mean tokens are signed: their sum over T tokens grows as sqrt(T), while the
-sum of their sizes grows as T. The output is divided by the first, and rounding errors are as
-large as the second.
+sum of their absolute values grows as T. The output is divided by the first; rounding errors grow
+with the second.
 """
 
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hwcli.attention.bench.cases import Case, attend, draw
+from hwcli.attention.bench.cases import Case, attend, random_inputs
+from hwcli.attention.bench.results import NormalizerStudy
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.attention.functional import linear_attention
 
-# The weights of so many queries are formed to see their sums.
+# Queries whose weights are formed and summed.
 NUM_QUERIES = 512
-# A sum is near zero where more than this share of its weights' sizes has cancelled.
+# A sum is near zero where more than this share of its weights cancels.
 CANCELLED = 0.99
 
 
@@ -27,34 +28,37 @@ def row_sums(q: Tensor, k: Tensor, name: FeatureMapName) -> tuple[Tensor, Tensor
     return weights.sum(dim=-1), weights.abs().sum(dim=-1)
 
 
-def study(case: Case) -> dict[str, Any]:
-    """Return how the sums of a case's weights cancel, and what that does to the O(T) form.
+def study(case: Case) -> NormalizerStudy:
+    """Measure how the weights of a case cancel, and what that does to the O(T) form.
 
-    Shares are of queries. ``condition`` is the sum of the weights' sizes over the size of their
-    sum: by as much are rounding errors amplified. An error is a token's largest, of the case's
-    dtype against float64, in standard deviations of the values; the inputs are standard normal.
+    An error is a token's largest, of the case's dtype against float64. The inputs are standard
+    normal.
     """
-    low = draw(case, 3)
+    low = random_inputs(case, 3)
     q, k, v = (x.double() for x in low)
     sums, sizes = (x.flatten() for x in row_sums(q[..., :NUM_QUERIES, :], k, case.feature_map))
-    # A row whose weights are all zero is lost, not ill-conditioned: 0 / 0.
+    # A row of zeros has no condition number: 0 / 0.
     alive = sizes > 0
     condition = sizes[alive] / sums[alive].abs().clamp(min=torch.finfo(sums.dtype).tiny)
     exact = linear_attention(q, k, v, feature_map=case.feature_map)
     rounded = attend(case, *low).double()
     error = (rounded - exact).abs().amax(dim=-1)
-    return {
-        "feature_map": case.feature_map,
-        "T": case.T,
-        "negative_share": float((sums < 0).double().mean()),
-        "near_zero_share": float((condition > 1 / (1 - CANCELLED)).double().mean()),
-        "no_weight_share": float((~alive).double().mean()),
-        "median_condition": _of_finite(condition, Tensor.median),
-        "largest_condition": _of_finite(condition, Tensor.max),
-        "median_error": _of_finite(error, Tensor.median),
-        "largest_error": _of_finite(error, Tensor.max),
-        "largest_output": _of_finite(exact.abs(), Tensor.max),
-    }
+    return NormalizerStudy(
+        feature_map=case.feature_map,
+        T=case.T,
+        negative_share=_share(sums < 0),
+        near_zero_share=_share(condition > 1 / (1 - CANCELLED)),
+        no_weight_share=_share(~alive),
+        median_condition=_of_finite(condition, Tensor.median),
+        largest_condition=_of_finite(condition, Tensor.max),
+        median_error=_of_finite(error, Tensor.median),
+        largest_error=_of_finite(error, Tensor.max),
+        largest_output=_of_finite(exact.abs(), Tensor.max),
+    )
+
+
+def _share(of: Tensor) -> float:
+    return float(of.double().mean()) if len(of) else 0.0
 
 
 def _of_finite(x: Tensor, reduce: Any) -> float | None:

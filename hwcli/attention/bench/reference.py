@@ -1,14 +1,16 @@
-"""The float64 reference that every method is held against, and how far rounding may stray.
+"""The gate: every method is checked against a float64 reference before it is timed.
 
-A dropped exponential makes weights signed, and a row's sum n_i = sum_j w_ij may nearly cancel:
-rounding errors are then amplified by the row's condition c_i = sum_j |w_ij| / |n_i|. The bounds
-here are the formulas themselves with every number replaced by its size, times that condition, so
-that one tolerance, in units of the bound, is right for positive and for signed weights.
+Without the exponential the weights are signed, and a row's sum n_i = sum_j w_ij may nearly
+cancel. Rounding errors then grow by the row's condition number c_i = sum_j |w_ij| / |n_i|. The
+bounds here are the formulas with absolute values, times that condition number, so one tolerance,
+in units of the bound, holds for positive and for signed weights.
 
 Shapes: as in :mod:`hwcli.attention.functional`.
 """
 
+import itertools
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,15 +18,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwcli.attention.bench.cases import LINEAR, SOFTMAX, Case, MethodName, attend, draw
+from hwcli.attention.bench import cost
+from hwcli.attention.bench.cases import (
+    LINEAR,
+    METHODS,
+    SOFTMAX,
+    Case,
+    MethodName,
+    attend,
+    methods_for,
+    random_inputs,
+)
+from hwcli.attention.bench.results import GateEntry
 from hwcli.attention.causal import CHUNK
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.attention.streaming import FEWEST_TOKENS
 
-# One token, shorter than a chunk, not whole chunks, and above the length where blocks begin.
+# One token, less than a chunk, a number of chunks and a rest, and a length that runs in blocks.
 GATE_LENGTHS = (1, 7, 2 * CHUNK + 3, FEWEST_TOKENS + 3)
 
-# Roundings that follow upon each other, besides those of a sum over the tokens.
+# Errors show on shorter sequences too, so a method skips the lengths where it would need more.
+GATE_BYTES = 2**28
+
+# Roundings in a row, not counting those of a sum over the tokens.
 ROUNDINGS = 16
 
 Pair = tuple[Tensor, Tensor]
@@ -32,16 +48,66 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Check:
-    """The largest error of a method, in units of its bound, and whether rounding explains it."""
+    """A method's largest error, in units of its bound, and whether rounding can explain it."""
 
     error: float
     passed: bool
 
 
+def run_gate(example: Case) -> list[GateEntry]:
+    """Check every method, causal and not, in the example's dtype and in float64.
+
+    In float64 the O(T) form and the O(T^2) form of the same weights agree to the last digits. The
+    device ``mps`` has no float64.
+    """
+    dtypes = [example.dtype]
+    if example.dtype != "float64" and example.device != "mps":
+        dtypes.append("float64")
+    entries = []
+    for causal in (False, True):
+        checks: dict[tuple[MethodName, str], list[Check]] = defaultdict(list)
+        for dtype, T in itertools.product(dtypes, GATE_LENGTHS):
+            case = replace(
+                example,
+                T=T,
+                direction="forward+backward",
+                causal=causal,
+                dtype=dtype,
+                B=1,
+                H=1 if T > 1000 else 2,
+            )
+            cases = [replace(case, method=method) for method in methods_for(causal)]
+            fitting = [each.method for each in cases if cost.peak_bytes(each) <= GATE_BYTES]
+            for method, checked in check(case, fitting).items():
+                checks[method, dtype].append(checked)
+        for method in methods_for(causal):
+            all_checks = [each for dtype in dtypes for each in checks[method, dtype]]
+            entries.append(
+                GateEntry(
+                    method=method,
+                    causal=causal,
+                    max_error=_largest(checks[method, example.dtype]),
+                    max_error_float64=_largest(checks[method, dtypes[-1]]),
+                    passed=bool(all_checks) and all(each.passed for each in all_checks),
+                )
+            )
+    return entries
+
+
+def passed_methods(gate: Sequence[GateEntry]) -> set[MethodName]:
+    """Return the methods that agree with the reference, causal and not."""
+    return {m for m in METHODS if all(entry.passed for entry in gate if entry.method == m)}
+
+
+def _largest(checks: Sequence[Check]) -> float | None:
+    error = max((check.error for check in checks), default=math.inf)
+    return error if math.isfinite(error) else None
+
+
 def check(case: Case, methods: Sequence[MethodName]) -> dict[MethodName, Check]:
-    """Hold methods against the reference: y and the gradients of q, k and v, on random inputs."""
-    q, k, v, upstream = draw(case)
-    for x in (q, k):  # at least one product is positive: a row of ReLU's weights may be all zero
+    """Compare y and the gradients of q, k and v with the reference, on random inputs."""
+    q, k, v, upstream = random_inputs(case)
+    for x in (q, k):  # one positive product a row, or all of a row's ReLU weights may be zero
         x[..., 0] = x[..., 0].abs() + 0.1
     inputs = [x.requires_grad_() for x in (q, k, v)]
     allowed = tolerance(case)
@@ -61,8 +127,8 @@ def check(case: Case, methods: Sequence[MethodName]) -> dict[MethodName, Check]:
 def tolerance(case: Case) -> float:
     """Return the largest error, in units of the bound, that a dtype's rounding explains.
 
-    A sum of T numbers taken one by one is off by up to T roundings; such sums are kept in at
-    least single precision.
+    A sum of T numbers, added one by one, is off by up to T roundings; such sums have at least
+    single precision.
     """
     dtype = getattr(torch, case.dtype)
     sums = torch.promote_types(dtype, torch.float32)
@@ -100,7 +166,7 @@ def _linear(case: Case, q: Tensor, k: Tensor) -> Tensor:
 
 
 def _mapped(x: Tensor, name: FeatureMapName) -> Tensor:
-    """Map features by torch's own functions, whose derivatives are its own too."""
+    """Map features by torch's own functions and derivatives."""
     if name == "elu1":
         return F.elu(x) + 1
     if name == "relu":
@@ -109,7 +175,7 @@ def _mapped(x: Tensor, name: FeatureMapName) -> Tensor:
 
 
 def _bounds(case: Case, q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Iterator[Tensor]:
-    """Yield the bounds of y, dq, dk and dv; a and b are the tokens the weights are made of."""
+    """Yield the bounds of y, dq, dk and dv; a and b are the sizes of the mapped tokens."""
     if case.method in SOFTMAX:
         a, b = q.abs() / math.sqrt(case.D), k.abs()
         shares = _softmax(case, q, k)
@@ -139,7 +205,7 @@ def _bounds(case: Case, q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Iterator[
 
 
 def _mapped_back(case: Case, bound: Tensor, value: Tensor) -> Tensor:
-    """Bound the gradient before a feature map: no derivative but softmax's mixes features."""
+    """Bound the gradient before a feature map; only softmax's derivative mixes features."""
     if case.feature_map == "softmax":
         return value * (bound + (bound * value).sum(dim=-1, keepdim=True))
     return bound

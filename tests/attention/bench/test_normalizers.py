@@ -16,17 +16,20 @@ def test_sums_worked_by_hand() -> None:
 
 def test_signed_weights_cancel_more_the_longer_the_sequence_and_positive_ones_never_do() -> None:
     short, long = (study(Case("linear", T, D=16)) for T in (64, 1024))
-    assert short["negative_share"] == pytest.approx(0.5, abs=0.1)
-    assert 2 < long["median_condition"] / short["median_condition"] < 8  # sqrt(16) = 4
-    assert long["near_zero_share"] > 0.1
+    assert short.negative_share == pytest.approx(0.5, abs=0.1)
+    assert 2 < long.median_condition / short.median_condition < 8  # sqrt(16) = 4
+    assert long.near_zero_share > 0.1
     positive = study(Case("linear", 1024, D=16, feature_map="elu1"))
-    assert (positive["negative_share"], positive["near_zero_share"]) == (0.0, 0.0)
-    assert positive["largest_condition"] == pytest.approx(1.0)
-    assert positive["largest_error"] < long["median_error"]
+    assert (positive.negative_share, positive.near_zero_share) == (0.0, 0.0)
+    assert positive.largest_condition == pytest.approx(1.0)
+    assert positive.largest_error < long.median_error
 
 
 def test_a_row_that_lost_all_its_weights_is_counted() -> None:
     """Of width 1, ReLU leaves half of the queries nothing."""
     found = study(Case("linear", 211, D=1, feature_map="relu"))
-    assert found["no_weight_share"] == pytest.approx(0.5, abs=0.1)
-    assert all(value is None or math.isfinite(value) for value in list(found.values())[1:])
+    assert found.no_weight_share == pytest.approx(0.5, abs=0.1)
+    assert all(
+        value is None or math.isfinite(value)
+        for value in found.model_dump(exclude={"feature_map"}).values()
+    )
