@@ -253,7 +253,7 @@ def run(config: Config, folder: RunFolder) -> AttentionSummary:
     studies = study_normalizers(settings)
 
     def log_point(point: Point) -> None:
-        folder.log(**point.model_dump())
+        folder.append_metrics(**point.model_dump())
         terminal.log(_point_line(point))
 
     summary = AttentionSummary(
