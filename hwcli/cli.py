@@ -550,36 +550,49 @@ def sentiment_predict(
 
 @app.command(cls=Command, rich_help_panel=HAND_IN)
 def report(
-    runs: Annotated[Path, Option("--runs", metavar="DIR", help="Where finished runs are.")] = Path(
-        "results"
-    ),
+    runs: Annotated[
+        Path | None,
+        Option("--runs", metavar="DIR", help="Folder with finished runs (default: --out)."),
+    ] = None,
     out: Annotated[Path, Option("--out", metavar="DIR", help="Where report/ is written.")] = Path(
         "results"
     ),
     kind: Annotated[str, Option("--format", metavar="KIND", help="ipynb, pdf, html or all.")] = (
         "all"
     ),
-    author: Annotated[Text, Option(metavar="NAME", help="Stands below the title.")] = None,
+    author: Annotated[
+        Text, Option(metavar="NAME", help="Author name, printed below the title and kept.")
+    ] = None,
     acknowledge: Annotated[
         list[str] | None,
-        Option(metavar="TEXT", help="Collaborators and tools, in your words; repeatable."),
+        Option(metavar="TEXT", help="Collaborators and tools, in your words; kept. Repeatable."),
     ] = None,
-    title: Annotated[Text, Option(metavar="TEXT", help="Of the report.")] = None,
-    quiet: Annotated[bool, Option("--quiet", help="Show only the result.")] = False,
+    title: Annotated[Text, Option(metavar="TEXT", help="Title of the report; kept.")] = None,
+    paper: Annotated[str, Option(metavar="NAME", help="Paper of the PDF: a4 or letter.")] = "a4",
+    reference: Annotated[
+        bool,
+        Option(
+            "--reference",
+            help="Show the project's reference runs, marked, for questions you have no run for.",
+        ),
+    ] = False,
+    quiet: Annotated[bool, Option("--quiet", help="Print the result only, no progress.")] = False,
 ) -> None:
-    """Make the homework's notebook, PDF and page from finished runs."""
+    """Make the hand-in from finished runs: notebook, PDF and page. Keeps what you wrote."""
     from hwcli.output import terminal
     from hwcli.report import make
 
     if quiet:
         terminal.silence()
     for path in make.build(
-        runs,
+        runs or make.own_runs(out),
         out,
         formats=make.chosen_formats(kind),
-        title=title or make.TITLE,
+        title=title,
         author=author,
         acknowledged=acknowledge or (),
+        reference=make.reference_runs() if reference else None,
+        paper=paper,
         say=terminal.log,
     ):
         terminal.show_path(path)

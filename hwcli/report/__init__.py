@@ -1,7 +1,8 @@
-"""The homework's deliverable, made from finished runs: a notebook, and from it a PDF and a page.
+"""The hand-in, made from finished runs: a notebook, and from it a PDF and a page.
 
-``runs`` reads run folders and leaves out what is not whole. ``recurrences``, ``attention``,
-``vision`` and ``sentiment`` are the four sections, each a list of ``cells``; ``surroundings`` says
-how every number was made. ``notebook`` joins and executes them, ``document`` turns what came out
-into one Markdown text, ``pdf`` and ``html`` set it, and ``make`` does all of it in order.
+``runs`` finds run folders and leaves out damaged ones. ``recurrences``, ``attention``, ``vision``
+and ``sentiment`` fill the templates in ``sections/`` with what the runs found;
+``front_and_back_matter`` says whose runs they are and how they were made. ``notebook`` joins the
+cells, ``merge`` keeps what the author typed, ``document`` turns the executed notebook into one
+Markdown text, ``pdf`` and ``html`` set it, and ``make`` does all of it in order.
 """

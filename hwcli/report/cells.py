@@ -1,41 +1,72 @@
-"""What a notebook is made of, before it is one: text, code, and room for the author's words."""
+"""What a notebook is made of, before it is one: text, code, and prompts for the author's words."""
 
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
-OWN_WORDS = "own-words"
-"""Tag of the cells that are the author's."""
+CellKind = Literal["text", "code", "prompt"]
+
+PROMPT = "✎ "
+"""Every prompt begins with this sign."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One generated cell.
 
-    ``words`` invites the author: it keeps its ``id`` for good, so that what was written there
-    is found again when the report is made anew.
+    Attributes:
+        kind: ``prompt`` invites the author to write.
+        source: its text.
+        id: stays the same from build to build, so that the author's edits are found again.
     """
 
-    kind: Literal["text", "code", "words"]
+    kind: CellKind
     source: str
-    id: str | None = None
+    id: str = ""
 
 
-def text(source: str) -> Cell:
-    """Return a Markdown cell; the source may be indented as the code around it is."""
-    return Cell("text", textwrap.dedent(source).strip())
+def text(source: str, id: str = "") -> Cell:
+    """Return a Markdown cell; the source may be indented like the code around it."""
+    return Cell("text", textwrap.dedent(source).strip(), id)
 
 
-def code(source: str) -> Cell:
-    """Return a code cell; the source may be indented as the code around it is."""
-    return Cell("code", textwrap.dedent(source).strip())
+def code(source: str, id: str = "") -> Cell:
+    """Return a code cell; the source may be indented like the code around it."""
+    return Cell("code", textwrap.dedent(source).strip(), id)
 
 
 def words(place: str, prompt: str) -> Cell:
-    """Return a marked place for the author's own words; left as it is, it is not printed."""
-    return Cell("words", f"*✎ In your own words: {prompt}*", id=f"own-{place}")
+    """Return a prompt for the author's own words."""
+    return Cell("prompt", f"{PROMPT}{prompt}", f"own-{place}")
 
 
 def not_run_yet(what: str, command: str) -> Cell:
-    """Return what stands in the place of a run that is not there."""
-    return text(f"**Not run yet:** {what}. Made by `{command}`.")
+    """Return the text that takes the place of a run that is missing."""
+    return text(f"**Not run yet:** {what}. Run `{command}`.")
+
+
+_MARK = re.compile(r"^%% (text|code|prompt) ([a-z0-9-]+)$", re.MULTILINE)
+
+
+def parse(rendered: str) -> list[Cell]:
+    """Split a rendered section into cells; a line ``%% kind id`` begins each.
+
+    Cells without content are left out: a template's condition was false.
+    """
+    _, *parts = _MARK.split(rendered)
+    cells = []
+    for kind, id_, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        source = source.strip()
+        if source:
+            sign = PROMPT if kind == "prompt" else ""
+            cells.append(Cell(kind, f"{sign}{source}", id_))  # type: ignore[arg-type]
+    return cells
+
+
+def numbered(cells: list[Cell], prefix: str) -> list[Cell]:
+    """Give an id to the cells that have none: the section's name and a number."""
+    return [
+        cell if cell.id else Cell(cell.kind, cell.source, f"{prefix}-{number}")
+        for number, cell in enumerate(cells)
+    ]

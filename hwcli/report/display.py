@@ -1,4 +1,4 @@
-"""How a notebook shows the project's own tables, figures and sources, in Jupyter and in print.
+"""How a notebook shows the project's tables, figures and sources, in Jupyter and in print.
 
 Figures are vector graphics; a caption travels with each as its text form.
 """
@@ -14,14 +14,17 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from hwcli.output.plots import STYLE
-from hwcli.output.tables import Table
+from hwcli.output.plots import STYLE, figure
+from hwcli.output.tables import Column, Table
+from hwcli.rnn.summary import MachineSummary, NetworkSummary, TraceSummary
 
 MOST_VECTOR_POINTS = 300
 
 
-def show(shown: Table | Figure | Path, caption: str = "") -> None:
-    """Display a table, a figure, or a PNG that a run has drawn."""
+def show(shown: Table | Figure | Path | None, caption: str = "") -> None:
+    """Display a table, a figure, or a PNG that a run has drawn; nothing where there is none."""
+    if shown is None:
+        return
     if isinstance(shown, Table):
         _publish({"text/markdown": shown.to_markdown(), "text/plain": shown.title})
     elif isinstance(shown, Figure):
@@ -32,7 +35,9 @@ def show(shown: Table | Figure | Path, caption: str = "") -> None:
 
 def show_source(*functions: Callable[..., Any]) -> None:
     """Display the source of functions or classes, as code."""
-    source = "\n\n".join(inspect.getsource(function).rstrip() for function in functions)
+    source = "\n\n".join(
+        inspect.cleandoc("\n" + inspect.getsource(function)).rstrip() for function in functions
+    )
     _publish({"text/markdown": f"```python\n{source}\n```", "text/plain": source})
 
 
@@ -53,7 +58,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def png_width_px(data: bytes) -> int:
-    """Return the width of a PNG, which stands in its first chunk."""
+    """Return the width of a PNG, which its first chunk holds."""
     return int(struct.unpack(">I", data[16:20])[0])
 
 
@@ -62,3 +67,80 @@ def _publish(data: dict[str, Any]) -> None:
     from IPython.display import display
 
     display(data, raw=True)
+
+
+# --------------------------------------------------------------------------------------
+# Question 1, from the trace's summary
+
+
+def trace_table(trace: TraceSummary) -> Table:
+    """Return the first steps: each state by the one before it, by the inputs, and as a number."""
+    rows = [
+        {
+            "t": step.t,
+            "input": ", ".join(map(str, step.letter)),
+            "recurrence": "\n".join(step.recurrence),
+            "unrolled": "\n".join(step.unrolled),
+            "hidden": ", ".join(map(str, step.hidden)),
+            "output": str(step.output),
+        }
+        for step in trace.steps
+    ]
+    return Table(
+        title=f"The first {len(rows)} of {trace.length:,} steps",
+        columns=[
+            Column("t", "t"),
+            Column("input", "x_t"),
+            Column("recurrence", "recurrence"),
+            Column("unrolled", "unrolled"),
+            Column("hidden", "h_t"),
+            Column("output", "y_t"),
+        ],
+        rows=rows,
+    )
+
+
+def machine_table(machine: MachineSummary) -> Table:
+    """Return the next state for each state and input."""
+    return Table(
+        title="The state machine: next state for each input",
+        columns=[
+            Column("state", "state"),
+            Column("output", "output"),
+            *(Column(f"{i}", f"x = {letter}") for i, letter in enumerate(machine.letters)),
+        ],
+        rows=[
+            {
+                "state": f"{s} (start)" if s == 0 else str(s),
+                "output": None if output is None else str(output),
+                **{f"{i}": to for i, to in enumerate(machine.next[s])},
+            }
+            for s, output in enumerate(machine.outputs)
+        ],
+    )
+
+
+def draw_network(network: NetworkSummary) -> Figure | None:
+    """Draw a network with one hidden unit and its weights; None for a larger one."""
+    spec = network.spec
+    if len(spec.w_rec) != 1 or len(spec.w_in[0]) != 1:
+        return None
+    made, (axes,) = figure(width=6.4, height=1.5)
+    w_out = spec.w_out if not isinstance(spec.w_out, tuple) else spec.w_out[0]
+    places = {"x_t": 0.0, "h_t": 2.0, "y_t": 4.0}
+    for name, x in places.items():
+        axes.plot([x], [0], "o", markersize=30, color="white", markeredgecolor="black")
+        axes.text(x, 0, f"${name}$", ha="center", va="center", fontsize=12)
+    arrow = {"arrowstyle": "->", "shrinkA": 16, "shrinkB": 16}
+    for start, end, weight in (("x_t", "h_t", spec.w_in[0][0]), ("h_t", "y_t", w_out)):
+        axes.annotate("", (places[end], 0), (places[start], 0), arrowprops=arrow)
+        axes.text((places[start] + places[end]) / 2, 0.12, str(weight), ha="center", fontsize=11)
+    loop = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-1.7", "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (2.16, 0.2), (1.84, 0.2), arrowprops=loop)
+    axes.text(2.0, 0.78, f"{spec.w_rec[0][0]}", ha="center", fontsize=11)
+    axes.text(0, -0.5, "input", ha="center", color="#555555")
+    axes.text(2, -0.5, f"hidden ({spec.activation})", ha="center", color="#555555")
+    axes.text(4, -0.5, f"output ({spec.output_activation})", ha="center", color="#555555")
+    axes.set(xlim=(-0.8, 4.8), ylim=(-0.65, 1.0))
+    axes.set_axis_off()
+    return made

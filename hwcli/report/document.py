@@ -7,7 +7,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from hwcli.report.display import png_width_px
-from hwcli.report.notebook import is_open
+from hwcli.report.merge import answer, id_of, is_open, is_prompt, question
 
 # Of pandoc's Markdown, what a measured text could trip over is left out.
 FORMAT = "markdown-smart-citations-subscript-superscript-example_lists-fancy_lists-definition_lists"
@@ -19,10 +19,9 @@ function RawInline(inline)
 end
 """
 
-# Figures are drawn for a screen; on paper their letters may be a little smaller than the text's.
-SCALE = 0.8
-TEXT_WIDTH_IN = 6.4
-DOTS_PER_INCH = 300
+# Figures keep the size they are drawn in, so their type stays as large as it was set.
+TEXT_WIDTH_IN = 6.5
+DOTS_PER_INCH = 150
 
 # A longer table may not fit on one page.
 MAX_UNBROKEN_ROWS = 30
@@ -36,29 +35,55 @@ _RULES = re.compile(r"(?<=\| )---(?= \|)")
 def to_markdown(notebook: NotebookNode, folder: Path) -> str:
     """Return the notebook as pandoc's Markdown, and write its figures into a folder.
 
-    The title is left to the page it stands on, and so are places for the author's words that
-    hold none.
+    The title is left to the page's own heading. The author's words stand in boxes; a prompt that
+    is still open says so in its box.
     """
     parts: list[str] = []
     num_figures = 0
-    for cell in notebook.cells[1:]:
-        if is_open(cell):
+    for cell in notebook.cells:
+        if id_of(cell) == "title":
+            continue
+        if is_prompt(cell):
+            parts.append(_box(cell))
+            continue
+        if cell.cell_type == "raw":
+            parts.append(_fenced(cell.source, "output"))
             continue
         if cell.cell_type == "markdown":
-            if cell.source.startswith("# Environment"):
-                parts.append("```{=typst}\n#pagebreak(weak: true)\n```")
             parts.append(with_captions(cell.source))
             continue
-        parts.append(_fenced(cell.source, "python"))
+        if id_of(cell) != "front-setup":
+            parts.append(_fenced(cell.source, "python"))
         for output in cell.outputs:
             if output.output_type == "stream":
                 parts.append(_fenced(output.text.rstrip(), "output"))
+            elif output.output_type == "error":
+                parts.append(_fenced(f"{output.ename}: {output.evalue}", "output"))
             elif "text/markdown" in output.data:
                 parts.append(with_captions(output.data["text/markdown"]))
-            else:
+            elif "image/svg+xml" in output.data or "image/png" in output.data:
                 num_figures += 1
                 parts.append(_figure(output.data, folder, num_figures))
+            elif "text/plain" in output.data:
+                parts.append(_fenced(output.data["text/plain"], "output"))
     return "\n\n".join(parts) + "\n"
+
+
+def _box(cell: NotebookNode) -> str:
+    """Return a place for the author's words as a box: what was written, or what is asked for."""
+    if is_open(cell):
+        return _div("open", f"**Not written yet.** {question(cell)}")
+    return _div("own", answer(cell))
+
+
+def _div(kind: str, content: str) -> str:
+    stroke = "0.6pt + luma(120)" if kind == "own" else '(dash: "dashed", thickness: 0.6pt)'
+    style = {"inset": "7pt", "radius": "3pt", "width": "100%", "stroke": stroke}
+    attributes = " ".join(
+        f"typst:{key}='{value}'" if '"' in value else f'typst:{key}="{value}"'
+        for key, value in style.items()
+    )
+    return f"::::: {{.{kind} {attributes}}}\n{content}\n:::::"
 
 
 def _fenced(source: str, kind: str) -> str:
@@ -86,7 +111,7 @@ def _figure(data: NotebookNode, folder: Path, number: int) -> str:
     if "image/svg+xml" in data:
         svg = data["image/svg+xml"]
         points = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', svg)
-        width = SCALE * float(points[1]) / 72 if points else TEXT_WIDTH_IN
+        width = float(points[1]) / 72 if points else TEXT_WIDTH_IN
         path = folder / f"figure-{number}.svg"
         path.write_text(svg, encoding="utf-8")
     else:

@@ -3,17 +3,19 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from hwcli.errors import ConfigError, OutputError
 from hwcli.output.files import write_atomic
 from hwcli.report import document, html, notebook, pdf
+from hwcli.report.merge import Merged, id_of, is_open
 from hwcli.report.runs import find_runs
 
 FORMATS = ("ipynb", "pdf", "html")
-TITLE = "Deep Learning, Homework 2"
 
 
 def chosen_formats(name: str) -> tuple[str, ...]:
@@ -29,28 +31,67 @@ def chosen_formats(name: str) -> tuple[str, ...]:
     return (name,)
 
 
+def own_runs(out: Path) -> Path:
+    """Return the folder of the author's runs: the one that the report is written to."""
+    with suppress(OSError):  # a folder that cannot be made is named when it is written
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def reference_runs() -> Path:
+    """Return the folder of the project's reference runs.
+
+    Raises:
+        OutputError: they are not here: they come with a checkout, not with the package.
+    """
+    folder = Path(__file__).parents[2] / "results" / "reference"
+    if not folder.is_dir():
+        raise OutputError("--reference: the reference runs come with a checkout of the project")
+    return folder
+
+
 def build(
     runs_folder: Path,
     out: Path,
     *,
     formats: Sequence[str],
-    title: str,
-    author: str | None,
-    acknowledged: Sequence[str],
+    title: str | None = None,
+    author: str | None = None,
+    acknowledged: Sequence[str] = (),
+    reference: Path | None = None,
+    paper: str = "a4",
     say: Callable[[str], None],
 ) -> list[Path]:
     """Write ``report/hw2.ipynb``, ``hw2.pdf`` and ``hw2.html`` under a folder; return their paths.
 
-    What the author wrote into an earlier notebook there is kept. The same runs give the same
-    files.
+    Everything that the author typed into an earlier notebook there is kept, and so are name,
+    title and acknowledgements. The same runs and words give the same files.
+
+    Args:
+        runs_folder: the author's runs.
+        out: the folder that ``report/`` is written in.
+        formats: of :data:`FORMATS`.
+        title: of the hand-in; None keeps the one it has.
+        author: below the title; None keeps the one it has.
+        acknowledged: sentences to add to the acknowledgements.
+        reference: runs to show for questions that the author has no run for.
+        paper: ``a4`` or ``letter``.
+        say: prints a line of progress.
 
     Raises:
         OutputError: there are no runs, or the folder cannot be written.
+        ConfigError: the paper is unknown.
     """
-    runs = notebook.sift(find_runs(runs_folder))
+    if paper not in pdf.PAPERS:
+        raise ConfigError(f"paper = {paper!r}: unknown; choices: {', '.join(pdf.PAPERS)}")
+    runs = find_runs(runs_folder, reference)
     folder = out / "report"
     _check_writable(folder)
-    kept = notebook.own_words(folder / "hw2.ipynb")
+    old = notebook.read(folder / "hw2.ipynb")
+    if old is not None and not notebook.is_mergeable(old):
+        backup = _keep_beside(folder / "hw2.ipynb")
+        say(f"hw2.ipynb does not say which cells were generated; it is kept as {backup.name}")
+        old = None
     notebook.check_tools(["ipykernel", *(["pypandoc"] if set(formats) & {"pdf", "html"} else [])])
     notebook.check_tools(["typst"] if "pdf" in formats else [])
     for name, reason in runs.left_out.items():
@@ -58,11 +99,14 @@ def build(
     if not runs.whole:
         say(f"no finished run in {runs_folder}: the report says what to run")
 
-    root = Path(os.path.relpath(runs_folder.resolve(), folder.resolve())).as_posix()
-    made = notebook.assemble(
-        notebook.all_cells(runs, root, acknowledged), title=title, author=author, kept=kept
-    )
-    say(f"executing the notebook: {len(made.cells)} cells, {len(runs.whole)} runs")
+    declared = notebook.Author.of(old).with_declared(author, acknowledged, title)
+    folders = {"runs": _seen_from(folder, runs_folder)}
+    if reference is not None:
+        folders["reference"] = _seen_from(folder, reference)
+    cells = notebook.all_cells(runs, folders, declared)
+    merged = notebook.assemble(cells, declared, old)
+    made = notebook.to_notebook(merged, cells, declared)
+    say(f"running the notebook: {len(made.cells)} cells, {len(notebook.used_runs(runs))} runs")
     notebook.execute(made, folder, say)
     nbformat.validate(made)
 
@@ -72,18 +116,16 @@ def build(
     with tempfile.TemporaryDirectory() as temporary:
         figures = Path(temporary)
         text = document.to_markdown(made, figures)
+        named = declared.name or None
         if "pdf" in formats:
             say("setting the PDF")
-            contents["pdf"] = pdf.to_pdf(text, figures, title=title, author=author)
+            contents["pdf"] = pdf.to_pdf(
+                text, figures, title=declared.title, author=named, paper=paper
+            )
         if "html" in formats:
             say("setting the page")
-            contents["html"] = html.to_html(text, figures, title=title, author=author)
-    num_open = sum(notebook.is_open(cell) for cell in made.cells)
-    if num_open:
-        say(
-            f"{num_open} places wait for your own words in hw2.ipynb (marked ✎; not printed while "
-            "empty): write there, save, and make the report again"
-        )
+            contents["html"] = html.to_html(text, figures, title=declared.title, author=named)
+    _tell_what_is_open(made, merged, formats, say)
     paths = []
     for kind, content in contents.items():
         path = folder / f"hw2.{kind}"
@@ -93,6 +135,35 @@ def build(
             raise OutputError(f"out: {path} cannot be written ({error.strerror})") from None
         paths.append(path.resolve())
     return paths
+
+
+def _seen_from(folder: Path, other: Path) -> str:
+    return Path(os.path.relpath(other.resolve(), folder.resolve())).as_posix()
+
+
+def _keep_beside(path: Path) -> Path:
+    """Copy a notebook that cannot be merged to a name that is free."""
+    number = 1
+    while (backup := path.with_name(f"hw2.old-{number}.ipynb")).exists():
+        number += 1
+    write_atomic(backup, path.read_bytes())
+    return backup
+
+
+def _tell_what_is_open(
+    made: NotebookNode, merged: Merged, formats: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """Name the generated cells that the author changed, and the prompts that are still empty."""
+    if merged.changed:
+        say(f"kept as you changed them: {', '.join(merged.changed)}")
+    still_open = [str(id_of(cell)) for cell in made.cells if is_open(cell)]
+    if still_open:
+        where = "hw2.ipynb" if "ipynb" in formats else "the notebook (--format ipynb makes it)"
+        say(
+            f"{len(still_open)} prompts wait for your own words: "
+            f"{', '.join(name.removeprefix('own-') for name in still_open)}. Write under them in "
+            f"{where}, save, and make the report again"
+        )
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,8 +1,9 @@
-"""The notebook: the sections' cells joined, the author's own words kept, all of it executed."""
+"""The notebook: the sections' cells, merged with what the author wrote, all of it executed."""
 
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,132 +11,149 @@ import nbformat
 from nbformat import NotebookNode, v4
 
 from hwcli.errors import HwError, OutputError
-from hwcli.report import attention, recurrences, sentiment, surroundings, vision
-from hwcli.report.cells import OWN_WORDS, Cell
+from hwcli.report import attention, front_and_back_matter, recurrences, sentiment, vision
+from hwcli.report.cells import Cell
+from hwcli.report.merge import KEY, Merged, is_untouched, merge
 from hwcli.report.runs import Run, Runs
 
 # One cell imports torch on a cold disk; none takes longer than that.
 CELL_TIMEOUT_S = 300
 
+TITLE = "Deep Learning, Homework 2"
+
+
+@dataclass(frozen=True)
+class Author:
+    """What the author declared: kept in the notebook's metadata from build to build.
+
+    Attributes:
+        name: below the title.
+        acknowledged: collaborators and tools, a sentence each.
+        title: of the hand-in.
+    """
+
+    name: str = ""
+    acknowledged: tuple[str, ...] = ()
+    title: str = TITLE
+
+    @classmethod
+    def of(cls, notebook: NotebookNode | None) -> "Author":
+        """Return what an earlier notebook holds."""
+        kept = {} if notebook is None else notebook.metadata.get(KEY, {}).get("author", {})
+        return cls(
+            kept.get("name", ""), tuple(kept.get("acknowledged", ())), kept.get("title", TITLE)
+        )
+
+    def with_declared(
+        self, name: str | None, acknowledged: Sequence[str], title: str | None
+    ) -> "Author":
+        """Return the same with what is given now; acknowledgements are added."""
+        added = [text for text in acknowledged if text not in self.acknowledged]
+        return Author(name or self.name, (*self.acknowledged, *added), title or self.title)
+
 
 def used_runs(runs: Runs) -> list[Run]:
     """Return the runs that the report shows, in the order of the questions."""
-    chosen = [recurrences.choose(runs), *runs.of("attention-bench")]
-    grid = vision.choose(runs)
-    chosen += [grid, *(run for run in runs.of(vision.COMMAND) if run is not grid)]
-    chosen += sentiment.choose(runs)
+    chosen = [
+        recurrences.choose(runs),
+        *attention.choose(runs),
+        *vision.used(runs),
+        *sentiment.choose(runs),
+    ]
     return [run for run in chosen if run is not None]
 
 
-def sift(runs: Runs) -> Runs:
-    """Leave out the runs that the sections cannot read: something deeper in them is damaged."""
-    whole, left_out = dict(runs.whole), dict(runs.left_out)
-    for name, run in runs.whole.items():
-        try:
-            all_cells(Runs(runs.root, {name: run}), ".", [])
-        except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
-            left_out[name] = f"damaged: {type(error).__name__} {error} in what it holds"
-            del whole[name]
-    return Runs(runs.root, whole, left_out)
+def all_cells(runs: Runs, folders: dict[str, str], author: Author) -> list[Cell]:
+    """Return every generated cell: title, the four questions in their order, and the appendix.
 
-
-def all_cells(runs: Runs, root_from_notebook: str, acknowledged: Sequence[str]) -> list[Cell]:
-    """Return every cell: the opening, the four questions in their order, and the way back."""
+    Args:
+        runs: to show.
+        folders: of the runs and of the reference runs, as seen from the notebook.
+        author: what the author declared.
+    """
     used = used_runs(runs)
     return [
-        *surroundings.opening(runs, root_from_notebook),
+        *front_and_back_matter.opening(runs, used, folders, author.title, author.name),
         *recurrences.section(runs),
         *attention.section(runs),
         *vision.section(runs),
         *sentiment.section(runs),
-        *surroundings.acknowledgements(acknowledged, used),
-        *surroundings.environment(used),
+        *front_and_back_matter.closing(used, author.acknowledged),
     ]
 
 
-def assemble(
-    cells: Sequence[Cell], *, title: str, author: str | None, kept: dict[str, str]
-) -> NotebookNode:
-    """Make a notebook of cells, not executed yet.
+def read(path: Path) -> NotebookNode | None:
+    """Read an earlier notebook; None where there is none.
 
-    Args:
-        cells: what stands in it, below the title.
-        title: its heading.
-        author: below that.
-        kept: the author's own words by the id of their place.
+    Raises:
+        OutputError: it cannot be read, and may hold the author's words.
     """
-    nodes = [v4.new_markdown_cell(f"**{title}**" + (f"\n\n{author}" if author else ""))]
-    nodes[0].metadata["tags"] = ["title"]
-    for cell in cells:
-        if cell.kind == "code":
-            node = v4.new_code_cell(cell.source)
-        else:
-            node = v4.new_markdown_cell(cell.source)
-        if cell.kind == "words":
-            node.source = kept.get(cell.id or "", cell.source)
-            node.metadata["tags"] = [OWN_WORDS]
-        nodes.append(node)
-    for number, node in enumerate(nodes):
-        node.id = f"cell-{number:02d}"
-    for node, cell in zip(nodes[1:], cells, strict=True):
-        node.id = cell.id or node.id
-    # The same for every version of Python: the content depends on the runs alone.
+    if not path.exists():
+        return None
+    try:
+        notebook: NotebookNode = nbformat.read(path, as_version=4)
+    except Exception:  # whatever nbformat meets in a damaged file
+        raise OutputError(
+            f"{path}: not a readable notebook, but it may hold your words; repair it or move it"
+        ) from None
+    return notebook
+
+
+def is_mergeable(old: NotebookNode) -> bool:
+    """Tell whether a notebook still says which of its cells were generated."""
+    return bool(old.metadata.get(KEY, {}).get("generated"))
+
+
+def assemble(cells: Sequence[Cell], author: Author, old: NotebookNode | None) -> Merged:
+    """Merge generated cells with an earlier notebook; returns its cells, not executed yet."""
+    merged = merge(cells, old)
+    taken: set[str] = set()
+    for number, node in enumerate(merged.cells):
+        node.id = node.get("id") if node.get("id") not in taken else f"own-cell-{number}"
+        taken.add(node.id)
+    return merged
+
+
+def to_notebook(merged: Merged, cells: Sequence[Cell], author: Author) -> NotebookNode:
+    """Return the notebook of merged cells; its content depends on runs and author alone."""
     metadata = {
-        "title": title,
-        "authors": [{"name": author}] if author else [],
+        "title": author.title,
+        "authors": [{"name": author.name}] if author.name else [],
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python", "file_extension": ".py"},
+        KEY: {
+            "generated": [cell.id for cell in cells],
+            "author": {
+                "name": author.name,
+                "acknowledged": list(author.acknowledged),
+                "title": author.title,
+            },
+        },
     }
-    made: NotebookNode = v4.new_notebook(cells=nodes, metadata=metadata)
+    made: NotebookNode = v4.new_notebook(cells=merged.cells, metadata=metadata)
     return made
 
 
-def is_open(cell: NotebookNode) -> bool:
-    """Tell whether a cell is a place for the author's words that holds none yet."""
-    tags = cell.metadata.get("tags", [])
-    written = cell.source.strip()
-    return OWN_WORDS in tags and (not written or written.startswith("*✎ "))
-
-
-def own_words(path: Path) -> dict[str, str]:
-    """Read what the author wrote into an earlier notebook, by the place's id.
-
-    Raises:
-        OutputError: it cannot be read, and would be overwritten with what stands in it.
-    """
-    if not path.exists():
-        return {}
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        return {
-            cell.id: cell.source
-            for cell in notebook.cells
-            if OWN_WORDS in cell.metadata.get("tags", []) and not is_open(cell)
-        }
-    except Exception:  # whatever nbformat meets in a damaged file
-        raise OutputError(
-            f"{path}: no readable notebook, but it may hold your words; mend it or move it away"
-        ) from None
-
-
 def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) -> None:
-    """Run every cell in a kernel of this very Python, started in a folder; outputs go inside.
+    """Run every cell in a kernel of this Python, started in a folder; outputs go into the cells.
+
+    A cell of the author's that fails shows its error and stops nothing.
 
     Raises:
-        OutputError: a cell failed.
+        OutputError: a generated cell failed.
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     metadata = dict(notebook.metadata)
-    # No folders of kernels: what a user has installed elsewhere under the same name is another.
+    # No folders of kernels: a kernel of this name elsewhere belongs to another Python.
     with tempfile.TemporaryDirectory() as profile:
         manager = AsyncKernelManager(
             kernel_name="python3",
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
-            # Files, which nobody else on the machine can open, in place of ports.
+            # Files instead of ports: nobody else on the machine can open them.
             transport="ipc",
             connection_file=str(Path(profile) / "kernel.json"),
         )
@@ -144,16 +162,13 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
             km=manager,
             timeout=CELL_TIMEOUT_S,
             record_timing=False,
+            allow_errors=True,
             resources={"metadata": {"path": str(folder)}},
         )
         # A profile of its own: no history, no start-up files of the user's.
         environment = {**os.environ, "IPYTHONDIR": profile, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
             client.execute(env=environment, cleanup_kc=True)
-        except CellExecutionError as error:
-            raise OutputError(
-                f"a cell of the notebook failed: {error.ename}: {error.evalue}"
-            ) from (error)
         except (CellTimeoutError, DeadKernelError) as error:
             first = str(error).partition("\n")[0]
             raise OutputError(f"the notebook could not be executed: {first}") from error
@@ -161,6 +176,17 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = _tidy(cell.outputs, say)
+            _check(cell, say)
+
+
+def _check(cell: NotebookNode, say: Callable[[str], None]) -> None:
+    for output in cell.outputs:
+        if output.output_type != "error":
+            continue
+        failure = f"{output.ename}: {output.evalue}"
+        if is_untouched(cell):
+            raise OutputError(f"a cell of the notebook failed: {failure}")
+        say(f"a cell of yours failed: {failure}")
 
 
 def _tidy(outputs: Sequence[Any], say: Callable[[str], None]) -> list[Any]:
@@ -187,5 +213,6 @@ def check_tools(modules: Sequence[str]) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise HwError(
-            f"report needs the package {missing[0]}; install it by pip install 'hw2[report]'"
+            f"report needs the package {missing[0]}; run make report, which installs it, or in the "
+            "checkout pip install -e '.[report]'"
         )

@@ -5,18 +5,22 @@ from pathlib import Path
 
 from hwcli.report.document import run_pandoc
 
-# Typst's own fonts alone, so that every machine sets the same pages.
+# Typst's own fonts only, so every machine sets the same pages.
 PREAMBLE = """
 #set document(title: {title}, author: {author}, date: none)
-#set page(paper: "a4", margin: (x: 2.2cm, top: 2.2cm, bottom: 2.4cm), numbering: "1 / 1")
+#set page(paper: {paper}, margin: {margin}, numbering: "1 / 1")
 #set text(font: "Libertinus Serif", size: 10.5pt, lang: "en")
 #set par(justify: true, leading: 0.62em, spacing: 0.95em)
 #show heading.where(level: 1): set text(size: 15pt)
-#show heading.where(level: 1): set block(above: 2em, below: 0.9em)
+#show heading.where(level: 1): set block(above: 1.6em, below: 0.9em)
+#show heading.where(level: 1): it => if repr(it.body).match(regex("Question [2-4]")) != none {
+  pagebreak(weak: true)
+  it
+} else { it }
 #show link: underline
 #show raw: set text(font: "DejaVu Sans Mono", size: 7.8pt)
 #show raw.where(block: true): it => block(
-  width: 100%, radius: 2pt, above: 0.9em, below: 0.9em, breakable: it.lines.len() > 24,
+  width: 100%, radius: 2pt, above: 0.9em, below: 0.9em, breakable: it.lines.len() > 18,
   sticky: it.lang == "python" and it.lines.len() < 12,
   ..if it.lang == "output" { (inset: (x: 6pt, y: 1pt)) } else { (inset: 6pt, fill: luma(244)) },
   [#set par(justify: false, leading: 0.5em); #it],
@@ -25,7 +29,7 @@ PREAMBLE = """
 #set table.hline(stroke: 0.5pt)
 #show table: set text(size: 8.8pt)
 #show table: set par(justify: false, leading: 0.5em)
-#show figure: set block(above: 1.2em, below: 1.2em)
+#show figure: set block(above: 1.1em, below: 1.1em)
 #show figure.where(kind: table): set figure.caption(position: top)
 #show figure.caption: set text(size: 9.5pt)
 #show figure.caption: set block(sticky: true)
@@ -37,13 +41,20 @@ PREAMBLE = """
   #text(size: 19pt, weight: "bold", {title})
   {byline}
 ]
-#v(1em)
-#outline(title: none, depth: 1)
 #v(0.6em)
 """
 
 
-def to_pdf(markdown: str, folder: Path, *, title: str, author: str | None) -> bytes:
+# The text is 6.5 inches wide on both papers: figures keep their size.
+PAPERS = {
+    "a4": ("a4", "(x: 2.24cm, top: 2.1cm, bottom: 2.2cm)"),
+    "letter": ("us-letter", "(x: 1in, top: 0.85in, bottom: 0.9in)"),
+}
+
+
+def to_pdf(
+    markdown: str, folder: Path, *, title: str, author: str | None, paper: str = "a4"
+) -> bytes:
     """Set a document; the same text and figures give the same bytes.
 
     Args:
@@ -51,12 +62,15 @@ def to_pdf(markdown: str, folder: Path, *, title: str, author: str | None) -> by
         folder: that holds its figures.
         title: on top of the first page.
         author: below it.
+        paper: ``a4`` or ``letter``.
     """
     import typst
 
     body = run_pandoc(markdown, "typst", folder)
     preamble = (
-        PREAMBLE.replace("{title}", _string(title))
+        PREAMBLE.replace("{paper}", _string(PAPERS[paper][0]))
+        .replace("{margin}", PAPERS[paper][1])
+        .replace("{title}", _string(title))
         .replace("{author}", _string(author or ""))
         .replace(
             "{byline}", f"#v(0.1em)\n  #text(size: 11.5pt, {_string(author)})" if author else ""

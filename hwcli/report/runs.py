@@ -1,44 +1,48 @@
-"""Which runs are there, which of them are whole, and what is wrong with the others."""
+"""Find finished runs and read what they found: the user's, and the reference runs if asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from hwcli.attention.bench.results import AttentionSummary
 from hwcli.config import read_yaml
 from hwcli.errors import HwError, OutputError
-from hwcli.output.files import read_json, read_jsonl
+from hwcli.output.files import read_json
+from hwcli.output.run_folder import Summary
+from hwcli.rnn.summary import TraceSummary
+from hwcli.sentiment.summary import SentimentSummary
+from hwcli.vision.summary import VitSweepSummary
 
-PNG_END = b"IEND\xaeB`\x82"
-
-# What a section reads of a summary, and what kind of value stands there.
-NEEDED: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
-    "rnn-trace": {"length": int, "final": dict, "property": dict, "checks": dict},
-    "attention-bench": {"rows": list, "exponents": dict, "normalizers": list, "machine": dict},
-    "vit-sweep": {"cells": list, "best": dict, "precision": str},
-    "sentiment-train": {
-        "epochs": list,
-        "split_sizes": dict,
-        "vocab_size": int,
-        "num_params": int,
-        "num_trainable_params": int,
-        "test_loss": float,
-        "test_accuracy": float,
-        "test_accuracy_se": float,
-        "baselines": dict,
-        "predictions": list,
-        "confusion": list,
-    },
+SUMMARIES: Mapping[str, type[Summary]] = {
+    "rnn-trace": TraceSummary,
+    "attention-bench": AttentionSummary,
+    "vit-sweep": VitSweepSummary,
+    "sentiment-train": SentimentSummary,
 }
+
+S = TypeVar("S", bound=Summary)
 
 
 class DamagedRunError(HwError):
-    """A run folder is not finished, or not whole; the text says why, without the folder."""
+    """A run folder is not finished or not whole; the text says why, without the folder."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its folder and what stands in it."""
+    """One finished run.
+
+    Attributes:
+        path: its folder.
+        command: that wrote it.
+        name: of the run.
+        summary: ``summary.json`` as it is stored.
+        config: ``config.yaml``.
+        environment: ``env.json``.
+        is_reference: it is one of the project's own runs, not the user's.
+    """
 
     path: Path
     command: str
@@ -46,50 +50,56 @@ class Run:
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
+    is_reference: bool = False
 
     @property
     def id(self) -> str:
-        """Return the folder as it lies under the results: ``vit-sweep/standard``."""
+        """Return the folder's place among the results: ``vit-sweep/standard``."""
         return f"{self.command}/{self.name}"
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the lines of ``metrics.jsonl``."""
-        return read_jsonl(self.path / "metrics.jsonl")
+    def read(self, kind: type[S]) -> S:
+        """Return what the run found, as its command's own type."""
+        return kind.model_validate(self.summary)
 
-    def has_picture(self, name: str) -> bool:
-        """Tell whether the run has drawn a picture, and whole: a PNG from its first chunk on."""
+    def picture(self, name: str) -> Path | None:
+        """Return one of the run's pictures, or None where it has not drawn it."""
         path = self.path / f"{name}.png"
-        data = path.read_bytes() if path.exists() else b""
-        return data.startswith(b"\x89PNG\r\n\x1a\n") and data.rstrip().endswith(PNG_END)
+        return path if path.exists() else None
+
+    @property
+    def machine(self) -> str:
+        """Return processor or GPU, and the threads."""
+        environment = self.environment
+        name = environment.get("gpu") or environment.get("cpu") or "an unknown machine"
+        threads = environment.get("threads")
+        return str(name).partition(" (")[0] + (f", {threads} threads" if threads else "")
 
 
-def read_run(path: Path) -> Run:
-    """Read a run folder, and make sure that it is whole.
+def read_run(path: Path, *, is_reference: bool = False) -> Run:
+    """Read a run folder and check that it is whole.
 
     Raises:
-        DamagedRunError: it is not finished, finished in part, or something in it is damaged.
+        DamagedRunError: it is not finished, a part of it failed, or a file is damaged.
     """
+    command = path.parent.name
     if not (path / "summary.json").exists():
         raise DamagedRunError("not finished: it has no summary.json")
     summary = _read(path / "summary.json", read_json)
-    for key, expected in (("command", path.parent.name), ("name", path.name)):
+    for key, expected in (("command", command), ("name", path.name)):
         if summary.get(key) != expected:
             raise DamagedRunError(f"damaged: summary.json is of another {key}")
     if summary.get("status") != "complete":
-        raise DamagedRunError("finished in part: some of it failed")
-    for key, kind in NEEDED.get(path.parent.name, {}).items():
-        if not isinstance(summary.get(key), kind):
-            raise DamagedRunError(f"damaged: summary.json has no usable {key!r}")
-    run = Run(
-        path,
-        path.parent.name,
-        path.name,
-        summary,
+        raise DamagedRunError("a part of it failed")
+    try:
+        SUMMARIES[command].model_validate(summary)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise DamagedRunError(f"damaged: summary.json has no usable {where!r}") from None
+    config, environment = (
         _read(path / "config.yaml", read_yaml),
         _read(path / "env.json", read_json),
     )
-    _count_records(run)
-    return run
+    return Run(path, command, path.name, summary, config, environment, is_reference)
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
@@ -102,49 +112,30 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
     return content
 
 
-def _count_records(run: Run) -> None:
-    """Hold the records against the summary: a torn line would be a point missing from a plot."""
-    if run.command == "attention-bench":
-        expected = len(run.summary["rows"])
-    elif run.command == "vit-sweep":
-        seeds = run.config.get("seeds", [0])
-        expected = len(run.summary["cells"]) * len(seeds) * run.config["epochs"]
-    else:
-        return
-    try:
-        found = len(run.records())
-    except (OSError, ValueError):
-        found = 0
-    if found != expected:
-        raise DamagedRunError(
-            f"damaged: metrics.jsonl has {found} whole lines, {expected} were written"
-        )
-
-
 @dataclass(frozen=True)
 class Runs:
-    """The whole runs under a folder of results, and why others are left out.
+    """The runs that a report can show, and why others are left out.
 
     Attributes:
-        root: the folder.
-        whole: by ``<command>/<name>``.
+        whole: by ``<command>/<name>``; a user's run comes before a reference run.
         left_out: the reason, by ``<command>/<name>``.
     """
 
-    root: Path
-    whole: Mapping[str, Run]
+    whole: Mapping[str, Run] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, command: str) -> list[Run]:
-        """Return the whole runs of one command, by name."""
-        return [run for run in self.whole.values() if run.command == command]
+        """Return the runs of one command: the user's, or the reference runs if there are none."""
+        runs = [run for run in self.whole.values() if run.command == command]
+        own = [run for run in runs if not run.is_reference]
+        return own or runs
 
     def get(self, command: str, name: str) -> Run | None:
-        """Return one run, or None where it is not there or not whole."""
-        return self.whole.get(f"{command}/{name}")
+        """Return one run of :meth:`of` by its name, or None."""
+        return next((run for run in self.of(command) if run.name == name), None)
 
-    def newest(self, runs: Sequence[Run]) -> Run | None:
-        """Return the one that was finished last; a checkout's files are all of one age: by name."""
+    def newest(self, runs: Iterable[Run]) -> Run | None:
+        """Return the run that was finished last; of those of one second, by name."""
         return max(runs, default=None, key=lambda run: (_finished_s(run), run.name))
 
 
@@ -152,21 +143,34 @@ def _finished_s(run: Run) -> int:
     return int((run.path / "summary.json").stat().st_mtime)
 
 
-def find_runs(root: Path) -> Runs:
-    """Read every run folder under a folder of results.
+def find_runs(root: Path, reference: Path | None = None) -> Runs:
+    """Read every run folder of a user, and the reference runs where asked for.
 
     Raises:
-        OutputError: there is no such folder.
+        OutputError: the user's folder is not there.
     """
     if not root.is_dir():
         raise OutputError(f"runs = {str(root)!r}: no such folder; experiments write one")
-    whole, left_out = {}, {}
-    for command in NEEDED:
-        for path in sorted((root / command).glob("*/")):
-            if path.name == "trials" or not any(path.glob("*.*")):
+    whole: dict[str, Run] = {}
+    left_out: dict[str, str] = {}
+    for folder in (root, reference):
+        if folder is None:
+            continue
+        for path in _run_folders(folder):
+            name = f"{path.parent.name}/{path.name}"
+            if name in whole:
                 continue
             try:
-                whole[f"{command}/{path.name}"] = read_run(path)
+                whole[name] = read_run(path, is_reference=folder is reference)
             except DamagedRunError as error:
-                left_out[f"{command}/{path.name}"] = str(error)
-    return Runs(root, whole, left_out)
+                left_out[name] = str(error)
+    return Runs(whole, left_out)
+
+
+def _run_folders(root: Path) -> list[Path]:
+    return [
+        path
+        for command in SUMMARIES
+        for path in sorted((root / command).glob("*/"))
+        if path.name != "trials" and any(path.glob("*.*"))
+    ]

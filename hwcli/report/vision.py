@@ -2,26 +2,43 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from hwcli.output.tables import Column, Table
-from hwcli.report.cells import Cell, code, not_run_yet, text, words
+from hwcli.report.cells import Cell
+from hwcli.report.recurrences import folder_of
 from hwcli.report.runs import Run, Runs
+from hwcli.report.templates import render
 from hwcli.vision import pictures
 from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
 from hwcli.vision.record import read_record
 from hwcli.vision.summary import VitSweepSummary
+from hwcli.vision.tables import grid_table
+from hwcli.vision.vit import ViTConfig
 
 COMMAND = "vit-sweep"
 ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
-MAIN, OTHERS = "standard", ("strong", "linear")
+MAIN = "standard"
 
 NUM_TEST_IMAGES = 10_000
 
-OWN = words("q3", "would you spend more layers, more heads or more epochs, and why?")
+PICTURES = {
+    "confusion": "How the selected network classifies the test images of each class. See: shirts, "
+    "T-shirts, pullovers and coats are mistaken for each other.",
+    "mistakes": "The mistakes of the selected network with the highest probability. See: some "
+    "labels are debatable.",
+    "rollout": "Attention rollout of the selected network. See: bright patches matter most for its "
+    "answer; 1 means each patch gets an equal share.",
+}
+
+
+def used(runs: Runs) -> list[Run]:
+    """Return the run that is shown: the grid that was asked for."""
+    grid = choose(runs)
+    return [] if grid is None else [grid]
 
 
 def choose(runs: Runs) -> Run | None:
@@ -47,154 +64,60 @@ def summary_of(run: Run) -> VitSweepSummary:
 
 def section(runs: Runs) -> list[Cell]:
     """Return the cells of question 3."""
-    cells = [text("# Question 3: Vision Transformers")]
     run = choose(runs)
-    if run is None:
-        cells.append(not_run_yet("the grid of 5 x 3 Vision Transformers", _command(MAIN)))
-        return [*cells, *_tiny_training(), OWN]
-    cells += _model(run)
-    cells += _tiny_training()
-    cells += _grid(run)
-    cells += _pictures(run)
-    others = [other for other in runs.of(COMMAND) if other is not run]
-    if others:
-        cells += _other_grids(run, others)
-    for name in (MAIN, *OTHERS):
-        if runs.get(COMMAND, name) is None:
-            cells.append(not_run_yet(f"the grid named `{name}`", _command(name)))
-    cells.append(OWN)
-    return cells
+    model = ViTConfig() if run is None else ViTConfig.model_validate(run.config["model"])
+    values: dict[str, Any] = {
+        "grid": run is not None,
+        "command": _command(MAIN),
+        "home": "hwcli.vision.training",
+        "side": IMAGE_SIDE,
+        "patch": model.patch_size,
+        "tokens": (IMAGE_SIDE // model.patch_size) ** 2,
+        "width": model.width,
+        "pooled": POOLED[model.pooling],
+        "head_width": _head_width(model),
+        "kernels": _kernels(run),
+        "pictures": [],
+    }
+    if run is not None:
+        values |= {
+            "folder": folder_of(run),
+            "sentence": _sentence(run),
+            "how_chosen": _how_chosen(run),
+            "supported": _supported(run),
+            "pictures": [(name, text) for name, text in PICTURES.items() if run.picture(name)],
+        }
+    return render("q3", **values)
+
+
+# The classifier norms the mean of the tokens, not each token.
+POOLED = {
+    "mean": r"\mathrm{LN}\Bigl(\tfrac1N \sum_{i=1}^{N} (X_L)_i\Bigr)",
+    "class": r"\mathrm{LN}\bigl((X_L)_0\bigr)",
+}
+
+
+def _kernels(run: Run | None) -> str:
+    if run is None or summary_of(run).kernels != "compiled":
+        return "The blocks are computed by torch, exactly as shown."
+    return (
+        f"This run trained in {summary_of(run).precision} with the compiled C++ kernel of "
+        "`hwcli/native/`: `Block.forward` above calls it in place of its last two lines, and it "
+        "computes the same block in one pass."
+    )
+
+
+def _head_width(model: ViTConfig) -> str:
+    if model.head_width is None:
+        return f"The width {model.width} divides by every number of heads, so no dimension is lost."
+    return (
+        f"A head has width {model.head_width} for every number of heads, so the width never has to "
+        "be divided unevenly; more heads mean more parameters."
+    )
 
 
 def _command(name: str) -> str:
-    grid = "hw2 vit-sweep --layers 4..8 --heads 2..4"
-    if name == "linear":
-        # One grid differs from the other by its attention alone.
-        return f"{grid} --preset standard --attention linear --name linear --compare-with standard"
-    if name == "strong":
-        return "hw2 vit-sweep --preset strong --seeds 0..2"
-    return f"{grid} --preset {name}"
-
-
-def _model(run: Run) -> list[Cell]:
-    model = run.config["model"]
-    tokens = (IMAGE_SIDE // model["patch_size"]) ** 2
-    P, D = model["patch_size"], model["width"]
-    pooled = (
-        r"\tfrac1N \sum_{i=1}^{N} \mathrm{LN}(X_L)_i"
-        if model["pooling"] == "mean"
-        else r"\mathrm{LN}(X_L)_0"
-    )
-    return [
-        text(
-            rf"""
-            **The model.** An image of {IMAGE_SIDE} x {IMAGE_SIDE} pixels is cut into
-            $N = {tokens}$ patches $p_i$ of {P} x {P} pixels, and $L$ blocks of attention with $H$
-            heads and a two-layer network follow, as in Dosovitskiy et al. (2021), equations 1-4:
-
-            $$\begin{{aligned}}
-            X_0 &= [E p_1; \dots; E p_N] + E_{{\mathrm{{pos}}}}, & E p_i &\in
-            \mathbb{{R}}^{{{D}}} \\
-            X'_l &= X_{{l-1}} + \mathrm{{MSA}}(\mathrm{{LN}}(X_{{l-1}})), & l &= 1, \dots, L \\
-            X_l &= X'_l + \mathrm{{MLP}}(\mathrm{{LN}}(X'_l)), & l &= 1, \dots, L \\
-            \mathrm{{logits}} &= W\, {pooled} + b.
-            \end{{aligned}}$$
-
-            {_head_width(run)} The code of a block:
-            """
-        ),
-        code(
-            """
-            from hwcli.vision.vit import MLP, Attention, Block
-
-            show_source(Attention, MLP, Block)
-            """
-        ),
-        text("**The recipe** is the same for every cell; the run's own config says all of it."),
-        code(
-            f"""
-            from hwcli.report.vision import recipe_table
-
-            sweep = read_run(RUNS / "{run.id}")
-            show(recipe_table(sweep))
-            """
-        ),
-    ]
-
-
-def _head_width(run: Run) -> str:
-    model = run.config["model"]
-    if model.get("head_width") is None:
-        return (
-            f"The width {model['width']} divides by every number of heads, so that no dimension "
-            "is lost."
-        )
-    return (
-        f"A head is {model['head_width']} wide whatever their number is: no number of heads loses "
-        "dimensions by a division with a rest, and more heads mean more parameters."
-    )
-
-
-def _tiny_training() -> list[Cell]:
-    return [
-        text(
-            "**The same code at work**, in a second and without a data set: a network of one block "
-            "learns to tell upright from lying bars in noise."
-        ),
-        code(
-            """
-            import torch
-            import torch.nn.functional as F
-            from hwcli.vision.vit import ViT, ViTConfig
-
-            torch.manual_seed(0)
-            labels = torch.randint(2, (256,))
-            images = 0.3 * torch.randn(256, 1, 8, 8)
-            for image, label, place in zip(images, labels, torch.randint(8, (256,))):
-                image[0, place, :] += 1.0 - label
-                image[0, :, place] += label
-            tiny = ViT(layers=1, heads=2, config=ViTConfig(width=16, mlp_width=32),
-                       image_size=8, num_classes=2)
-            optimizer = torch.optim.AdamW(tiny.parameters(), lr=1e-2)
-            for step in range(61):
-                loss = F.cross_entropy(tiny(images[:192]), labels[:192])
-                if step % 30 == 0:
-                    print(f"step {step:2d}: loss {loss.item():.2f}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            right = (tiny(images[192:]).argmax(dim=1) == labels[192:]).sum().item()
-            print(f"{right} of {len(labels) - 192} held-out images are right")
-            """
-        ),
-    ]
-
-
-def _grid(run: Run) -> list[Cell]:
-    return [
-        text(f"**Test accuracy.** {_how_chosen(run)}"),
-        code(
-            f"""
-            from hwcli.config import load
-            from hwcli.experiments import vit_sweep
-            from hwcli.report.vision import draw_curves, summary_of
-            from hwcli.vision.pictures import draw_costs, draw_heatmap
-            from hwcli.vision.tables import grid_table
-            from hwcli.vision.vit import num_params
-
-            config = load(vit_sweep.Config, "{COMMAND}", path=sweep.path / "config.yaml")
-            found = summary_of(sweep)
-            for cell in found.cells:  # the counts are those of the code above
-                counted = num_params(cell.point["layers"], cell.point["heads"], config.model)
-                assert counted == cell.num_params
-            show(grid_table(found))
-            """
-        ),
-        code('show(draw_heatmap(found), "Test accuracy of every cell, in %")'),
-        code('show(draw_curves(sweep), "Validation accuracy over the epochs")'),
-        code('show(draw_costs(found), "Accuracy against cost")'),
-        text(f"**What the comparison supports.** {_supported(run)}"),
-    ]
+    return f"hw2 vit-sweep --layers 4..8 --heads 2..4 --preset {name}"
 
 
 def _how_chosen(run: Run) -> str:
@@ -252,53 +175,16 @@ def _accuracy(cell: GridCell) -> str:
     return f"{100 * _test_accuracy(cell):.2f} ± {100 * (error or 0.0):.2f} %"
 
 
-def _pictures(run: Run) -> list[Cell]:
-    """Show what the run has drawn of its best cell, as far as it has."""
-    captions = {
-        "confusion": "What the best cell calls the test images of each class",
-        "mistakes": "The surest mistakes of the best cell",
-        "rollout": "Attention rollout: where the best cell looks",
-        "positions": "Position embeddings: similarity of each to the others",
-    }
-    drawn = {name: caption for name, caption in captions.items() if run.has_picture(name)}
-    if not drawn:
-        return []
-    lines = "\n".join(
-        f'show(sweep.path / "{name}.png", "{caption}")' for name, caption in drawn.items()
+def _sentence(run: Run) -> str:
+    """Say what the 15 accuracies support, in one sentence."""
+    cells = [cell for cell in summary_of(run).cells if cell.test_accuracy_mean is not None]
+    accuracies = [_test_accuracy(cell) for cell in cells]
+    similar = sum(cell.versus_best == "similar" for cell in cells)
+    return (
+        f"All {len(cells)} networks reach {_percent(min(accuracies))} to "
+        f"{_percent(max(accuracies))}, and {similar} of the other {len(cells) - 1} are not "
+        "significantly different from the one that validation selected (*)."
     )
-    return [text("**The best cell, looked at closely.**"), code(lines)]
-
-
-def _other_grids(run: Run, others: Sequence[Run]) -> list[Cell]:
-    names = ", ".join(f'"{other.name}"' for other in (run, *others))
-    cells = [
-        text("**Other runs**, by their best cell; it was chosen by validation in each."),
-        code(
-            f"""
-            from hwcli.report.vision import runs_table
-
-            sweeps = [read_run(RUNS / "{COMMAND}" / name) for name in [{names}]]
-            show(runs_table(sweeps))
-            """
-        ),
-    ]
-    for other in others:
-        comparison = summary_of(other).comparison
-        if comparison is not None:
-            title = f"{comparison.name} compared with {comparison.other}"
-            cells.append(text(f"**{title}.** {comparison.conclusion}"))
-            cells.append(
-                code(
-                    f"""
-                    from hwcli.report.vision import summary_of
-                    from hwcli.vision.tables import comparison_table
-
-                    other = summary_of(read_run(RUNS / "{other.id}"))
-                    show(comparison_table(other.comparison, other.axes))
-                    """
-                )
-            )
-    return cells
 
 
 # --------------------------------------------------------------------------------------
@@ -332,45 +218,31 @@ def recipe_table(run: Run) -> Table:
         + (f", a rectangle erased in {erased:.0%} of the images" if erased else ""),
         "training images": "all but those for validation" if limit is None else f"{limit:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
-        "precision": run.summary["precision"],
+        "precision": summary_of(run).precision,
     }
     return Table(
-        title=f"The recipe of {run.id}",
+        title="The recipe",
         columns=[Column("what", "what"), Column("value", "value")],
         rows=[{"what": what, "value": str(value)} for what, value in rows.items()],
     )
 
 
-def draw_curves(run: Run) -> Figure:
+def grid_table_of(run: Run) -> Table:
+    """Return the table that the question asks for: layers down, heads across."""
+    return grid_table(summary_of(run))
+
+
+def grid_heatmap(run: Run) -> Figure | None:
+    """Draw the accuracies as a map."""
+    return pictures.draw_heatmap(summary_of(run))
+
+
+def grid_costs(run: Run) -> Figure | None:
+    """Draw accuracy against training time and parameters."""
+    return pictures.draw_costs(summary_of(run))
+
+
+def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
     histories = read_record(run.path).histories()
-    return pictures.draw_curves(histories, summary_of(run).axes, width=7.0, height=2.7)
-
-
-def runs_table(runs: Sequence[Run]) -> Table:
-    """Return the best cell of each of several runs."""
-    return Table(
-        title="The best cell of each run",
-        columns=[
-            Column("run", "run"),
-            Column("attention", "attention"),
-            Column("epochs", "epochs"),
-            Column("cells", "cells"),
-            Column("seeds", "seeds"),
-            Column("best", "best cell"),
-            Column("accuracy", "test accuracy"),
-        ],
-        rows=[
-            {
-                "run": run.name,
-                "attention": run.config["model"]["attention"],
-                "epochs": run.config["epochs"],
-                "cells": len(summary_of(run).cells),
-                "seeds": len(run.config["seeds"]),
-                "best": summary_of(run).describe(best_cell(run).point),
-                "accuracy": _accuracy(best_cell(run)),
-            }
-            for run in runs
-        ],
-        notes=["± standard deviation over seeds where there are several, else standard error."],
-    )
+    return pictures.draw_curves(histories, summary_of(run).axes, width=6.4, height=2.7)

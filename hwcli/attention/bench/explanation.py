@@ -6,7 +6,7 @@ from hwcli.attention.bench.units import round_text, time_text
 
 def findings(summary: AttentionSummary) -> list[str]:
     """Say what the run shows: one sentence on the exponents, one on the times, one on the price."""
-    return [*_growth(summary), *_speed(summary), *_price(summary)]
+    return [*_growth(summary), *_speed(summary), *price(summary)]
 
 
 def _growth(summary: AttentionSummary) -> list[str]:
@@ -38,7 +38,8 @@ def _speed(summary: AttentionSummary) -> list[str]:
     return sentences
 
 
-def _price(summary: AttentionSummary) -> list[str]:
+def price(summary: AttentionSummary) -> list[str]:
+    """Say what dropping the exponential costs, at the longest studied length."""
     signed = summary.longest_study("identity")
     if signed is None:
         return []

@@ -1,0 +1,122 @@
+"""Build a notebook anew without losing anything that its author typed.
+
+Each generated cell carries its id and the text that was generated, in the notebook's metadata.
+Comparing that text with what the cell holds now tells what the author changed:
+
+* a cell as it was generated is replaced by the new text;
+* a cell that the author changed stays as it is, and is named;
+* a cell that the author added stays after the cell it follows;
+* a generated cell that the author deleted stays deleted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import nbformat
+from nbformat import NotebookNode, v4
+
+from hwcli.report.cells import PROMPT, Cell
+
+KEY = "hw2"
+"""Of our entries in the metadata of a notebook and of its cells."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The cells of the new notebook, and the ids of generated cells that the author changed."""
+
+    cells: list[NotebookNode]
+    changed: list[str] = field(default_factory=list)
+
+
+def merge(new: Sequence[Cell], old: NotebookNode | None) -> Merged:
+    """Return the new cells with everything that the author typed into the old notebook."""
+    generated = {cell.id: cell for cell in new}
+    assert len(generated) == len(new), "ids are unique"
+    if old is None:
+        return Merged([to_node(cell) for cell in new])
+    known = set(old.metadata.get(KEY, {}).get("generated", ()))
+    cells: list[NotebookNode] = []
+    changed: list[str] = []
+    placed: set[str] = set()
+    for node in old.cells:
+        entry = node.metadata.get(KEY, {})
+        id_ = entry.get("id")
+        is_first = id_ is not None and id_ not in placed
+        if is_first and is_untouched(node):
+            placed.add(id_)
+            if id_ in generated:
+                cells.append(to_node(generated[id_]))
+            continue
+        kept = own_node(node)
+        if is_first:
+            # The text that was generated stays beside the author's, for the next build.
+            placed.add(id_)
+            kept.metadata[KEY] = entry
+            if entry.get("kind") != "prompt":
+                changed.append(id_)
+        cells.append(kept)
+    # What the program did not generate before, after the cell that it follows.
+    for position, cell in enumerate(new):
+        if cell.id in placed or cell.id in known:
+            continue
+        before = {earlier.id for earlier in new[:position]}
+        at = max((i + 1 for i, node in enumerate(cells) if id_of(node) in before), default=0)
+        cells.insert(at, to_node(cell))
+        placed.add(cell.id)
+    return Merged(cells, changed)
+
+
+def is_untouched(node: NotebookNode) -> bool:
+    """Tell whether a cell still holds what was generated, and nothing else."""
+    entry = node.metadata.get(KEY, {})
+    cell_type = "code" if entry.get("kind") == "code" else "markdown"
+    return bool(node.source == entry.get("source") and node.cell_type == cell_type)
+
+
+def id_of(node: NotebookNode) -> str | None:
+    """Return the id of a generated cell, None for one that the author added."""
+    id_: str | None = node.metadata.get(KEY, {}).get("id")
+    return id_
+
+
+def to_node(cell: Cell) -> NotebookNode:
+    """Return a generated cell as nbformat has it."""
+    make = v4.new_code_cell if cell.kind == "code" else v4.new_markdown_cell
+    node: NotebookNode = make(cell.source)
+    node.id = cell.id
+    node.metadata[KEY] = {"id": cell.id, "kind": cell.kind, "source": cell.source}
+    return node
+
+
+def own_node(node: NotebookNode) -> NotebookNode:
+    """Return a copy of an author's cell without old outputs and without our entry."""
+    copied: NotebookNode = nbformat.from_dict(node)
+    copied.metadata.pop(KEY, None)
+    if copied.cell_type == "code":
+        copied.outputs, copied.execution_count = [], None
+    return copied
+
+
+def is_open(node: NotebookNode) -> bool:
+    """Tell whether a cell is a prompt that the author has not answered."""
+    entry = node.metadata.get(KEY, {})
+    if entry.get("kind") != "prompt":
+        return False
+    return node.source.strip() in ("", str(entry.get("source")).strip())
+
+
+def is_prompt(node: NotebookNode) -> bool:
+    """Tell whether a cell is a place for the author's words."""
+    return bool(node.metadata.get(KEY, {}).get("kind") == "prompt")
+
+
+def answer(node: NotebookNode) -> str:
+    """Return what the author wrote into a prompt, without the prompt where it still stands."""
+    prompt = str(node.metadata[KEY]["source"])
+    return str(node.source).replace(prompt, "", 1).strip() or str(node.source)
+
+
+def question(node: NotebookNode) -> str:
+    """Return what a prompt asks for."""
+    return str(node.metadata[KEY]["source"]).removeprefix(PROMPT)
