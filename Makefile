@@ -5,14 +5,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= results
+PRESET ?= quick
+AUTHOR ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help install dev sweep report test test-slow lint schemas clean
+.PHONY: help install dev sweep homework report test test-slow lint schemas clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make sweep      install, get Fashion-MNIST, train the quick grid, show its table"
+	@echo "make homework AUTHOR='Your Name'   all four questions, then the hand-in"
 	@echo "make report     results/report/: the notebook, the PDF and the page, from finished runs"
 	@echo "make test       lint, types, layers and the default tests"
 	@echo "make test-slow  the marked tests: real data, real training, minutes"
@@ -51,8 +54,13 @@ sweep: install
 	$(BIN)/hw2 data fetch fashion-mnist
 	$(BIN)/hw2 vit-sweep --layers 4..8 --heads 2..4 --preset quick --out '$(OUT)'
 
+# All four questions, then the hand-in; finished parts are reused.
+homework: $(VENV)/.reporting
+	-$(BIN)/hw2 data fetch fashion-mnist
+	$(BIN)/hw2 homework --preset '$(PRESET)' --out '$(OUT)' $(if $(AUTHOR),--author '$(AUTHOR)')
+
 report: $(VENV)/.reporting
-	$(BIN)/hw2 report --out '$(OUT)'
+	$(BIN)/hw2 report --out '$(OUT)' $(if $(AUTHOR),--author '$(AUTHOR)')
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

@@ -549,6 +549,36 @@ def sentiment_predict(
 
 
 @app.command(cls=Command, rich_help_panel=HAND_IN)
+def homework(
+    preset: Annotated[
+        str, Option(metavar="NAME", help="quick (short runs) or standard (the reference's runs).")
+    ] = "quick",
+    out: Annotated[Path, Option("--out", metavar="DIR", help="Where runs are written.")] = Path(
+        "results"
+    ),
+    author: Annotated[
+        str | None, Option(metavar="NAME", help="Author name, printed below the title and kept.")
+    ] = None,
+    acknowledge: Annotated[
+        list[str] | None,
+        Option(metavar="TEXT", help="Collaborators and tools, in your words; kept. Repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Show what each part would take; write nothing.")
+    ] = False,
+) -> None:
+    """Run all four questions, then make the hand-in; finished parts are reused."""
+    from hwcli import homework as all_parts
+
+    if dry_run:
+        all_parts.plan(preset, out)
+        return
+    code = all_parts.run(preset, out, author=author, acknowledged=acknowledge or ())
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(cls=Command, rich_help_panel=HAND_IN)
 def report(
     runs: Annotated[
         Path | None,

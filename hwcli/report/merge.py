@@ -9,10 +9,10 @@ Comparing that text with what the cell holds now tells what the author changed:
 * a generated cell that the author deleted stays deleted.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import nbformat
 from nbformat import NotebookNode, v4
 
 from hwcli.report.cells import PROMPT, Cell
@@ -82,17 +82,18 @@ def id_of(node: NotebookNode) -> str | None:
 
 def to_node(cell: Cell) -> NotebookNode:
     """Return a generated cell as nbformat has it."""
-    make = v4.new_code_cell if cell.kind == "code" else v4.new_markdown_cell
-    node: NotebookNode = make(cell.source)
+    is_code = cell.kind == "code"
+    node = v4.new_code_cell(cell.source) if is_code else v4.new_markdown_cell(cell.source)
     node.id = cell.id
     node.metadata[KEY] = {"id": cell.id, "kind": cell.kind, "source": cell.source}
-    return node
+    made: NotebookNode = node
+    return made
 
 
 def own_node(node: NotebookNode) -> NotebookNode:
     """Return a copy of an author's cell without old outputs and without our entry."""
-    copied: NotebookNode = nbformat.from_dict(node)
-    copied.metadata.pop(KEY, None)
+    copied: NotebookNode = copy.deepcopy(node)
+    copied.metadata = {k: v for k, v in node.metadata.items() if k != KEY}
     if copied.cell_type == "code":
         copied.outputs, copied.execution_count = [], None
     return copied

@@ -62,9 +62,9 @@ def in_tex(formula: str) -> str:
 
 _TOKEN = (
     r"(?:abs\([hxyz]_\w+\)|Σ_\{[^}]*\}|[hxyz](?:\[\w+\])?_(?:\{[^}]*\}|\w+)"
-    r"|\(-?[\d/]+\)\^\([^)]*\)|10\^-\d+|-?\d+(?:/\d+)?·|(?<= )[=+-](?= ))"
+    r"|\(-?[\d/]+\)\^\([^)]*\)|10\^-\d+|-?\d+(?:/\d+)?·)"
 )
-_FORMULA = re.compile(rf"(?<!\w){_TOKEN}(?:[ ·]*{_TOKEN})*")
+_FORMULA = re.compile(rf"(?<!\w){_TOKEN}(?:(?: [=+-] |[ ·]*){_TOKEN})*")
 
 
 def with_formulas(sentence: str) -> str:

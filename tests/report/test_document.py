@@ -8,7 +8,9 @@ from nbformat import v4
 
 from hwcli.output.plots import figure
 from hwcli.report import document, html, pdf
+from hwcli.report.cells import Cell
 from hwcli.report.display import to_svg
+from hwcli.report.merge import to_node
 
 TABLE = "**A title**\n\n| name | n |\n| --- | ---: |\n| a<br>b | 17 |\n\nA note.\n"
 
@@ -47,10 +49,11 @@ def text(tmp_path: Path) -> str:
         v4.new_output("display_data", {"text/markdown": TABLE, "text/plain": "A title"}),
         v4.new_output("display_data", {"image/svg+xml": to_svg(made), "text/plain": "A caption"}),
     ]
-    words = v4.new_markdown_cell("*✎ In your own words: why?*", metadata={"tags": ["own-words"]})
+    words = to_node(Cell("prompt", "✎ In your own words: why?", "own-q1"))
+    title = to_node(Cell("text", "**Title**", "title"))
     notebook = v4.new_notebook(
         cells=[
-            v4.new_markdown_cell("**Title**"),
+            title,
             v4.new_markdown_cell("# Question 1\n\n$$h_T = \\sum_{t=1}^T x_t$$"),
             cell,
             words,
@@ -67,7 +70,7 @@ def test_a_pdf_holds_text_code_table_and_caption_and_no_date(text: str, tmp_path
     words = " ".join(page.extract_text() for page in reader.pages)
     for word in ("A. Student", "Question 1", "print", "seventeen", "A title", "A caption", "1 / 1"):
         assert word in words
-    assert "own words" not in words
+    assert "Not written yet." in words
     assert "/CreationDate" not in (reader.metadata or {})
 
 
@@ -78,4 +81,4 @@ def test_a_page_needs_no_other_file(text: str, tmp_path: Path) -> None:
     assert 'src="http' not in made
     assert 'href="http' not in made
     assert 'name="viewport"' in made
-    assert "own words" not in made
+    assert "Not written yet." in made

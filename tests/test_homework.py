@@ -1,0 +1,82 @@
+"""One command for all four questions: what it runs, what it reuses, and what a failure leaves."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hwcli import homework
+from hwcli.config import load
+from hwcli.errors import ConfigError
+from hwcli.experiments import attention_bench, rnn_trace, sentiment_train, vit_sweep
+
+MODULES = {
+    module.COMMAND: module for module in (rnn_trace, attention_bench, vit_sweep, sentiment_train)
+}
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The commands that are run; each leaves a finished run, vit-sweep fails."""
+    commands: list[list[str]] = []
+
+    def hw2(arguments: Sequence[str]) -> int:
+        commands.append(list(arguments))
+        part = next(p for p in homework.PRESETS["quick"] if p.command == arguments[0])
+        if part.command == "vit-sweep":
+            return 1
+        finish(tmp_path, part)
+        return 0
+
+    monkeypatch.setattr(homework, "_hw2", hw2)
+    monkeypatch.setattr(homework.make, "build", lambda *args, **more: [tmp_path / "hw2.pdf"])
+    return commands
+
+
+def finish(out: Path, part: homework.Part) -> None:
+    folder = out / part.command / part.name
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({"status": "complete"}))
+
+
+def test_a_failed_part_leaves_the_others_and_the_hand_in(
+    ran: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert homework.run("quick", tmp_path) == 1
+    assert [arguments[0] for arguments in ran] == list(MODULES)
+    shown = capsys.readouterr()
+    assert str(tmp_path / "hw2.pdf") in shown.out
+    assert "part 3 of 5, question 3: vit-sweep failed" in shown.err
+
+
+def test_finished_parts_are_reused(ran: list[list[str]], tmp_path: Path) -> None:
+    finish(tmp_path, homework.PRESETS["quick"][0])
+    finish(tmp_path, homework.PRESETS["quick"][2])
+    assert homework.run("quick", tmp_path) == 0
+    assert [arguments[0] for arguments in ran] == ["attention-bench", "sentiment-train"]
+
+
+def test_a_stopped_part_stops_the_homework(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(homework, "_hw2", lambda arguments: 130)
+    assert homework.run("quick", tmp_path) == 130
+
+
+def test_a_dry_run_asks_every_missing_part(ran: list[list[str]], tmp_path: Path) -> None:
+    finish(tmp_path, homework.PRESETS["quick"][0])
+    homework.plan("quick", tmp_path)
+    assert [arguments[-1] for arguments in ran] == ["--dry-run"] * 3
+
+
+@pytest.mark.parametrize("preset", homework.PRESETS)
+def test_every_part_names_a_preset_that_is_there_and_its_run(preset: str) -> None:
+    for part in homework.PRESETS[preset]:
+        module = MODULES[part.command]
+        flags = dict(zip(part.flags[::2], part.flags[1::2], strict=True))
+        config = load(module.Config, module.COMMAND, preset=flags.get("--preset"))
+        assert config.name == part.name
+
+
+def test_an_unknown_preset_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choices: quick, standard"):
+        homework.run("slow", tmp_path)
