@@ -124,8 +124,8 @@ def mean_difference(differences: npt.NDArray[np.int8]) -> Estimate:
 
     Networks and examples are both taken as samples (Searle, Casella and McCulloch 1992,
     "Variance Components", section 4.5: the crossed two-way random model). The variance of the
-    mean is (MS_networks + MS_examples - MS_rest) / (S N), its degrees of freedom are
-    Satterthwaite's, and the interval is Student's at 95 %. For one pair of networks the interval
+    mean is (MS_networks + MS_examples - MS_rest) / (S N), and the interval is Student's at 95 %:
+    with S - 1 degrees of freedom, or Satterthwaite's where examples matter by themselves. For one pair of networks the interval
     is over examples alone and says nothing about other seeds.
 
     Args:
@@ -144,7 +144,12 @@ def mean_difference(differences: npt.NDArray[np.int8]) -> Estimate:
         variance = networks + examples
         if not variance:
             return Estimate(mean, mean, mean)
-        degrees = variance**2 / (networks**2 / (S - 1) + examples**2 / (N - 1))
+        degrees = float(S - 1)
+        # Examples count as a source of their own where an F-test finds them to be one: by chance
+        # alone they would lend the few networks their many degrees of freedom.
+        ratio = S * float(of_examples.var(ddof=1)) / ms_rest if ms_rest else math.inf
+        if stats.f.sf(ratio, N - 1, (S - 1) * (N - 1)) < 0.01:
+            degrees = variance**2 / (networks**2 / (S - 1) + examples**2 / (N - 1))
     reach = float(stats.t.ppf(1 - LEVEL / 2, degrees)) * math.sqrt(variance)
     return Estimate(mean, mean - reach, mean + reach)
 

@@ -27,16 +27,16 @@ def cells_table(summary: VitSweepSummary) -> Table:
         title=_title("Vision Transformers on Fashion-MNIST", summary.recipe_text) + ": every cell",
         columns=[
             *_axis_columns(_shown_axes(summary)),
-            Column("num_seeds", "seeds"),
+            Column("num_seeds", "seeds", priority=3),
             Column("valid_accuracy_mean", "validation", percent),
-            Column("test_accuracy_mean", "test", percent),
-            Column("test_accuracy_std", "std over seeds", percent),
-            Column("test_accuracy_se", "standard error", percent),
-            Column("num_params", "parameters", "{:,}"),
-            Column("train_s", "training", "{:.0f} s"),
-            Column("p_value_adjusted", corrected, p_text),
+            Column("test_accuracy_mean", "test", percent, priority=0),
+            Column("test_accuracy_std", "std over seeds", percent, priority=2),
+            Column("test_accuracy_se", "standard error", percent, priority=3),
+            Column("num_params", "parameters", "{:,}", priority=3),
+            Column("train_s", "training", "{:.0f} s", priority=2),
+            Column("p_value_adjusted", corrected, p_text, priority=2),
             Column("versus_best", "versus best"),
-            Column("status", "status"),
+            Column("status", "status", priority=2),
         ],
         rows=[_row(cell) for cell in summary.cells],
         notes=_notes_on_cells(summary),
@@ -48,7 +48,7 @@ def _shown_axes(summary: VitSweepSummary) -> list[Axis]:
 
 
 def _axis_columns(axes: list[Axis]) -> list[Column]:
-    return [Column(axis.field, axis.name, show) for axis in axes]
+    return [Column(axis.field, axis.name, show, priority=0) for axis in axes]
 
 
 def _row(cell: Cell | ComparedCell) -> Mapping[str, Any]:
@@ -109,7 +109,7 @@ def grid_table(summary: VitSweepSummary) -> Table:
         columns=[
             *_axis_columns([*layout.groups, layout.down]),
             *(
-                Column(f"{layout.across.field} {show(v)}", layout.across.text(v), text)
+                Column(f"{layout.across.field} {show(v)}", layout.across.text(v), text, priority=0)
                 for v in layout.across.values
             ),
         ],
@@ -187,18 +187,20 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
                 for f in fields
                 if names[f].varies or f in (LAYERS, HEADS)
             ),
-            Column("num_seeds", "paired seeds"),
+            Column("num_seeds", "paired seeds", priority=3),
             Column("other_test_accuracy", f"test, {comparison.other}", "{:.2%}"),
             Column("test_accuracy", f"test, {comparison.name}", "{:.2%}"),
-            Column("difference", "difference, points", points),
+            Column("difference", "difference, points", points, priority=0),
             Column("p_value_adjusted", "p (Holm)", p_text),
             *(
                 []
                 if comparison.train_s_ratio is None
                 else [
-                    Column("other_train_s", f"training, {comparison.other}", "{:.0f} s"),
-                    Column("train_s", f"training, {comparison.name}", "{:.0f} s"),
-                    Column("train_s_ratio", "ratio", "{:.2f}"),
+                    Column(
+                        "other_train_s", f"training, {comparison.other}", "{:.0f} s", priority=3
+                    ),
+                    Column("train_s", f"training, {comparison.name}", "{:.0f} s", priority=3),
+                    Column("train_s_ratio", "time ratio", "{:.2f}", priority=2),
                 ]
             ),
         ],
@@ -223,11 +225,11 @@ def plan_table(
     return Table(
         title=title,
         columns=[
-            *(Column(axis.name, axis.name, show) for axis in axes),
+            *(Column(axis.name, axis.name, show, priority=0) for axis in axes),
             Column("seed", "seed"),
             Column("state", "state"),
             Column("num_params", "parameters", "{:,}"),
-            Column("flops", "training FLOPs", "{:.2e}"),
+            Column("flops", "training FLOPs", "{:.2e}", priority=3),
             Column("estimate", "estimated time"),
         ],
         rows=rows,
