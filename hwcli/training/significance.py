@@ -125,8 +125,9 @@ def mean_difference(differences: npt.NDArray[np.int8]) -> Estimate:
     Networks and examples are both taken as samples (Searle, Casella and McCulloch 1992,
     "Variance Components", section 4.5: the crossed two-way random model). The variance of the
     mean is (MS_networks + MS_examples - MS_rest) / (S N), and the interval is Student's at 95 %:
-    with S - 1 degrees of freedom, or Satterthwaite's where examples matter by themselves. For one pair of networks the interval
-    is over examples alone and says nothing about other seeds.
+    with S - 1 degrees of freedom, or Satterthwaite's where examples matter by themselves.
+    For one pair of networks the interval is over examples alone and says nothing about other
+    seeds.
 
     Args:
         differences: (S, N), first right minus second right: -1, 0 or 1.
