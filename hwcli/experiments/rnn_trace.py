@@ -267,7 +267,7 @@ def _draw(found: Answer, folder: RunFolder) -> None:
     # Drawing takes a second to import, and the text should not wait for it.
     from hwcli.rnn.pictures import draw_machine, draw_trace
 
-    folder.save_figure("trace", draw_trace(found.traced))
+    folder.save_figure("trace", draw_trace(found.traced, found.finding.id))
     folder.discard("machine.png", "machine.dot")
     machine, name = found.finding.machine, found.finding.id
     if machine is not None:

@@ -12,12 +12,13 @@ on exact numbers where the network is exact, so that nothing under- or overflows
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from operator import mul
 
 from hwcli.rnn.activations import derivative
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
-from hwcli.rnn.exact import Exact, Number, shown, to_float
+from hwcli.rnn.exact import Exact, Number, magnitude, shown, simplified, to_float
 from hwcli.rnn.network import Network
 from hwcli.rnn.trace import Step
 
@@ -123,7 +124,28 @@ def preactivations(
 
 def lesson(network: AnyNetwork, found: Gradients) -> str:
     """Say in a few sentences what these gradients mean for learning the weights."""
-    return f"{_hidden_lesson(network, found)} {_output_lesson(network, found)}"
+    parts = [_hidden_lesson(network, found), _bound(network), _output_lesson(network, found)]
+    return " ".join(part for part in parts if part)
+
+
+def _bound(network: AnyNetwork) -> str:
+    """Bound the gradient of a scalar tanh or logistic unit for every sequence of every length."""
+    steepest = {"tanh": Fraction(1), "logistic": Fraction(1, 4)}.get(network.activation)
+    scalar = isinstance(network, Network) and network.num_hidden == network.num_inputs == 1
+    if steepest is None or not scalar or network.has_feedback:
+        return ""
+    assert isinstance(network, Network)
+    ratio = simplified(steepest * magnitude(network.w_rec[0][0]))
+    first = simplified(steepest * magnitude(network.w_in[0][0]))
+    fades = (
+        "goes to 0 as T grows: the gradient vanishes, whatever the inputs are"
+        if ratio < 1
+        else "does not go to 0: whether the gradient vanishes depends on the inputs"
+    )
+    return (
+        f"As the slope of {network.activation} is at most {shown(steepest)}, for every sequence "
+        f"abs(dh_T/dx_1) <= {shown(first)}·({shown(ratio)})^(T - 1), which {fades}."
+    )
 
 
 def _hidden_lesson(network: AnyNetwork, found: Gradients) -> str:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,19 +16,24 @@ from hwcli.rnn.state_machine import MooreMachine
 from hwcli.rnn.trace import Trace
 
 # Beyond these a diagram is a tangle, and a curve a smear.
-MAX_STATES_DRAWN = 12
+MAX_STATES_DRAWN = 20
 MAX_UNITS_DRAWN = 8
 MAX_LETTERS_SPELLED = 5
 STEPS_ENLARGED = 60
 
 STATE_RADIUS = 0.19
+LABEL_BOX: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
-def draw_trace(trace: Trace) -> Figure:
-    """Draw hidden units and output over time: the first steps, and all that are kept.
+def draw_trace(trace: Trace, property_id: str | None = None) -> Figure:
+    """Draw the answer over time: the first steps, and all that are kept.
 
-    Of a sequence longer than the trace keeps, the middle is missing.
+    Above what the output compares (two running sums where the property is about two, else the
+    hidden units), below the output, ties marked. Of a sequence longer than the trace keeps, the
+    middle is missing.
     """
+    if (sums := _two_sums(trace, property_id)) is not None:
+        return _draw_sums(trace, *sums)
     beginning = list(trace.head[:STEPS_ENLARGED])
     kept = list(trace.head)
     if trace.length > len(trace.head):
@@ -58,6 +64,65 @@ def draw_trace(trace: Trace) -> Figure:
     return figure
 
 
+def _two_sums(
+    trace: Trace, property_id: str | None
+) -> tuple[tuple[str, str], list[float], list[float]] | None:
+    """Return two running sums whose comparison is the property, with their names."""
+    letters = [tuple(map(to_float, step.letter)) for step in trace.head]
+    if property_id == "alternating-sum":
+        names = ("sum at even positions", "sum at odd positions")
+        split = [
+            (x if t % 2 == 0 else 0.0, x if t % 2 else 0.0) for t, (x,) in enumerate(letters, 1)
+        ]
+    elif property_id == "difference-of-sums":
+        names = ("sum of the first inputs", "sum of the second inputs")
+        split = [(a, b) for a, b in letters]
+    else:
+        return None
+    return names, list(accumulate(a for a, _ in split)), list(accumulate(b for _, b in split))
+
+
+def _draw_sums(
+    trace: Trace, names: tuple[str, str], first: list[float], second: list[float]
+) -> Figure:
+    """Draw two running sums and the output that compares them."""
+    steps = list(trace.head)
+    lengths = [min(STEPS_ENLARGED, len(steps))]
+    if len(steps) > STEPS_ENLARGED:
+        lengths.append(len(steps))
+    figure, axes = plots.figure(rows=2, columns=len(lengths), width=7.5, height=4.8)
+    parities = names[0].endswith("even positions")
+    for column, n in enumerate(lengths):
+        upper, lower = axes[column], axes[len(lengths) + column]
+        times = [step.t for step in steps[:n]]
+        for k, sums in enumerate((first, second)):
+            upper.plot(
+                times, sums[:n], color=plots.COLOURS[k], label=names[k], drawstyle="steps-post"
+            )
+        size = 14 if n <= STEPS_ENLARGED else 3
+        groups = [("even t", 0), ("odd t", 1)] if parities else [("output", None)]
+        for k, (label, parity) in enumerate(groups):
+            shown = [s for s in steps[:n] if parity is None or s.t % 2 == parity]
+            lower.scatter(
+                [s.t for s in shown], [_drawable(s.output) for s in shown], s=size,
+                color=plots.COLOURS[k], label=label,
+            )  # fmt: skip
+        ties = [s for s in steps[:n] if s.preactivation == 0]
+        if ties:
+            lower.scatter(
+                [s.t for s in ties], [_drawable(s.output) for s in ties], s=4 * size,
+                facecolors="none", edgecolors="black", linewidths=0.8, label="tie",
+            )  # fmt: skip
+        lower.set(xlabel="step t")
+        which = f"The first {n:,} steps" if n < trace.length else f"All {n:,} steps"
+        upper.set(title=which)
+    axes[0].set(ylabel="running sums")
+    axes[len(lengths)].set(ylabel="output $y_t$")
+    axes[0].legend(fontsize=7)
+    axes[len(lengths)].legend(fontsize=7, loc="center right")
+    return figure
+
+
 def _drawable(number: Number) -> float:
     """Leave out what no axis can hold."""
     value = to_float(number)
@@ -70,7 +135,7 @@ def draw_machine(machine: MooreMachine, title: str) -> Figure | None:
     S = machine.num_states
     if S > MAX_STATES_DRAWN:
         return None
-    side = 4.4 if S <= 4 else 6.4
+    side = 4.4 if S <= 4 else 6.4 if S <= 12 else 9.0
     figure, (axes,) = plots.figure(width=side + 0.6, height=side)
     radius = 0.0 if S == 1 else max(0.75, STATE_RADIUS * S / 2.2)
     # The start stands on the left, and the others follow clockwise.
@@ -86,7 +151,7 @@ def draw_machine(machine: MooreMachine, title: str) -> Figure | None:
                 _draw_arrow(axes, places[state], places[target], label)
     for state, (x, y) in enumerate(places):
         output = machine.outputs[state]
-        text = "start" if output is None else f"{shown(output)}"
+        text = "start" if output is None else f"{state}: {shown(output)}"
         edge = {"facecolor": "#eef4fa", "edgecolor": "black", "linewidth": 1.2, "zorder": 3}
         axes.add_patch(Circle((x, y), STATE_RADIUS, **edge))
         axes.text(x, y, text, ha="center", va="center", zorder=4)
@@ -130,11 +195,14 @@ def _draw_arrow(
         color="#444444",
     )
     axes.add_patch(arrow)
-    # A quadratic curve passes half-way to its control point, which lies bend * length aside.
-    aside = 0.5 * bend * length - 0.09
-    normal = ((y1 - y0) / length, -(x1 - x0) / length)
-    x, y = (x0 + x1) / 2 + aside * normal[0], (y0 + y1) / 2 + aside * normal[1]
-    axes.text(x, y, label, ha="center", va="center", fontsize=8)
+    # On the arrow itself, near its start: so it cannot be taken for another arrow's.
+    control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
+    s = min(0.5, max(0.25, 2.2 * STATE_RADIUS / length))
+    x, y = (
+        (1 - s) ** 2 * a + 2 * s * (1 - s) * c + s**2 * b
+        for a, c, b in ((x0, control[0], x1), (y0, control[1], y1))
+    )
+    axes.text(x, y, label, ha="center", va="center", fontsize=8, bbox=LABEL_BOX, zorder=5)
 
 
 def _towards(
