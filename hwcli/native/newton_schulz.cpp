@@ -2,13 +2,13 @@
 //
 //     X <- a X + B X   with   B = b A + c A^2   and   A = X X^T
 //
-// X is (R, C), R <= C, both at least 32: multiples of 16 in float32, of 32 in bfloat16. There A, B
-// and X are rounded as torch rounds them, and sums are float32. Threads share out the matrices, so
-// that no number depends on how many threads there are.
-#include <algorithm>
+// X is (R, C), R <= C: multiples of 16 in float32, of 32 in bfloat16. There A, B and X are rounded as
+// torch rounds them, and sums are float32. Threads share out the matrices, so that no number depends
+// on how many threads there are.
 #include <memory>
 
 #include "gemm_bf16.h"
+#include "gemm_float32.h"
 #include "threads.h"
 
 struct Coefficients {
@@ -25,31 +25,8 @@ template <class Number> struct Matrix {
 // --------------------------------------------------------------------------------------
 // In float32
 
-// Sums held in registers: 12 of 16 with AVX2, 24 of 32 elsewhere.
-constexpr int TILE_ROWS = LANES == 8 ? 6 : 12, TILE_VECTORS = 2, TILE_COLUMNS = 2 * LANES;
-
-// use(m, n, sums) for each vector of a b: a is (M, K), b (K, N), rows lie side by side. Where tiles
-// do not come out even, the last one begins earlier: what it computes twice is the same.
-template <class Use>
-static void multiply(int M, int N, int K, const float *a, const float *b, Use use) {
-    for (int tile_n = 0; tile_n < N; tile_n += TILE_COLUMNS)
-        for (int tile_m = 0; tile_m < M; tile_m += TILE_ROWS) {
-            int m = std::min(tile_m, M - TILE_ROWS), n = std::min(tile_n, N - TILE_COLUMNS);
-            vec sums[TILE_ROWS][TILE_VECTORS] = {};
-            for (int k = 0; k < K; k++) {
-                vec right[TILE_VECTORS];
-                for (int v = 0; v < TILE_VECTORS; v++) right[v] = AT(b + k * N + n + v * LANES);
-                for (int r = 0; r < TILE_ROWS; r++)
-                    for (int v = 0; v < TILE_VECTORS; v++)
-                        sums[r][v] += a[(m + r) * K + k] * right[v];
-            }
-            for (int r = 0; r < TILE_ROWS; r++)
-                for (int v = 0; v < TILE_VECTORS; v++) use(m + r, n + v * LANES, sums[r][v]);
-        }
-}
-
 [[maybe_unused]] static void iterate(float *X, int R, int C, long num_steps, Coefficients by) {
-    Matrix<float> transposed(C, R), A(R, R), B(R, R), next(R, C);
+    Matrix<float> transposed(C, R), A(R, R), B(R, R), BX(R, C);
     for (long step = 0; step < num_steps; step++) {
         for (int r = 0; r < R; r += LANES)
             for (int c = 0; c < C; c += LANES) {
@@ -58,15 +35,11 @@ static void multiply(int M, int N, int K, const float *a, const float *b, Use us
                 transpose(block);
                 for (int l = 0; l < LANES; l++) AT(transposed + (c + l) * R + r) = block[l];
             }
-        multiply(R, R, C, X, transposed,
-                 [&](int m, int n, vec sums) { AT(A + m * R + n) = sums; });
-        multiply(R, R, R, A, A, [&](int m, int n, vec sums) {
-            AT(B + m * R + n) = by.b * AT(A + m * R + n) + by.c * sums;
-        });
-        multiply(R, C, R, B, X, [&](int m, int n, vec sums) {
-            AT(next + m * C + n) = by.a * AT(X + m * C + n) + sums;
-        });
-        memcpy(X, next, R * C * sizeof(float));
+        multiply(R, R, C, A, R, {X, C, 1}, transposed, R);
+        multiply(R, R, R, B, R, {A, R, 1}, A, R);
+        for (int i = 0; i < R * R; i += LANES) AT(B + i) = by.b * AT(A + i) + by.c * AT(B + i);
+        multiply(R, C, R, BX, C, {B, R, 1}, X, C);
+        for (int i = 0; i < R * C; i += LANES) AT(X + i) = by.a * AT(X + i) + AT(BX + i);
     }
 }
 

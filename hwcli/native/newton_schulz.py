@@ -12,7 +12,6 @@ from hwcli.native import compiler, gemm_bf16
 
 # What the source calls a type, and what rows and columns must be multiples of in it.
 ELEMENTS = {torch.float32: ("float", 16), torch.bfloat16: ("uint16_t", 32)}
-FEWEST_ROWS = 32
 # Beyond this a matrix and what is computed of it are far larger than a second-level cache.
 MOST_COLUMNS = 1024
 
@@ -23,7 +22,7 @@ def fits(matrices: Tensor) -> bool:
         return False
     _, unit = ELEMENTS[matrices.dtype]
     _, R, C = matrices.shape
-    return FEWEST_ROWS <= R <= C <= MOST_COLUMNS and R % unit == C % unit == 0
+    return R <= C <= MOST_COLUMNS and R % unit == C % unit == 0
 
 
 def iterate(matrices: Tensor, num_steps: int, coefficients: tuple[float, float, float]) -> Tensor:

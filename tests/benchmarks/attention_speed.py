@@ -1,18 +1,21 @@
 """Linear attention, side by side with published packages and torch's fused softmax attention.
 
     pip install performer-pytorch linear-attention-transformer   (the extra "bench")
-    python tests/benchmarks/attention_speed.py [--quick]
+    python tests/benchmarks/attention_speed.py [--quick] [--isa native|avx512|avx2|none]
 
 Same process, same inputs, same dtype (float32), same threads; every call in turns.
 performer-pytorch gets the same feature maps, as its users write them, of torch's functions;
 linear-attention-transformer brings its own two softmaxes, and stands beside the softmax map.
 Before it is timed, performer-pytorch must give the same output. The last line is one JSON object;
 its ``ratio_to_best_peer`` is the smallest over maps, lengths and directions. Linear attention is
-computed by the compiled kernels where there is a compiler (``--torch``: by torch's own).
+computed by the compiled kernels where there is a compiler. ``--isa`` holds hw2 and the packages
+alike to a processor's instructions, as in vit_speed.py; ``none`` is hw2 without a compiler.
 """
 
 import argparse
 import json
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +35,7 @@ from hwcli.attention.bench.scaling import fit_power_law  # noqa: E402
 from hwcli.attention.bench.units import bytes_text, time_text  # noqa: E402
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
 from hwcli.native import linear_attention as native  # noqa: E402
+from vit_speed import ISAS, hold_to  # noqa: E402
 
 MAPS: dict[FeatureMapName, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -187,10 +191,14 @@ def exponents(threads: int, compiled: bool, *, quick: bool) -> dict[str, float |
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
-    parser.add_argument("--torch", action="store_true", help="leave the compiled kernels out")
+    parser.add_argument("--isa", choices=list(ISAS), default="native")
     arguments = parser.parse_args()
-    quick = arguments.quick
-    reason = "left out" if arguments.torch else native.reason_against(64, torch.float32)
+    quick, isa = arguments.quick, ISAS[arguments.isa]
+    if any(os.environ.get(name) != value for name, value in isa.variables.items()):
+        # Torch has read them by now: again, from the beginning.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **isa.variables})
+    hold_to(arguments.isa)
+    reason = native.reason_against(64, torch.float32) if isa.compiler else "no compiler"
     compiled = reason is None
     print(f"linear attention by {'compiled kernels' if compiled else f'torch ({reason})'}")
     threads = runtime.num_cores()
@@ -207,6 +215,7 @@ def main() -> None:
         **causal(threads, compiled),
         "exponents": exponents(threads, compiled, quick=quick),
         "kernels": "compiled" if compiled else "torch",
+        "isa": arguments.isa,
         "seconds": seconds,
         "threads": threads,
         "cpu": runtime.fingerprint()["cpu"],
