@@ -27,6 +27,7 @@ from torch import Tensor
 warnings.simplefilter("ignore")  # the packages use what later versions of torch renamed
 from linear_attention_transformer.linear_attention_transformer import linear_attn  # noqa: E402
 from performer_pytorch.performer_pytorch import linear_attention as performer  # noqa: E402
+from vit_speed import ISAS, hold_to  # noqa: E402
 
 from hwcli import runtime  # noqa: E402
 from hwcli.attention.bench import cost, measure  # noqa: E402
@@ -35,7 +36,6 @@ from hwcli.attention.bench.scaling import fit_power_law  # noqa: E402
 from hwcli.attention.bench.units import bytes_text, time_text  # noqa: E402
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
 from hwcli.native import linear_attention as native  # noqa: E402
-from vit_speed import ISAS, hold_to  # noqa: E402
 
 MAPS: dict[FeatureMapName, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
