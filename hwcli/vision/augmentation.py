@@ -1,4 +1,4 @@
-"""Training images drawn anew each epoch: shuffled, flipped, shifted, erased, all as tensors.
+"""Training images, changed at random each epoch: shuffled, flipped, shifted, erased.
 
 Every draw comes from a generator seeded by the run's seed and the epoch, so that an epoch is the
 same whenever and wherever it is trained.

@@ -39,7 +39,6 @@ CLASS_NAMES = (
 )
 IMAGE_SIDE = 28
 NUM_TRAINING_IMAGES = 60_000
-IMAGE_SIZE = 28
 
 
 @dataclass(frozen=True)

@@ -291,7 +291,7 @@ def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     plots.heatmap(
         matrix,
-        # The square root lets the mistakes be seen beside the hits.
+        # The square root keeps the mistakes visible next to the hits.
         shares.sqrt().tolist(),
         [[f"{n:,}" if n else "" for n in row] for row in counts.tolist()],
         rows=CLASS_NAMES,
