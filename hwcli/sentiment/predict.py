@@ -260,12 +260,12 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
         {"model": "always the more frequent label", "accuracy": share, "num_texts": len(chosen)}
     )
     columns = [
-        Column("model", "model"),
-        Column("accuracy", "accuracy", "{:.2%}"),
+        Column("model", "model", priority=0),
+        Column("accuracy", "accuracy", "{:.2%}", priority=0),
         Column("accuracy_se", "standard error", "{:.2%}"),
-        Column("balanced_accuracy", "balanced accuracy", "{:.2%}"),
-        Column("f1", "F1", "{:.4f}"),
-        Column("num_texts", "n", "{:,}"),
+        Column("balanced_accuracy", "balanced accuracy", "{:.2%}", priority=3),
+        Column("f1", "F1", "{:.4f}", priority=3),
+        Column("num_texts", "n", "{:,}", priority=2),
     ]
     notes = []
     if len(models) > 1:
