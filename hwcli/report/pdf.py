@@ -18,12 +18,12 @@ PREAMBLE = """
   it
 } else { it }
 #show link: underline
-#show raw: set text(font: "DejaVu Sans Mono", size: 7.8pt)
+#show raw: set text(font: "DejaVu Sans Mono", size: 7.2pt)
 #show raw.where(block: true): it => block(
   width: 100%, radius: 2pt, above: 0.9em, below: 0.9em, breakable: it.lines.len() > 18,
   sticky: it.lang == "python" and it.lines.len() < 12,
   ..if it.lang == "output" { (inset: (x: 6pt, y: 1pt)) } else { (inset: 6pt, fill: luma(244)) },
-  [#set par(justify: false, leading: 0.5em); #it],
+  [#set par(justify: false, leading: 0.44em); #it],
 )
 #set table(stroke: none, inset: (x: 4.5pt, y: 3.2pt))
 #set table.hline(stroke: 0.5pt)

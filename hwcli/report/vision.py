@@ -28,8 +28,6 @@ NUM_TEST_IMAGES = 10_000
 PICTURES = {
     "confusion": "How the selected network classifies the test images of each class. See: shirts, "
     "T-shirts, pullovers and coats are mistaken for each other.",
-    "mistakes": "The mistakes of the selected network with the highest probability. See: some "
-    "labels are debatable.",
     "rollout": "Attention rollout of the selected network. See: bright patches matter most for its "
     "answer; 1 means each patch gets an equal share.",
 }
@@ -230,11 +228,6 @@ def recipe_table(run: Run) -> Table:
 def grid_table_of(run: Run) -> Table:
     """Return the table that the question asks for: layers down, heads across."""
     return grid_table(summary_of(run))
-
-
-def grid_heatmap(run: Run) -> Figure | None:
-    """Draw the accuracies as a map."""
-    return pictures.draw_heatmap(summary_of(run))
 
 
 def grid_costs(run: Run) -> Figure | None:
