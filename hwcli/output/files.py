@@ -11,8 +11,13 @@ from hwcli.errors import OutputError
 from hwcli.locks import share_like_its_folder
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new, whole.
+
+    Args:
+        path: the file.
+        content: all of it.
+        durable: wait until it would survive a power cut.
 
     Raises:
         OutputError: the file cannot be written; the old one is untouched.
@@ -24,7 +29,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             share_like_its_folder(temporary)
             temporary.replace(path)
         finally:

@@ -10,6 +10,7 @@ touched for 10 minutes by the file server's own clock, the lock file is replaced
 taken over. An owner that comes back after all notices at its next report, and stops.
 """
 
+import json
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Self
 from hwcli import runtime
 from hwcli.errors import OutputError
 from hwcli.locks import Closing, Lock
-from hwcli.output.files import read_json, remove_leftovers, write_json
+from hwcli.output.files import read_json, remove_leftovers, write_atomic
 
 HEARTBEAT_S = 20.0
 LOST_AFTER_S = 600.0
@@ -142,7 +143,7 @@ class Ownership(Closing):
         )
         record = asdict(owner)
         del record["age_s"]
-        write_json(self._folder / OWNER, record)
+        write_atomic(self._folder / OWNER, json.dumps(record), durable=False)
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):

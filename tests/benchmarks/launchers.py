@@ -35,6 +35,7 @@ from hwcli.sweep.launcher import LauncherConfig  # noqa: E402
 from hwcli.sweep.runner import open_launcher  # noqa: E402
 from hwcli.sweep.store import TrialFolder, TrialStore  # noqa: E402
 from hwcli.sweep.trial import Trial  # noqa: E402
+from hwcli.training.progress import Progress  # noqa: E402
 
 GOAL_LOCAL_MS = 50
 GOAL_STATUS_S = 2
@@ -47,7 +48,7 @@ class NoConfig(Section):
 
 
 def nothing(
-    config: NoConfig, folder: TrialFolder, report: Callable[[dict[str, Any]], None]
+    config: NoConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     """Do nothing."""
     return {"number": config.number}

@@ -73,8 +73,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
 def finished_epochs(folder: Path) -> list[int]:
     """Return the epochs that a trial's workers, all of them, said they had finished."""
     lines = (folder / "messages.jsonl").read_text().splitlines()
-    contents = [json.loads(line)["content"] for line in lines if line]
-    return [content["epoch"] for content in contents if "valid_accuracy" in content]
+    messages = [json.loads(line) for line in lines if line]
+    finished = [m["progress"]["finished"] for m in messages if m["kind"] == "progress"]
+    return [epoch["epoch"] for epoch in finished if epoch is not None]
 
 
 def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

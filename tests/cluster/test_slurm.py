@@ -90,8 +90,9 @@ def folders_by_job(out: Path) -> dict[str, Path]:
 def finished_epochs(folder: Path) -> list[int]:
     """Return the epochs that a trial's workers, all of them, said they had finished."""
     lines = (folder / "messages.jsonl").read_text().splitlines()
-    contents = [json.loads(line)["content"] for line in lines if line]
-    return [content["epoch"] for content in contents if "valid_accuracy" in content]
+    messages = [json.loads(line) for line in lines if line]
+    finished = [m["progress"]["finished"] for m in messages if m["kind"] == "progress"]
+    return [epoch["epoch"] for epoch in finished if epoch is not None]
 
 
 @pytest.mark.parametrize("loss", ["kill-node", "kill-daemon"])
