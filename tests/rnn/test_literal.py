@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hwcli.rnn import observations
 from hwcli.rnn.answer import answer
 from hwcli.rnn.letters import Alphabet
 from hwcli.rnn.observations import agree, on_intervals
@@ -110,16 +109,8 @@ def hold_to_the_letter(seed: int) -> str:
     return found.finding.kind
 
 
-@pytest.fixture(autouse=True)
-def _few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader checks what is said; fewer of the command's own checks weaken no proof."""
-    monkeypatch.setattr(observations, "MAX_EXHAUSTIVE", 300)
-    monkeypatch.setattr(observations, "NUM_RANDOM", 10)
-    monkeypatch.setattr(observations, "MAX_RANDOM_LENGTH", 30)
-
-
 def test_sentences_and_formulas_are_literally_true_of_random_networks() -> None:
-    kinds = [hold_to_the_letter(seed) for seed in range(150)]
+    kinds = [hold_to_the_letter(seed) for seed in range(120)]
     assert {"closed-form", "state-machine", "interval-machine"} <= set(kinds)
 
 
