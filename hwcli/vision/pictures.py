@@ -247,10 +247,10 @@ def draw_costs(summary: VitSweepSummary) -> Figure | None:
         )
         panel.set_xlabel(name)
         panel.xaxis.set_major_locator(MaxNLocator(5))
-    panels[-1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,.0f} k")
+    panels[-1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,g} k")
     panels[0].set_ylabel("test accuracy, %")
     errors = sorted(cell.test_accuracy_se or 0.0 for cell in cells)
-    bar = f"bar: ± one standard error ({100 * errors[len(errors) // 2]:.2f} points)"
+    bar = f"bar: ± one standard error, {100 * errors[len(errors) // 2]:.2f} points"
     _draw_error_bar(panels[-1], 100 * errors[len(errors) // 2])
     figure.suptitle(f"Accuracy against cost ({bar})", fontsize=10, x=0.01, ha="left")
     handles = [
