@@ -176,11 +176,11 @@ inline void pair_rows(bf16 *out, const bf16 *x, int row, int rows, int inner, in
 inline void transpose_pairs(bf16 *out, const bf16 *paired, int inner, int columns) {
     for (int k = 0; k < inner; k += 2 * LANES)
         for (int n = 0; n < columns; n += LANES) {
-            bits x[LANES];
+            vec x[LANES];
             for (int i = 0; i < LANES; i++)
-                x[i] = *(const loose_bits *)(paired + (k + 2 * i) * columns + 2 * n);
+                x[i] = (vec)*(const loose_bits *)(paired + (k + 2 * i) * columns + 2 * n);
             transpose(x);
-            for (int i = 0; i < LANES; i++) *(loose_bits *)(out + (n + i) * inner + k) = x[i];
+            for (int i = 0; i < LANES; i++) *(loose_bits *)(out + (n + i) * inner + k) = (bits)x[i];
         }
 }
 
@@ -189,12 +189,12 @@ inline void transpose_pairs(bf16 *out, const bf16 *paired, int inner, int column
 inline void pair_columns(bf16 *out, const bf16 *x, int row, int columns, int inner) {
     for (int k = 0; k < round_up(inner, 2 * TILE); k += 2 * LANES)
         for (int n = 0; n < columns; n += LANES) {
-            bits word[LANES];
+            vec word[LANES];
             for (int i = 0; i < LANES; i++)
-                word[i] = k < inner ? *(const loose_bits *)(x + (n + i) * row + k) : bits{};
+                word[i] = k < inner ? (vec)*(const loose_bits *)(x + (n + i) * row + k) : vec{};
             transpose(word);
             for (int i = 0; i < LANES; i++)
                 *(loose_bits *)(out + (k + 2 * i) * columns + 2 * n) =
-                    k + 2 * i < inner ? word[i] : bits{};
+                    k + 2 * i < inner ? (bits)word[i] : bits{};
         }
 }

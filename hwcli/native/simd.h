@@ -127,15 +127,15 @@ template <int DISTANCE = LANES / 2> inline vec largest(vec x) {
 }
 
 // The upper right block of two rows of blocks changes places with the lower left one.
-template <int DISTANCE, class Vector, int... I>
-inline void exchange(Vector &upper, Vector &lower, std::integer_sequence<int, I...>) {
-    Vector a = upper, b = lower;
+template <int DISTANCE, int... I>
+inline void exchange(vec &upper, vec &lower, std::integer_sequence<int, I...>) {
+    vec a = upper, b = lower;
     upper = SHUFFLE(a, b, I & DISTANCE ? LANES + I - DISTANCE : I);
     lower = SHUFFLE(a, b, I & DISTANCE ? LANES + I : I + DISTANCE);
 }
 
 // Rows become columns: LANES x LANES numbers, by blocks of half the side, then a quarter, and so on.
-template <int DISTANCE = LANES / 2, class Vector> inline void transpose(Vector (&x)[LANES]) {
+template <int DISTANCE = LANES / 2> inline void transpose(vec (&x)[LANES]) {
     for (int i = 0; i < LANES; i++)
         if (!(i & DISTANCE)) exchange<DISTANCE>(x[i], x[i + DISTANCE], LaneNumbers());
     if constexpr (DISTANCE > 1) transpose<DISTANCE / 2>(x);
