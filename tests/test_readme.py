@@ -1,4 +1,4 @@
-"""What the README quotes is what the committed runs wrote."""
+"""README and docs: links lead somewhere, and what they quote is what the committed runs wrote."""
 
 import json
 import re
@@ -9,21 +9,27 @@ import pytest
 from hwcli.vision.record import read_record
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+QUOTED = " ".join(TEXT.replace("\n> ", " ").split())
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
     local = [target for target in targets if "://" not in target]
-    assert local
-    assert [target for target in local if not (ROOT / target).exists()] == []
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("name", ["quick", "standard"])
 def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
     run = ROOT / "results/reference/vit-sweep" / name
     grid, _, _ = (run / "table.md").read_text().partition("**Vision Transformers")
-    assert grid.strip() in README
+    assert grid.strip() in TEXT
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "complete"
 
@@ -34,27 +40,25 @@ def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
     results = [(t.seed, t.result) for t in trials if t.result is not None]
     assert len(results) == len(trials)
     minutes = [sum(r.train_s for seed, r in results if seed == s) / 2 / 60 for s in range(3)]
-    quoted = " ".join(README.split())
-    assert all(f"{m:.0f} minutes a seed" in quoted for m in minutes[1:])
-    assert f"beside other work, took {minutes[0]:.0f}. All {len(results)} networks are" in quoted
+    assert all(f"{m:.0f} minutes a seed" in QUOTED for m in minutes[1:])
+    assert f"beside other work, took {minutes[0]:.0f}. All {len(results)} networks are" in QUOTED
     least = min(result.test_accuracy for _, result in results)
-    assert f"are above {100 * least - 0.01:.1f} %" in quoted
+    assert f"are above {100 * least - 0.01:.1f} %" in QUOTED
 
 
 def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
     run = ROOT / "results/reference/vit-sweep/strong/summary.json"
     (cell,) = json.loads(run.read_text())["cells"]
     mean, std = cell["test_accuracy_mean"], cell["test_accuracy_std"]
-    quoted = " ".join(README.split())
-    assert f"**{100 * mean:.2f} ± {100 * std:.2f} %** on the official test images" in quoted
-    assert f"{cell['num_params']:,} parameters, {cell['train_s'] / 60:.0f} minutes a seed" in quoted
+    assert f"**{100 * mean:.2f} ± {100 * std:.2f} %** on the official test images" in QUOTED
+    assert f"{cell['num_params']:,} parameters, {cell['train_s'] / 60:.0f} minutes a seed" in QUOTED
 
 
 @pytest.mark.parametrize("name", ["float32", "linear", "linear-equal-time", "strong"])
 def test_how_one_run_stands_beside_another_is_what_it_says(name: str) -> None:
     run = ROOT / "results/reference/vit-sweep" / name / "summary.json"
     conclusion = json.loads(run.read_text())["comparison"]["conclusion"]
-    assert conclusion in " ".join(README.replace("\n> ", " ").split())
+    assert conclusion in QUOTED
 
 
 def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:
@@ -62,21 +66,20 @@ def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:
     cells = json.loads((run / "summary.json").read_text())["cells"]
     accuracies = [100 * cell["test_accuracy_mean"] for cell in cells]
     seconds = [cell["train_s"] for cell in cells]
-    quoted = " ".join(README.split())
-    assert f"which reach {min(accuracies):.2f} to {max(accuracies):.2f} %" in quoted
-    assert f"{min(seconds):.0f} to {max(seconds):.0f} s a cell" in quoted
-    assert f"took {sum(seconds) / 60:.1f} minutes of training" in quoted
+    assert f"which reach {min(accuracies):.2f} to {max(accuracies):.2f} %" in QUOTED
+    assert f"{min(seconds):.0f} to {max(seconds):.0f} s a cell" in QUOTED
+    assert f"took {sum(seconds) / 60:.1f} minutes of training" in QUOTED
     figures = json.loads((ROOT / "tests/benchmarks/vit_speed_gpu.json").read_text())
-    assert f"{figures['ratio_to_best_peer']:.1f} times the fastest library as people run" in quoted
-    assert f"{figures['ratio_to_tuned_peer']:.1f} times the fastest tuned one" in quoted
+    assert f"{figures['ratio_to_best_peer']:.1f} times the fastest library as people run" in QUOTED
+    assert f"{figures['ratio_to_tuned_peer']:.1f} times the fastest tuned one" in QUOTED
     fastest = figures["images_per_s"]["hw2, bfloat16, GPU"]
-    assert f"{round(fastest, -2):,.0f} images/s" in quoted
+    assert f"{round(fastest, -2):,.0f} images/s" in QUOTED
 
 
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
     path = ROOT / "results/reference/rnn-trace/alternating-sum/summary.json"
     statement = json.loads(path.read_text())["property"]["statement"]
-    assert statement in " ".join(README.replace("\n> ", " ").split())
+    assert statement in QUOTED
 
 
 def test_the_times_of_attention_are_those_of_its_run() -> None:
@@ -84,9 +87,8 @@ def test_the_times_of_attention_are_those_of_its_run() -> None:
     rows = json.loads(path.read_text())["rows"]
     longest = {row["method"]: row["median_ms"] for row in rows if row["T"] == 65536}
     softmax, linear = longest["softmax-sdpa"], longest["linear"]
-    quoted = " ".join(README.split())
-    assert f"takes {softmax / 1e3:.1f} s, linear attention {linear:.0f} ms" in quoted
-    assert f"{round(softmax / linear, -1):.0f} times less" in quoted
+    assert f"takes {softmax / 1e3:.1f} s, linear attention {linear:.0f} ms" in QUOTED
+    assert f"{round(softmax / linear, -1):.0f} times less" in QUOTED
 
 
 def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:
@@ -95,4 +97,4 @@ def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:
         summary = json.loads(path.read_text())
         assert summary["official_test"]
         for accuracy in (summary["test_accuracy"], *summary["baselines"].values()):
-            assert re.search(rf"\| {100 * accuracy:.2f}( ± \d\.\d\d)? % \|", README)
+            assert re.search(rf"\| {100 * accuracy:.2f}( ± \d\.\d\d)? % \|", TEXT)
