@@ -1,5 +1,5 @@
 # make sweep   the main job: install, get Fashion-MNIST, train the quick grid, show its table
-# make sweep OUT=elsewhere   the same, from nothing: a clone brings the trials in results/ along
+# make sweep OUT=elsewhere   the same, with the run in another folder
 # make report  the homework's notebook, PDF and page, from the runs in results/
 # make test    lint, types, layers and the default tests
 PYTHON ?= python3
@@ -7,8 +7,14 @@ VENV ?= .venv
 OUT ?= results
 PRESET ?= quick
 AUTHOR ?=
+# auto: the PyTorch that pip takes, which on Linux brings CUDA along (6.4 GB installed).
+# cpu: without CUDA (about 2.3 GB), by uv, or by pip from the index that TORCH_INDEX names.
+TORCH ?= auto
+TORCH_INDEX ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/pip install --disable-pip-version-check --quiet
+# The first install names what it downloads: minutes of silence look like a fault.
+PIP_ALOUD := $(BIN)/pip install --disable-pip-version-check --progress-bar off
 
 .PHONY: help install dev sweep homework report test test-slow lint schemas clean
 .DELETE_ON_ERROR:
@@ -23,11 +29,25 @@ help:
 	@echo "make clean      remove .venv and what tools leave behind; results stay"
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hw2 needs Python 3.11 or newer, and $(PYTHON) is older or missing. Name another: make $(MAKECMDGOALS) PYTHON=python3.12 (Debian, Ubuntu: sudo apt install python3.12 python3.12-venv; macOS: brew install python)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module. Debian, Ubuntu: sudo apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# PyTorch first, since it is most of the download.
+$(VENV)/.torch: | $(BIN)/python
+ifeq ($(TORCH),cpu)
+	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2.3 GB)"
+	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --torch-backend=cpu torch torchvision; \
+	elif [ -n "$(TORCH_INDEX)" ]; then $(PIP_ALOUD) --index-url "$(TORCH_INDEX)" torch torchvision; \
+	else echo "TORCH=cpu needs uv, or TORCH_INDEX=URL with the address of PyTorch's CPU wheels"; exit 1; fi
+else
+	@echo "installing PyTorch and the other packages (about 3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
+endif
+	@touch $@
+
 # One stamp for each set of packages, remade when what is asked for changes.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[offline]'
+$(VENV)/.installed: pyproject.toml $(VENV)/.torch
+	$(PIP_ALOUD) --editable '.[offline]'
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
