@@ -87,6 +87,7 @@ lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry hwcli
 
 # After a change of a config field: a test holds the schemas to the models.
 schemas: $(VENV)/.installed

@@ -73,14 +73,33 @@ def main() -> None:
     terminal.open_closed_streams()
     runtime.stop_on_signals()
     try:
+        if any(_is_garbled(argument) for argument in sys.argv):
+            raise ConfigError("an argument is not valid UTF-8")
         app()
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", 130))
     except HwError as error:
         terminal.show_error(error)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in REPORT_PACKAGES:
+            raise
+        need = f"this needs the package {error.name}; install it by pip install 'hw2[report]'"
+        terminal.show_error(HwError(need))
+        sys.exit(2)
     finally:
         terminal.close()
+
+
+REPORT_PACKAGES = ("nbformat", "nbclient", "jupyter_client", "IPython")
+
+
+def _is_garbled(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 Text = str | None

@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import core_schema
 
 from hwcli.config import default_config_path, spell
 
@@ -21,7 +20,7 @@ Schema = dict[str, Any]
 
 
 class _Generator(GenerateJsonSchema):
-    def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> Schema:
+    def function_before_schema(self, schema: Any) -> Schema:
         """Allow a text or a number too where a function reads them first, as for a range."""
         inner = self.generate_inner(schema["schema"])
         name = getattr(schema["function"]["function"], "__name__", "")

@@ -308,3 +308,29 @@ def test_a_mistake_in_sentiment_predict_is_one_line_and_exit_code_2(
 ) -> None:
     (tmp_path / "empty.txt").touch()
     refused(["sentiment-predict", *arguments], line)
+
+
+def test_a_package_of_the_report_that_is_missing_is_named(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def app() -> None:
+        raise ModuleNotFoundError("no module", name="nbformat")
+
+    monkeypatch.setattr(cli, "app", app)
+    refused(["report"], "this needs the package nbformat; install it by pip install 'hw2[report]'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["rnn-trace", "--out", "\udcff/x"], "an argument is not valid UTF-8"),
+        (["attention-bench", "--threads", "9" * 11], "threads = 99999999999: at most 4,096"),
+        (["vit-sweep", "--grid", "model.width"], "--grid model.width: write KEY=VALUES"),
+        (["config", "show", "vit"], "command = 'vit': unknown; choices: rnn-trace, "),
+        (["config", "show", "vit-sweep", "--preset", "x"], "preset = 'x': unknown; choices: "),
+    ],
+)
+def test_other_mistakes_are_one_line_and_exit_code_2(
+    refused: Refused, arguments: list[str], line: str
+) -> None:
+    refused(arguments, line)

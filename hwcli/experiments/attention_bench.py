@@ -54,6 +54,8 @@ COMMAND = "attention-bench"
 
 RunSummary = AttentionSummary
 
+MAX_THREADS = 4096
+
 # The sums of weights are studied up to this length: forming them takes O(T^2).
 LONGEST_STUDIED_T = 16384
 
@@ -145,6 +147,8 @@ class Config(RunConfig):
 
     @model_validator(mode="after")
     def _methods_exist(self) -> "Config":
+        if self.threads != "auto" and self.threads > MAX_THREADS:
+            raise ValueError(f"threads = {self.threads}: at most {MAX_THREADS:,}")
         if not self.causal and "linear-chunked" in self.methods:
             raise ValueError("methods = 'linear-chunked': only with causal = true")
         return self

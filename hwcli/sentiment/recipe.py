@@ -18,7 +18,7 @@ RECIPE_VERSION = 2
 class Recipe(Section):
     """Everything that decides the numbers of a run."""
 
-    seed: int = Field(ge=0, description="Seed of weights, dropout and batches.")
+    seed: int = Field(ge=0, lt=2**32, description="Seed of weights, dropout and batches.")
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training reviews.")
     batch_size: int = Field(ge=1, description="Reviews per training step.")
     keep: Literal["best", "last"] = Field(

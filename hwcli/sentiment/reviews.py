@@ -82,7 +82,7 @@ class SplitConfig(Section):
     keep the first so many after the seeded shuffle.
     """
 
-    seed: int = Field(0, ge=0, description="Seed of the shuffle before the split.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the shuffle before the split.")
     valid_fraction: float = Field(
         0.3, gt=0, lt=1, description="Share of the training half used for validation."
     )
