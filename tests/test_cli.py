@@ -64,7 +64,7 @@ def test_help_puts_the_experiments_first_in_the_order_of_the_assignment(
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_help_names_presets_and_defaults_and_ends_with_two_examples(
+def test_help_names_presets_and_defaults_and_ends_with_examples(
     hw2: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -80,7 +80,7 @@ def test_help_names_presets_and_defaults_and_ends_with_two_examples(
     assert "<bool>" not in shown
     assert "null" not in shown.partition("Examples:")[0] or "null: " in shown
     examples = shown.partition("Examples:")[2]
-    assert examples.count(f"hw2 {command}") == 2
+    assert examples.count(f"hw2 {command}") >= 2
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
