@@ -55,6 +55,8 @@ COMMAND = "attention-bench"
 RunSummary = AttentionSummary
 
 MAX_THREADS = 4096
+# Beyond this length, bytes and operations no longer fit into 64 bits.
+LONGEST_T = 10**8
 
 # The sums of weights are studied up to this length: forming them takes O(T^2).
 LONGEST_STUDIED_T = 16384
@@ -71,6 +73,8 @@ def _from_one(numbers: object) -> object:
     parsed = parse_range(numbers)
     if min(parsed) < 1:
         raise ValueError(f"{min(parsed)} is below 1")
+    if max(parsed) > LONGEST_T:
+        raise ValueError(f"{max(parsed)} is above {LONGEST_T}")
     return tuple(sorted(parsed))
 
 

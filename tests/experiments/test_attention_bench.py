@@ -98,13 +98,13 @@ def test_what_would_not_fit_is_predicted_and_never_started(
 
     monkeypatch.setattr(points, "make_call", watched)
     summary, folder = run(
-        tmp_path, T="64,128,1024,1000000000000", methods="softmax-naive", memory_limit="1MiB"
+        tmp_path, T="64,128,1024,100000000", methods="softmax-naive", memory_limit="1MiB"
     )
     assert max(made) <= points.PROBE_T
     assert [row["status"] for row in summary["rows"]] == ["measured"] * 2 + ["predicted"] * 2
     last = summary["rows"][-1]
-    assert last["median_ms"] > 1e15
-    assert last["analytic_bytes"] > 8e24
+    assert last["median_ms"] > 1e9
+    assert last["analytic_bytes"] > 7e16
     assert (last["p20_ms"], last["peak_bytes"], last["gflops"]) == (None, None, None)
     assert "limit 1 MiB" in (folder / "table.csv").read_text()
 
