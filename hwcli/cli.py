@@ -84,7 +84,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in REPORT_PACKAGES:
             raise
-        need = f"this needs the package {error.name}; install it by pip install 'hw2[report]'"
+        need = f"this needs the package {error.name}; in the checkout: pip install -e '.[report]'"
         terminal.show_error(HwError(need))
         sys.exit(2)
     finally:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from hwcli import __version__
 from hwcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ def fingerprint(
     description = {
         **_commit(),
         "command_line": ["hw2", *map(_without_folders, sys.argv[1:])],
-        "hw2": metadata.version("hw2"),
+        "hw2": __version__,
         "python": platform.python_version(),
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",

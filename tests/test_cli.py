@@ -317,7 +317,9 @@ def test_a_package_of_the_report_that_is_missing_is_named(
         raise ModuleNotFoundError("no module", name="nbformat")
 
     monkeypatch.setattr(cli, "app", app)
-    refused(["report"], "this needs the package nbformat; install it by pip install 'hw2[report]'")
+    refused(
+        ["report"], "this needs the package nbformat; in the checkout: pip install -e '.[report]'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.experiments.test_vit_sweep_real import command, numbers, summary_of
 
-pytest.importorskip("ray", reason="the extra is not installed: pip install 'hw2[ray]'")
+pytest.importorskip("ray", reason="the extra is not installed: pip install -e '.[ray]'")
 # Ray leaves sockets and processes of its own to the garbage collector.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 

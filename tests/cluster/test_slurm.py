@@ -12,7 +12,7 @@ import pytest
 
 from tests.experiments.test_vit_sweep_real import command, numbers, summary_of
 
-pytest.importorskip("submitit", reason="the extra is not installed: pip install 'hw2[slurm]'")
+pytest.importorskip("submitit", reason="the extra is not installed: pip install -e '.[slurm]'")
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("slurm.sh")

@@ -44,7 +44,7 @@ def test_an_extra_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     launcher = LauncherConfig.model_validate({"kind": kind})
-    with pytest.raises(LauncherError, match=rf"pip install 'hw2\[{kind}\]'"):
+    with pytest.raises(LauncherError, match=rf"pip install -e '\.\[{kind}\]'"):
         run_trials([toy(2)], toy_trial, TrialStore(tmp_path), num_workers=1, launcher=launcher)
 
 

@@ -58,7 +58,8 @@ class RayTasks(Launcher):
             import ray
         except ImportError:
             raise LauncherError(
-                "launcher.kind = 'ray': ray is not installed; pip install 'hw2[ray]'"
+                "launcher.kind = 'ray': ray is not installed; "
+                "in the checkout: pip install -e '.[ray]'"
             ) from None
         self._ray: Any = ray
         self._function = function

@@ -90,7 +90,8 @@ class SlurmJobs(Launcher):
             import submitit
         except ImportError:
             raise LauncherError(
-                "launcher.kind = 'slurm': submitit is not installed; pip install 'hw2[slurm]'"
+                "launcher.kind = 'slurm': submitit is not installed; "
+                "in the checkout: pip install -e '.[slurm]'"
             ) from None
         for program in ("sbatch", "srun", "squeue"):
             if shutil.which(program) is None:
