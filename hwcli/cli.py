@@ -26,7 +26,7 @@ from hwcli.errors import ConfigError, HwError
 
 EXPERIMENTS = "The four questions"
 HAND_IN = "The hand-in"
-AROUND = "Around them"
+AROUND = "Tools"
 
 
 def _without_type(params: list[Any]) -> list[Any]:
@@ -719,7 +719,7 @@ def status(
         terminal.show(status.trials_table(out) if trials else status.status_table(out))
 
 
-@app.command()
+@app.command(rich_help_panel=AROUND)
 def export(
     to: Annotated[str, Option("--to", metavar="KIND", help="tensorboard or trackio.")],
     out: Annotated[Path, Option("--out", metavar="DIR", help="Where runs are.")] = Path("results"),

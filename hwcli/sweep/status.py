@@ -219,7 +219,9 @@ def _read_run(folder: Path) -> RunStatus:
                 row["id"],
                 row["state"],
                 reason=row.get("reason") or "",
-                trained_on=row.get("result.trained_on.processor") or "",
+                trained_on=_machine(
+                    {key: row.get(f"result.trained_on.{key}") for key in ("gpu", "processor")}
+                ),
             )
         trials.append(trial)
         with suppress(KeyError, TypeError, ValueError):

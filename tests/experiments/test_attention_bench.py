@@ -133,7 +133,8 @@ def test_a_method_that_fails_its_gate_has_no_time(
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_other_number_formats(tmp_path: Path, dtype: str) -> None:
-    summary, _ = run(tmp_path, T="1,5", dim=1, dtype=dtype, feature_map="elu1", direction="both")
+    direction = "forward+backward"
+    summary, _ = run(tmp_path, T=5, dim=1, dtype=dtype, feature_map="elu1", direction=direction)
     assert summary["status"] == "complete"
     assert {row["status"] for row in summary["rows"]} == {"measured"}
 
