@@ -214,14 +214,13 @@ def _read_run(folder: Path) -> RunStatus:
         trial = read_trial(store.folder(row["id"]), command)
         if trial.state == "missing" and row.get("state") in STATES:
             # The store is working space: the run folder alone says how it ended.
+            where = {key: row.get(f"result.trained_on.{key}") for key in ("gpu", "processor")}
             trial = TrialStatus(
                 command,
                 row["id"],
                 row["state"],
                 reason=row.get("reason") or "",
-                trained_on=_machine(
-                    {key: row.get(f"result.trained_on.{key}") for key in ("gpu", "processor")}
-                ),
+                trained_on=_machine({k: name for k, name in where.items() if name != "null"}),
             )
         trials.append(trial)
         with suppress(KeyError, TypeError, ValueError):

@@ -170,3 +170,10 @@ def test_a_tool_that_is_unknown_or_not_installed_is_one_line(
         export.export("tensorboard", finished, tmp_path)
     with pytest.raises(OutputError, match="no trial or run there has metrics"):
         export.export("trackio", tmp_path, tmp_path)
+
+
+def test_reference_runs_name_the_processor_or_the_gpu_that_trained_them() -> None:
+    runs = status.read_runs(Path(__file__).parents[2] / "results/reference")
+    machines = {run.name: set(run.trained_on) for run in runs if run.command == "vit-sweep"}
+    assert machines["standard"] == {"Intel Xeon Processor"}
+    assert machines["standard-gpu"] == {"NVIDIA H200"}
