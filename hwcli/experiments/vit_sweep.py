@@ -6,10 +6,9 @@ best cell; each network is evaluated on the official test images once, after its
 top to bottom: the config, the trials, the sweep, what it shows, the dry run.
 """
 
-import json
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from hwcli import runtime
 from hwcli.config import RunConfig
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
 from hwcli.errors import ConfigError, OutputError
-from hwcli.native import compiler
 from hwcli.output import terminal
 from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.output.run_folder import RunFolder
@@ -34,31 +32,25 @@ from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.training.progress import Epoch, Progress
-from hwcli.vision import closeup, pictures, tables, training
-from hwcli.vision.cells import (
-    LabelArray,
-    Predictions,
-    TrainedOn,
-    TrialRecord,
-    TrialResult,
-)
+from hwcli.vision import run_files, tables, training
+from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
+from hwcli.vision.closeup import Network
 from hwcli.vision.compare_runs import read_other_run
 from hwcli.vision.fashion_mnist import FashionMNIST
 from hwcli.vision.grid import Value, points
 from hwcli.vision.recipe import RECIPE_VERSION, SweepRecipe, TrialConfig, with_point
 from hwcli.vision.record import (
     TRIALS,
-    RecordError,
     SweepRecord,
     checked,
     one_trials_predictions,
     read_epochs,
+    read_known,
     read_predictions,
-    read_record,
-    record_files,
     trials_csv,
+    with_result,
 )
-from hwcli.vision.summary import VitSweepSummary, summarize
+from hwcli.vision.summary import VitSweepSummary, read_earlier, summarize
 from hwcli.vision.vit import num_params, training_flops
 
 COMMAND = "vit-sweep"
@@ -128,15 +120,13 @@ def run_trial(
 def make_trials(config: Config, files: Found) -> list[Trial]:
     """Return a trial for each point of the grid and each seed, in the order of the table."""
     device = resolve_device(config)
-    precision = config.precision
-    if precision == "auto":
-        # A cluster's GPUs cannot be asked from here; those of the last years all have bfloat16.
-        fast = device.type == "cuda" and config.launcher.gpus > 0
-        precision = "bfloat16" if fast or runtime.has_fast_bf16(device) else "float32"
+    is_gpu_elsewhere = device.type == "cuda" and config.launcher.gpus > 0
     shared = {
         "device": device.type,
-        "precision": precision,
-        "kernels": resolve_kernels(config, device),
+        "precision": training.choose_precision(
+            config.precision, device, is_gpu_elsewhere=is_gpu_elsewhere
+        ),
+        "kernels": training.choose_kernels(config.kernels, device),
         "data_path": files.path,
     }
     values = config.recipe_values()
@@ -176,23 +166,6 @@ def resolve_device(config: Config) -> torch.device:
     return torch.device(config.device)
 
 
-def resolve_kernels(config: Config, device: torch.device) -> Literal["compiled", "torch"]:
-    """Return whether trials use compiled kernels: on a CPU, where there is a compiler.
-
-    Raises:
-        ConfigError: they were asked for, and there are none.
-    """
-    if config.kernels == "torch" or (config.kernels == "auto" and device.type != "cpu"):
-        return "torch"
-    reason = "they are for a CPU" if device.type != "cpu" else compiler.reason_against()
-    if reason is None:
-        return "compiled"
-    if config.kernels == "compiled":
-        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.log(f"kernels: torch's own, which take about twice as long ({reason})")
-    return "torch"
-
-
 def num_workers(config: Config) -> int:
     """Return how many trials train in parallel, unless the config says it.
 
@@ -227,7 +200,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     if config.compare_with is not None:
         other = read_other_run(config.compare_with, folder.path, config.axes)
     sweep = Sweep(config, folder)
-    earlier = read_earlier_summary(folder)
+    earlier = read_earlier(folder.summary())
     before = sweep.record()
     num_done = len(before.done())
     environment = sweep.environment(is_done=num_done == len(sweep))
@@ -265,8 +238,8 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     )
     if other is not None and summary.comparison is None:
         terminal.log(f"compare_with = {other.name!r}: no cell is done in both runs")
-    write(summary, record, folder, environment)
-    draw(summary, record, sweep, folder, earlier)
+    run_files.write(summary, record, folder, environment)
+    run_files.draw(summary, record, sweep.best_network(summary, record), folder, earlier)
     show_summary(summary, outcomes, folder)
     return summary
 
@@ -353,7 +326,7 @@ class Sweep:
         result, failure = folder.result(), folder.failure()
         if result is not None:
             predictions = read_predictions(folder.predictions)
-            found = read_result(found, result, folder)
+            found = with_result(found, result, folder.environment)
             one = {} if predictions is None else {trial.id: predictions}
             return (
                 checked(found, SweepRecord([], one, labels)),
@@ -367,6 +340,20 @@ class Sweep:
         if failure is not None:
             found = replace(found, state="failed", reason=failure["reason"])
         return found, None, ()
+
+    def best_network(self, summary: VitSweepSummary, record: SweepRecord) -> Network | None:
+        """Return the first network of the best cell; None where no cell is done."""
+        best = summary.best
+        for index, trial in enumerate(record.trials):
+            if best is not None and trial.key == best.key:
+                return Network(
+                    config=self.trial_config(index),
+                    predictions=record.predictions.get(trial.id),
+                    checkpoint=self.store.folder(trial.id).checkpoint,
+                    data=self.images(),
+                    who=f"{summary.describe(trial.point)}, seed {trial.seed}",
+                )
+        return None
 
     def train(self) -> list[Outcome]:
         """Train what is missing; return how each trial of it ended."""
@@ -382,89 +369,8 @@ class Sweep:
         )
 
 
-def read_result(trial: TrialRecord, result: dict[str, Any], folder: TrialFolder) -> TrialRecord:
-    """Return a trial with what its folder holds, or as damaged."""
-    try:
-        done = TrialResult.model_validate(result)
-        if done.trained_on is None and folder.environment.exists():
-            place = TrainedOn.from_environment(read_json(folder.environment))
-            done = done.model_copy(update={"trained_on": place})
-    except (OSError, ValueError):
-        return replace(trial, state="damaged", reason="its result.json is damaged")
-    return replace(trial, state="done", result=done)
-
-
-def read_known(path: Path) -> SweepRecord:
-    """Return the trials that a run folder has, none where it has no record that can be read."""
-    try:
-        return read_record(path)
-    except RecordError as error:
-        if (path / "trials.csv").exists():
-            terminal.log(f"{error}; its trials are not used")
-        return SweepRecord([])
-
-
-def read_earlier_summary(folder: RunFolder) -> VitSweepSummary | None:
-    """Return what the folder's finished run found; None if there is none that can be read."""
-    try:
-        return VitSweepSummary.model_validate(folder.summary())
-    except ValidationError:
-        return None
-
-
 # --------------------------------------------------------------------------------------
 # What it shows
-
-
-def write(
-    summary: VitSweepSummary,
-    record: SweepRecord,
-    folder: RunFolder,
-    environment: Mapping[str, Any],
-) -> None:
-    """Write tables, trials, predictions and epochs: all that a reader of the folder needs."""
-    grid, cells = tables.grid_table(summary), tables.cells_table(summary)
-    folder.write("table.csv", cells.to_csv())
-    folder.write("table.md", grid.to_markdown() + "\n" + cells.to_markdown())
-    for name, content in record_files(record).items():
-        folder.write(name, content)
-    places = [place.model_dump() for place in summary.trained_on]
-    folder.write("env.json", json.dumps({**environment, "trained_on": places}, indent=2) + "\n")
-    if summary.comparison is None:
-        folder.discard("compare.md", "compare.csv")
-    else:
-        folder.write_table(tables.comparison_table(summary.comparison, summary.axes), "compare")
-
-
-def draw(
-    summary: VitSweepSummary,
-    record: SweepRecord,
-    sweep: Sweep,
-    folder: RunFolder,
-    earlier: VitSweepSummary | None,
-) -> None:
-    """Draw the grid, the comparison and the best network; remove pictures that no longer fit."""
-    figures = pictures.draw_grid(summary, record.histories())
-    best, kept = summary.best, set[str]()
-    index = next((i for i, t in enumerate(record.trials) if best and t.key == best.key), None)
-    if best is not None and index is not None:
-        trial = record.trials[index]
-        who = f"{summary.describe(trial.point)}, seed {trial.seed}"
-        checkpoint = sweep.store.folder(trial.id).checkpoint
-        predictions = record.predictions.get(trial.id)
-        if predictions is not None:
-            config = sweep.trial_config(index)
-            figures |= closeup.draw_network(config, predictions, checkpoint, sweep.images(), who)
-        is_same = earlier is not None and earlier.best is not None and earlier.best.key == best.key
-        there = {x for x in closeup.FROM_WEIGHTS if (folder.path / f"{x}.png").exists()}
-        if is_same and there and not checkpoint.exists():
-            kept = there
-            old = " and ".join(f"{name}.png" for name in sorted(there))
-            terminal.log(f"no checkpoint of {who}: keeping the old {old}")
-    for name, figure in figures.items():
-        folder.save_figure(name, figure)
-    names = {*pictures.GRID_NAMES, *closeup.NAMES} - figures.keys() - kept
-    folder.discard(*(f"{name}.png" for name in sorted(names)))
 
 
 def show_summary(summary: VitSweepSummary, outcomes: Sequence[Outcome], folder: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """One trained network from close up: its mistakes, what it looks at, what it knows of places."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,19 +22,31 @@ FROM_WEIGHTS = ("rollout", "positions")
 NAMES = ("confusion", "mistakes", *FROM_WEIGHTS)
 
 
-def draw_network(
-    config: TrialConfig, predictions: Predictions, checkpoint: Path, data: FashionMNIST, who: str
-) -> dict[str, Figure]:
-    """Return the pictures of one network by name; those of its weights if they are kept.
+@dataclass(frozen=True)
+class Network:
+    """One trained network.
 
-    Args:
-        config: of the network.
-        predictions: of the test images.
-        checkpoint: its weights.
+    Attributes:
+        config: what it is and how it was trained.
+        predictions: of the test images; None where they are not kept.
+        checkpoint: the file of its weights, which may be gone.
         data: the images.
-        who: names the network in the titles.
+        who: names it in titles.
     """
-    test = data.test
+
+    config: TrialConfig
+    predictions: Predictions | None
+    checkpoint: Path
+    data: FashionMNIST
+    who: str
+
+
+def draw_network(network: Network) -> dict[str, Figure]:
+    """Return the pictures of one network by name; those of its weights if they are kept."""
+    predictions, who = network.predictions, network.who
+    if predictions is None:
+        return {}
+    test = network.data.test
     predicted = torch.from_numpy(predictions.label).long()
     probability = torch.from_numpy(predictions.probability)
     figures: dict[str, Figure | None] = {
@@ -42,14 +55,14 @@ def draw_network(
             test.images, test.labels, predicted, probability, f"Most confident mistakes: {who}"
         ),
     }
-    model = trained_model(config, checkpoint)
+    model = trained_model(network.config, network.checkpoint)
     if model is not None:
         one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
         images = test.images[one_of_each]
-        maps = attention_maps(model, data.normalize(images))
+        maps = attention_maps(model, network.data.normalize(images))
         figures["rollout"] = pictures.draw_rollout(
             images,
-            patch_attention(rollout(maps), config.model.pooling),
+            patch_attention(rollout(maps), network.config.model.pooling),
             test.labels[one_of_each],
             predicted[one_of_each],
             f"Attention rollout: {who}",

@@ -17,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from hwcli.errors import HwError
+from hwcli.output import terminal
+from hwcli.output.files import read_json
 from hwcli.training.progress import Epoch
-from hwcli.vision.cells import LabelArray, Predictions, TrialRecord, TrialResult
+from hwcli.vision.cells import LabelArray, Predictions, TrainedOn, TrialRecord, TrialResult
 from hwcli.vision.grid import CellKey, Point
 
 TRIALS, PREDICTIONS, METRICS = "trials.csv", "predictions.safetensors", "metrics.jsonl"
@@ -122,6 +124,16 @@ def read_record(folder: Path) -> SweepRecord:
     return replace(record, trials=[checked(trial, record) for trial in trials])
 
 
+def read_known(folder: Path) -> SweepRecord:
+    """Return the trials that a run folder has, none where it has no record that can be read."""
+    try:
+        return read_record(folder)
+    except RecordError as error:
+        if (folder / TRIALS).exists():
+            terminal.log(f"{error}; its trials are not used")
+        return SweepRecord([])
+
+
 def checked(trial: TrialRecord, record: SweepRecord) -> TrialRecord:
     """Return a trial as it is, or as damaged where its files contradict each other."""
     if trial.result is None:
@@ -150,6 +162,24 @@ def find_contradiction(
             f"its predictions have {accuracy:.2%}"
         )
     return None
+
+
+def with_result(trial: TrialRecord, result: Mapping[str, Any], environment: Path) -> TrialRecord:
+    """Return a trial with its own result, or as damaged.
+
+    Args:
+        trial: the trial.
+        result: the content of its ``result.json``.
+        environment: its ``env.json``, for a result that does not say where it was trained.
+    """
+    try:
+        done = TrialResult.model_validate(result)
+        if done.trained_on is None and environment.exists():
+            place = TrainedOn.from_environment(read_json(environment))
+            done = done.model_copy(update={"trained_on": place})
+    except (OSError, ValueError):
+        return replace(trial, state="damaged", reason="its result.json is damaged")
+    return replace(trial, state="done", result=done)
 
 
 def read_predictions(path: Path) -> Predictions | None:

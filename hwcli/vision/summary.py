@@ -1,8 +1,10 @@
 """What a sweep found, as one typed record: ``summary.json``."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from hwcli.config import Section
 from hwcli.output.run_folder import Summary
@@ -139,6 +141,14 @@ def summarize(
         kernels=kernels,
         recipe_version=RECIPE_VERSION,
     )
+
+
+def read_earlier(values: Mapping[str, Any] | None) -> VitSweepSummary | None:
+    """Return what a finished run found, from its ``summary.json``; None where it has none."""
+    try:
+        return VitSweepSummary.model_validate(values)
+    except ValidationError:
+        return None
 
 
 def describe_places(places: Sequence[TrainingPlace]) -> str | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from hwcli import runtime
 from hwcli.data import catalogue
-from hwcli.errors import KernelError
+from hwcli.errors import ConfigError, KernelError
 from hwcli.native import compiler
+from hwcli.output import terminal
 from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import TrainingJob, train
 from hwcli.training.metrics import Mean
@@ -30,6 +31,37 @@ from hwcli.vision.vit import ViT, num_params, training_flops
 
 EVALUATION_BATCH = 500
 TIMED_STEPS = 5  # of a dry run, after as many to warm up
+
+
+def choose_precision(asked: str, device: torch.device, *, is_gpu_elsewhere: bool) -> str:
+    """Return the number format that trials use: ``auto`` is bfloat16 where it is fast.
+
+    Args:
+        asked: float32, bfloat16 or auto.
+        device: what trials train on.
+        is_gpu_elsewhere: whether that is a cluster's GPU, which cannot be asked from here; those of
+            the last years all have bfloat16.
+    """
+    if asked != "auto":
+        return asked
+    return "bfloat16" if is_gpu_elsewhere or runtime.has_fast_bf16(device) else "float32"
+
+
+def choose_kernels(asked: str, device: torch.device) -> Literal["compiled", "torch"]:
+    """Return whether trials use compiled kernels: on a CPU, where there is a compiler.
+
+    Raises:
+        ConfigError: they were asked for, and there are none.
+    """
+    if asked == "torch" or (asked == "auto" and device.type != "cpu"):
+        return "torch"
+    reason = "they are for a CPU" if device.type != "cpu" else compiler.reason_against()
+    if reason is None:
+        return "compiled"
+    if asked == "compiled":
+        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
+    terminal.log(f"kernels: torch's own ({reason})")
+    return "torch"
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def test_without_a_compiler_it_is_torchs_and_a_line_says_so(
     monkeypatch.setattr(native, "reason_against", lambda D, dtype: "no C++ compiler")
     summary, _ = run(tmp_path, T=7, methods="linear")
     assert summary["machine"]["kernels"] == "torch"
-    assert "kernels: using torch" in capsys.readouterr().err
+    assert "kernels: torch's own (no C++ compiler)" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"kernels = 'compiled': no C\+\+ compiler"):
         run(tmp_path, T=7, kernels="compiled")
 

@@ -1,0 +1,64 @@
+"""What a sweep leaves in its run folder besides its summary: tables, trials and pictures."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hwcli.output import terminal
+from hwcli.output.run_folder import RunFolder
+from hwcli.vision import closeup, pictures, tables
+from hwcli.vision.record import SweepRecord, record_files
+from hwcli.vision.summary import VitSweepSummary
+
+
+def write(
+    summary: VitSweepSummary,
+    record: SweepRecord,
+    folder: RunFolder,
+    environment: Mapping[str, Any],
+) -> None:
+    """Write tables, trials, predictions and epochs: all that a reader of the folder needs."""
+    grid, cells = tables.grid_table(summary), tables.cells_table(summary)
+    folder.write("table.csv", cells.to_csv())
+    folder.write("table.md", grid.to_markdown() + "\n" + cells.to_markdown())
+    for name, content in record_files(record).items():
+        folder.write(name, content)
+    places = [place.model_dump() for place in summary.trained_on]
+    folder.write("env.json", json.dumps({**environment, "trained_on": places}, indent=2) + "\n")
+    if summary.comparison is None:
+        folder.discard("compare.md", "compare.csv")
+    else:
+        folder.write_table(tables.comparison_table(summary.comparison, summary.axes), "compare")
+
+
+def draw(
+    summary: VitSweepSummary,
+    record: SweepRecord,
+    network: closeup.Network | None,
+    folder: RunFolder,
+    earlier: VitSweepSummary | None,
+) -> None:
+    """Draw the grid and a network of the best cell; remove pictures that no longer fit.
+
+    Args:
+        summary: what the sweep found.
+        record: its trials.
+        network: of the best cell; None where no cell is done.
+        folder: the run folder.
+        earlier: what the run found that the folder held before. Pictures of the same cell's weights
+            are kept where the weights are not.
+    """
+    figures = pictures.draw_grid(summary, record.histories())
+    best, kept = summary.best, set[str]()
+    if best is not None and network is not None:
+        figures |= closeup.draw_network(network)
+        is_same = earlier is not None and earlier.best is not None and earlier.best.key == best.key
+        there = {x for x in closeup.FROM_WEIGHTS if (folder.path / f"{x}.png").exists()}
+        if is_same and there and not network.checkpoint.exists():
+            kept = there
+            old = " and ".join(f"{name}.png" for name in sorted(there))
+            terminal.log(f"no checkpoint of {network.who}: keeping the old {old}")
+    for name, figure in figures.items():
+        folder.save_figure(name, figure)
+    names = {*pictures.GRID_NAMES, *closeup.NAMES} - figures.keys() - kept
+    folder.discard(*(f"{name}.png" for name in sorted(names)))
