@@ -23,15 +23,15 @@ class Cell:
 
     kind: CellKind
     source: str
-    id: str = ""
+    id: str
 
 
-def text(source: str, id: str = "") -> Cell:
+def text(source: str, id: str) -> Cell:
     """Return a Markdown cell; the source may be indented like the code around it."""
     return Cell("text", textwrap.dedent(source).strip(), id)
 
 
-def code(source: str, id: str = "") -> Cell:
+def code(source: str, id: str) -> Cell:
     """Return a code cell; the source may be indented like the code around it."""
     return Cell("code", textwrap.dedent(source).strip(), id)
 
@@ -39,11 +39,6 @@ def code(source: str, id: str = "") -> Cell:
 def words(place: str, prompt: str) -> Cell:
     """Return a prompt for the author's own words."""
     return Cell("prompt", f"{PROMPT}{prompt}", f"own-{place}")
-
-
-def not_run_yet(what: str, command: str) -> Cell:
-    """Return the text that takes the place of a run that is missing."""
-    return text(f"**Not run yet:** {what}. Run `{command}`.")
 
 
 _MARK = re.compile(r"^%% (text|code|prompt) ([a-z0-9-]+)$", re.MULTILINE)
@@ -62,11 +57,3 @@ def parse(rendered: str) -> list[Cell]:
             sign = PROMPT if kind == "prompt" else ""
             cells.append(Cell(kind, f"{sign}{source}", id_))  # type: ignore[arg-type]
     return cells
-
-
-def numbered(cells: list[Cell], prefix: str) -> list[Cell]:
-    """Give an id to the cells that have none: the section's name and a number."""
-    return [
-        cell if cell.id else Cell(cell.kind, cell.source, f"{prefix}-{number}")
-        for number, cell in enumerate(cells)
-    ]

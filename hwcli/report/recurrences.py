@@ -1,6 +1,6 @@
 """Question 1: what the network computes, in the trace's own statement, and its proof."""
 
-from hwcli.report.cells import Cell, not_run_yet, text, words
+from hwcli.report.cells import Cell, text, words
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
 from hwcli.rnn.summary import TraceSummary
@@ -20,7 +20,10 @@ def section(runs: Runs) -> list[Cell]:
     if run is None:
         return [
             text("# Question 1: Recurrences using RNNs", "q1-answer"),
-            not_run_yet("the trace of the homework's network", "hw2 rnn-trace"),
+            text(
+                "**Not run yet:** the trace of the homework's network. Run `hw2 rnn-trace`.",
+                "q1-not-run",
+            ),
             words("q1", "In your own words (question 1): explain the recurrence."),
         ]
     found = run.read(TraceSummary)
