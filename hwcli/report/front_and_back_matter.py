@@ -4,6 +4,7 @@ import ast
 import shlex
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
@@ -11,8 +12,9 @@ from hwcli.report.recurrences import folder_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
 
-# Packages that do the work, by what they are imported as; the hand-in names those in use.
+# Packages that do the work, by what they are imported as; the hand-in names those that were used.
 TOOLS = ("torch", "torchvision", "transformers", "sklearn", "scipy", "numpy", "matplotlib")
+HWCLI = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
@@ -38,18 +40,21 @@ def closing(used: Sequence[Run], acknowledged: Sequence[str]) -> list[Cell]:
         "back",
         acknowledged=list(acknowledged),
         tools=tools(used),
-        used=[folder_of(run) for run in used],
+        used=[(folder_of(run), run.is_reference) for run in used],
         commands=[(run.id + _mark(run), _command_line(run)) for run in used],
     )
 
 
 def tools(used: Sequence[Run]) -> str:
-    """Name what the runs and the report were made with, by what they import."""
+    """Name what the runs and the report were made with, by what their code imports."""
+    imported = imports_behind([*map(_module_of, used), "hwcli.report.display"])
     versions: dict[str, str] = {}
     for run in used:
         versions |= run.environment.get("versions", {})
     named = []
     for module in TOOLS:
+        if module not in imported:
+            continue
         name = DISTRIBUTIONS.get(module, module)
         try:
             version = versions.get(name) or metadata.version(name)
@@ -63,15 +68,41 @@ def tools(used: Sequence[Run]) -> str:
     )
 
 
-def imported_modules(source: str) -> set[str]:
-    """Return the top-level modules that a piece of code imports."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except SyntaxError:
-        return set()
-    found = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
-    found |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
-    return {name.partition(".")[0] for name in found}
+def _module_of(run: Run) -> str:
+    return f"hwcli.experiments.{run.command.replace('-', '_')}"
+
+
+def imports_behind(modules: Sequence[str]) -> set[str]:
+    """Return the packages that modules of hwcli import, and the modules of hwcli these need."""
+    packages: set[str] = set()
+    known: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in known:
+            continue
+        known.add(module)
+        path = HWCLI.parent.joinpath(*module.split("."))
+        source = next(
+            (p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None
+        )
+        if source is None:  # a name inside a module, not a module
+            continue
+        for name in _imported_names(source.read_text(encoding="utf-8")):
+            packages.add(name.partition(".")[0])
+            if name.startswith("hwcli."):
+                waiting.append(name)
+    return packages
+
+
+def _imported_names(source: str) -> set[str]:
+    """Return what a piece of code imports, dotted: modules, and names from modules."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return names
 
 
 def runs_table(runs: Sequence[Run]) -> Table:

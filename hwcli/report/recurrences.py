@@ -8,6 +8,14 @@ from hwcli.rnn.summary import TraceSummary
 COMMAND = "rnn-trace"
 HOMEWORK = "alternating-sum"
 
+# How to read the picture of a trace, by what the output compares.
+SEE = {
+    HOMEWORK: "after an even step the output is 1 where the sum at even positions, above, is the "
+    "larger one; after an odd step where the other is.",
+    "difference-of-sums": "the output is 1 where the sum of the first inputs, above, is the "
+    "larger one.",
+}
+
 
 def choose(runs: Runs) -> Run | None:
     """Return the trace of the homework's network by its name, else the newest trace."""
@@ -27,15 +35,12 @@ def section(runs: Runs) -> list[Cell]:
             words("q1", "In your own words (question 1): explain the recurrence."),
         ]
     found = run.read(TraceSummary)
-    is_alternating = found.property.id == HOMEWORK
     return render(
         "q1",
         found=found,
         folder=folder_of(run),
         picture=run.picture("trace"),
-        see="the hidden state changes its sign at every step, and the output jumps between 0 and 1."
-        if is_alternating
-        else "how the output follows the hidden state.",
+        see=SEE.get(found.property.id, "below, the output; above, the hidden state it is made of."),
     )
 
 

@@ -72,7 +72,9 @@ class Run:
         environment = self.environment
         name = environment.get("gpu") or environment.get("cpu") or "an unknown machine"
         threads = environment.get("threads")
-        return str(name).partition(" (")[0] + (f", {threads} threads" if threads else "")
+        return str(name).partition(" (")[0] + (
+            f", {threads} thread{'s' * (threads != 1)}" if threads else ""
+        )
 
 
 def read_run(path: Path, *, is_reference: bool = False) -> Run:

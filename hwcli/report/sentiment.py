@@ -31,6 +31,7 @@ def section(runs: Runs) -> list[Cell]:
         accuracy=accuracy_text,
         baselines=" ".join(_baseline(each) for each in found),
         difference=_difference(found),
+        other_heads=_other_heads(found),
         lines=[_line(each) for each in found],
         own_reviews=_own_reviews(found),
     )
@@ -50,7 +51,7 @@ def _baseline(found: SentimentSummary) -> str:
         note = ", a significant difference" if is_clear else ", no significant difference"
     return (
         f"`{found.name}` is {abs(points):.2f} points {side} the better bag of words "
-        f"({name}, {100 * best:.2f} %){note}."
+        f"that was trained on the same reviews ({name}, {100 * best:.2f} %){note}."
     )
 
 
@@ -62,8 +63,20 @@ def _difference(found: Sequence[SentimentSummary]) -> str:
         first.assignment.total,
         first.assignment.trainable,
     ):
-        return "in nothing: this is that model"
-    return f"because the encoder here is {first.encoder}, and the head reads its narrower states"
+        return f"The counts of `{first.name}` in the table below are the same: it is that model."
+    return (
+        f"The counts in the table below are others, because `{first.name}` is another model "
+        f"({first.model}). `hw2 sentiment-train --preset bert` trains the assignment's own model "
+        "where its weights can be downloaded."
+    )
+
+
+def _other_heads(found: Sequence[SentimentSummary]) -> str:
+    """Name the runs whose head is not the GRU that the formulas describe."""
+    others = [
+        f"`{each.name}` has another head, {each.head}" for each in found if "GRU" not in each.head
+    ]
+    return f" ({'; '.join(others)})" if others else ""
 
 
 def _line(found: SentimentSummary) -> str:

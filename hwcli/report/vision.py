@@ -26,8 +26,8 @@ MAIN = "standard"
 NUM_TEST_IMAGES = 10_000
 
 PICTURES = {
-    "confusion": "How the selected network classifies the test images of each class. See: shirts, "
-    "T-shirts, pullovers and coats are mistaken for each other.",
+    "confusion": "How the selected network classifies the test images of each class. See: a "
+    "row is a true class; bright cells off the diagonal are classes mistaken for each other.",
     "rollout": "Attention rollout of the selected network. See: bright patches matter most for its "
     "answer; 1 means each patch gets an equal share.",
 }
@@ -149,7 +149,7 @@ def _supported(run: Run) -> str:
         )
     ]
     if found.conclusion:
-        sentences.append(found.conclusion)
+        sentences.append("The effects of layers and heads, over all cells, stand below the table.")
     return " ".join(sentences)
 
 
@@ -177,10 +177,16 @@ def _sentence(run: Run) -> str:
     """Say what the 15 accuracies support, in one sentence."""
     cells = [cell for cell in summary_of(run).cells if cell.test_accuracy_mean is not None]
     accuracies = [_test_accuracy(cell) for cell in cells]
+    others = len(cells) - 1
     similar = sum(cell.versus_best == "similar" for cell in cells)
+    differing = (
+        f"none of the other {others} is"
+        if similar == others
+        else f"{similar} of the other {others} are not"
+    )
     return (
         f"All {len(cells)} networks reach {_percent(min(accuracies))} to "
-        f"{_percent(max(accuracies))}, and {similar} of the other {len(cells) - 1} are not "
+        f"{_percent(max(accuracies))}, and {differing} "
         "significantly different from the one that validation selected (*)."
     )
 
@@ -232,10 +238,13 @@ def grid_table_of(run: Run) -> Table:
 
 def grid_costs(run: Run) -> Figure | None:
     """Draw accuracy against training time and parameters."""
-    return pictures.draw_costs(summary_of(run))
+    figure = pictures.draw_costs(summary_of(run))
+    if figure is not None:
+        figure.set_figheight(2.9)  # table, conclusion and picture share a page
+    return figure
 
 
 def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
     histories = read_record(run.path).histories()
-    return pictures.draw_curves(histories, summary_of(run).axes, width=6.4, height=2.7)
+    return pictures.draw_curves(histories, summary_of(run).axes, width=6.4, height=3.1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hwcli.config import load
-from hwcli.report import notebook, templates
+from hwcli.report import front_and_back_matter, notebook, templates, vision
 from hwcli.report.cells import Cell
 from hwcli.report.runs import find_runs
 from hwcli.vision.vit import ViT, ViTConfig, to_patches
@@ -103,6 +103,33 @@ def test_reference_runs_are_marked_in_front_and_in_the_appendix(tmp_path: Path) 
     assert "`vit-sweep/standard (reference)`" in shown
     assert 'REFERENCE / "vit-sweep/standard"' in shown
     assert 'RUNS / "vit-sweep/standard"' not in shown
+    assert 'read_run(REFERENCE / "vit-sweep/standard", is_reference=True)' in shown
+
+
+def test_the_tools_are_those_that_the_code_of_the_runs_imports() -> None:
+    behind = front_and_back_matter.imports_behind
+    assert {"torch", "transformers", "sklearn"} <= behind(["hwcli.experiments.sentiment_train"])
+    assert not {"torchvision", "transformers"} & behind(["hwcli.experiments.rnn_trace"])
+    (trace,) = find_runs(COMMITTED).of("rnn-trace")
+    assert "transformers" not in front_and_back_matter.tools([trace])
+
+
+@pytest.mark.parametrize(
+    ("similar", "said"),
+    [(3, "none of the other 3 is significantly"), (2, "2 of the other 3 are not significantly")],
+)
+def test_the_answer_counts_the_networks_that_may_be_as_good(
+    monkeypatch: pytest.MonkeyPatch, similar: int, said: str
+) -> None:
+    run = find_runs(COMMITTED).get("vit-sweep", "standard")
+    assert run is not None
+    found = vision.summary_of(run)
+    cells = [
+        cell.model_copy(update={"versus_best": "similar" if k < similar else None})
+        for k, cell in enumerate(found.cells[:4])
+    ]
+    monkeypatch.setattr(vision, "summary_of", lambda _: found.model_copy(update={"cells": cells}))
+    assert said in vision._sentence(run)
 
 
 def test_without_runs_every_question_says_what_to_run(tmp_path: Path) -> None:
