@@ -32,6 +32,7 @@ def section(runs: Runs) -> list[Cell]:
         baselines=" ".join(_baseline(each) for each in found),
         difference=_difference(found),
         other_heads=_other_heads(found),
+        inputs="; ".join(map(_input, chosen)),
         lines=[_line(each) for each in found],
         own_reviews=_own_reviews(found),
     )
@@ -69,6 +70,13 @@ def _difference(found: Sequence[SentimentSummary]) -> str:
         f"({first.model}). `hw2 sentiment-train --preset bert` trains the assignment's own model "
         "where its weights can be downloaded."
     )
+
+
+def _input(run: Run) -> str:
+    """Say how much of a review, and of the encoder, a run uses."""
+    layers, tokens = run.config["num_encoder_layers"], run.config["text"]["max_length"]
+    which = "all encoder layers" if layers is None else f"the first {layers} encoder layers"
+    return f"`{run.name}` uses {which} and at most {tokens} tokens of a review"
 
 
 def _other_heads(found: Sequence[SentimentSummary]) -> str:

@@ -54,7 +54,7 @@ ASKED = {
         r"112,241,409",
         r"2,759,169",
         r"answers_table",
-        r"Q2a",
+        r"Q2a.*`homework` uses the first 5 encoder layers and at most 256 tokens",
         r"show_source\(GRUHead\)",
         r"Q3a, Q3b, Q3c, Q3d, the code that ran",
         r"show_source\(batch_loss, mean_of\)",
