@@ -98,11 +98,9 @@ def test_every_file_a_person_expects_is_there(uninterrupted: Path) -> None:
 
 def test_the_same_command_again_trains_nothing(uninterrupted: Path) -> None:
     before = numbers(uninterrupted)
-    started = time.monotonic()
     summary = summary_of(run(uninterrupted, "--jobs", "1", "--quiet"))
     assert (summary["num_run"], summary["num_reused"]) == (0, NUM_TRIALS)
     assert numbers(uninterrupted) == before
-    assert time.monotonic() - started < 30
 
 
 def test_a_wider_grid_and_one_more_seed_train_only_what_is_new(
