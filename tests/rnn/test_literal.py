@@ -1,5 +1,6 @@
 """Every printed sentence and closed-form line is true when it is read to the letter."""
 
+import os
 import random
 from fractions import Fraction
 from typing import Any
@@ -114,9 +115,13 @@ def test_sentences_and_formulas_are_literally_true_of_random_networks() -> None:
     assert {"closed-form", "state-machine", "interval-machine"} <= set(kinds)
 
 
+# A block takes about three minutes of one core: HW2_LITERAL_BLOCKS=20 reads 20,000 networks.
+NUM_BLOCKS = int(os.environ.get("HW2_LITERAL_BLOCKS", "1"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(20))
-def test_nothing_false_is_said_of_twenty_thousand_networks(block: int) -> None:
+@pytest.mark.parametrize("block", range(NUM_BLOCKS))
+def test_nothing_false_is_said_of_a_thousand_networks_a_block(block: int) -> None:
     seeds = range(1000 * (block + 1), 1000 * (block + 2))
     print(f"seeds {seeds.start}..{seeds.stop - 1}")
     for seed in seeds:
