@@ -98,7 +98,7 @@ test: lint
 	$(BIN)/pytest
 
 test-slow: $(VENV)/.clustered
-	$(BIN)/pytest -m slow -rs
+	$(BIN)/pytest -m slow -rsxX
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
