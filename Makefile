@@ -95,7 +95,7 @@ schemas: $(VENV)/.installed
 	  $(BIN)/hw2 config schema $$name >configs/schemas/$$name.json || exit 1; done
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-slow: $(VENV)/.clustered
 	$(BIN)/pytest -m slow -rsxX

@@ -96,7 +96,8 @@ static inline void gelu(vec u, vec &value, vec &slope) {
     slope = area + u * e * 0.39894228f;
 }
 
-// 7.1.25, for what is rounded to bfloat16 afterwards: error 5e-5 (1 + |u|) at most.
+// 7.1.25, for what is rounded to bfloat16 afterwards: error 5e-5 (1 + |u|) at most, and of the
+// slope 1e-4 (1 + |u|).
 static inline void rough_gelu(vec u, vec &value, vec &slope) {
     vec e = rough_power_of_two(u * u * -0.72134752f);
     vec t = rough_reciprocal(1.0f + 0.33267253f * (u < 0.0f ? -u : u));

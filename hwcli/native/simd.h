@@ -20,7 +20,8 @@ constexpr int LANES = 8;
 constexpr int LANES = 4;
 #endif
 
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float loose_vec __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t bits __attribute__((vector_size(4 * LANES), may_alias));
 typedef uint32_t loose_bits __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
@@ -30,7 +31,7 @@ constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 // A vector at a place in memory. No function: of a reference that one returns Clang believes that it
 // is aligned as a vector is, whatever the type says.
-#define AT(place) (*(vec *)(place))
+#define AT(place) (*(loose_vec *)(place))
 
 // --------------------------------------------------------------------------------------
 // From and to memory

@@ -40,7 +40,9 @@ def section(runs: Runs) -> list[Cell]:
         found=found,
         folder=folder_of(run),
         picture=run.picture("trace"),
-        see=SEE.get(found.property.id, "below, the output; above, the hidden state it is made of."),
+        see=SEE.get(
+            found.property.id or "", "below, the output; above, the hidden state it is made of."
+        ),
     )
 
 

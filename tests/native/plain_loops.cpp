@@ -307,6 +307,12 @@ static void check() {
 }  // namespace plain
 
 int main() {
+#ifdef ASKS_FOR_TILES
+    if (!tiles_are_given()) {
+        printf("the system does not give this program the processor's tiles\n");
+        return 1;
+    }
+#endif
     plain::check();
     printf("%d failures, %d lanes\n", plain::num_failures, LANES);
     return plain::num_failures;

@@ -30,13 +30,15 @@ def linear(width: int, element: str) -> dict[str, str]:
 
 
 def newton_schulz(element: str) -> dict[str, str]:
-    return {"kernel": "newton_schulz.cpp", "CHECK_NEWTON_SCHULZ": "1", "HW2_ELEMENT": element}
+    own = {"ASKS_FOR_TILES": "1"} if element == "uint16_t" else {}
+    source = {"kernel": "newton_schulz.cpp", "CHECK_NEWTON_SCHULZ": "1"}
+    return {**source, **own, "HW2_ELEMENT": element}
 
 
 def layer(precision: str, kind: int, shape: dict[str, str] = LAYER) -> dict[str, str]:
     source = {"kernel": f"encoder_layer_{precision}.cpp", "CHECK_ENCODER_LAYER": "1"}
-    keeps = {"KEEPS": "1"} if precision == "float32" else {}
-    return {**source, **keeps, **shape, "HW2_LINEAR": str(kind)}
+    own = {"KEEPS": "1"} if precision == "float32" else {"ASKS_FOR_TILES": "1"}
+    return {**source, **own, **shape, "HW2_LINEAR": str(kind)}
 
 
 CHECKS = {
