@@ -22,6 +22,7 @@ from hwcli.data.catalogue import CATALOGUE
 from hwcli.errors import HwError, KernelError, SourceError
 from hwcli.experiments import vit_sweep
 from hwcli.native import compiler
+from hwcli.output.tables import Column, Table
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
@@ -77,6 +78,14 @@ def to_json(findings: list[Finding]) -> dict[str, Any]:
     """Return findings by topic; ``healthy`` says that none is a fault."""
     by_topic = {finding.topic: asdict(finding) for finding in findings}
     return {"healthy": not any(finding.fault for finding in findings), "findings": by_topic}
+
+
+def to_table(findings: list[Finding]) -> Table:
+    """Return findings as a table, in which an exclamation mark is a fault."""
+    rows = [{"topic": ("! " if f.fault else "  ") + f.topic, "text": f.text} for f in findings]
+    faults = sum(f.fault for f in findings)
+    note = f"! {faults} to mend." if faults else "Nothing to mend."
+    return Table("hw2 doctor", [Column("topic", ""), Column("text", "")], rows, notes=[note])
 
 
 # --------------------------------------------------------------------------------------

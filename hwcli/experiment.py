@@ -1,10 +1,10 @@
 """The protocol that every module in ``hwcli/experiments/`` meets, and nothing else.
 
 An experiment is one file ``hwcli/experiments/<module>.py``, one YAML ``configs/<module>.yaml`` with
-its schema, and one short function ``<module>`` in ``hwcli/cli.py``; the command is the module's
-name with hyphens. The command line imports the module when its command runs, builds ``Config``
-from the YAML and the flags, and calls ``plan`` for a dry run and ``run`` otherwise. A test holds
-every module to this, and CONTRIBUTING.md shows one from beginning to end.
+its schema, and one short function ``<module>`` in ``hwcli/cli/experiments.py``. Its command is the
+module's name with hyphens. The command line imports the module when its command runs, builds
+``Config`` from the YAML and the flags, and calls ``plan`` for a dry run and ``run`` otherwise. A
+test holds every module to this, and CONTRIBUTING.md shows one from beginning to end.
 """
 
 from typing import Protocol, TypeVar

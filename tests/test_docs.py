@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from hwcli import cli
+from hwcli.cli import experiment_command
 from hwcli.config import load
 from hwcli.errors import ConfigError
 
@@ -50,7 +51,7 @@ def test_there_are_lines_to_look_at() -> None:
 def test_a_shown_command_line_is_taken(
     line: str, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build_config(module: str, flags: cli.Flags, **common: Any) -> None:
+    def build_config(module: str, flags: dict[str, object], **common: Any) -> None:
         experiment = importlib.import_module(f"hwcli.experiments.{module}")
         load(
             experiment.Config,
@@ -61,7 +62,7 @@ def test_a_shown_command_line_is_taken(
             overrides=common["settings"] or (),
         )
 
-    monkeypatch.setattr(cli, "_run", build_config)
+    monkeypatch.setattr(experiment_command, "run", build_config)
     monkeypatch.chdir(ROOT)
     _, name, *arguments = shlex.split(line)
     group: Any = typer.main.get_command(cli.app)

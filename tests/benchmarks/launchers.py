@@ -88,7 +88,7 @@ def time_status(out: Path, trials: list[Trial]) -> float:
     (run / "trials.csv").write_text(f"id,state\n{rows}")
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "hwcli.cli", "status", "--out", str(out)],
+        [sys.executable, "-m", "hwcli", "status", "--out", str(out)],
         capture_output=True,
         text=True,
         check=True,
