@@ -109,6 +109,11 @@ def assemble(
     return LayersClassifier(encoder, head, "cls" if config.kind == "cls" else "mean")
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Count the parameters of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def is_plain(config: HeadConfig, *, finetuned: bool) -> bool:
     """Tell whether transformers' own classification head is what is trained."""
     return finetuned and config.kind == "cls"

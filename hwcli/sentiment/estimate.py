@@ -11,15 +11,12 @@ from torch import Tensor, nn
 
 from hwcli.data.cache import cache_folder
 from hwcli.sentiment import encoder as encoders
-from hwcli.sentiment.classifier import assemble, make_head
+from hwcli.sentiment.classifier import assemble, count_parameters, make_head
+from hwcli.sentiment.finetuned import TOKENS_AT_ONCE
 from hwcli.sentiment.prepare import SentimentData
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.tokens import Tokens
-from hwcli.sentiment.training import (
-    TOKENS_AT_ONCE,
-    batch_loss,
-    count_parameters,
-)
+from hwcli.sentiment.training import batch_loss
 from hwcli.training.step import autocast
 
 # Backward costs about twice the forward pass.

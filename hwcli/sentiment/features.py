@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from hwcli.errors import OutputError
 from hwcli.output.files import read_json, write_json
 from hwcli.sentiment import encoder
-from hwcli.sentiment.tokens import Tokens, sorted_batches, valid_tokens
+from hwcli.sentiment.tokens import Rows, Tokens, sorted_batches, valid_tokens
 
 FORMAT = "hw2 features 1"
 TOKENS_PER_BATCH = 8192
@@ -56,7 +56,7 @@ class Features:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def pad(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def pad(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return some reviews as one batch: (B, T, D) float16, zero behind the end, and (B,)."""
         counts = self.counts[rows]
         batch = torch.zeros(len(rows), int(counts.max()), self.states.shape[1], dtype=torch.half)
@@ -155,7 +155,7 @@ def _fill(
     tokens: Tokens,
     model: nn.Module,
     kind: str,
-    batches: list[NDArray[np.int64]],
+    batches: list[Rows],
     shape: tuple[int, int],
     device: torch.device,
     report: Callable[[int, int], None],
@@ -209,7 +209,7 @@ def _encode(
     tokens: Tokens,
     model: nn.Module,
     kind: str,
-    batches: list[NDArray[np.int64]],
+    batches: list[Rows],
     device: torch.device,
 ) -> Iterator[Tensor]:
     """Give each batch's states, review after review: (rows, D) float16."""

@@ -1,5 +1,6 @@
 """Reviews, encoder, tokens, device: everything that is known before the first weight moves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from hwcli.sentiment.reviews import Split, load
 from hwcli.sentiment.tokens import Tokens, tokenize
 
 Precision = Literal["auto", "float32", "bfloat16"]
+PartName = Literal["train", "valid", "test"]
+PARTS: Mapping[PartName, str] = {"train": "training", "valid": "validation", "test": "test"}
 
 # A share of unknown tokens that an encoder of the reviews' language does not reach.
 MANY_UNKNOWN = 0.05

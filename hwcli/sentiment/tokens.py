@@ -17,6 +17,9 @@ from hwcli.sentiment.reviews import clean
 # while the batches of two epochs stay different.
 BATCHES_IN_POOL = 50
 
+Rows = NDArray[np.int64]
+"""Numbers of reviews, (B,)."""
+
 
 class TextConfig(Section):
     """What is read of a review.
@@ -73,7 +76,7 @@ class Tokens:
         """Tokens of each text, (N,)."""
         return np.diff(self.offsets)
 
-    def pad(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def pad(self, rows: Sequence[int] | Rows) -> tuple[Tensor, Tensor]:
         """Return some texts as one batch: ids (B, T) int64 and the lengths (B,)."""
         lengths = torch.from_numpy(self.lengths[rows])
         ids = torch.full((len(rows), int(lengths.max())), self.pad_id)
@@ -131,7 +134,7 @@ def valid_tokens(lengths: Tensor, num_tokens: int) -> Tensor:
     return torch.arange(num_tokens, device=lengths.device) < lengths[:, None]
 
 
-def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.int64]]:
+def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[Rows]:
     """Cut texts, longest first, into batches of about as many tokens each.
 
     The longest come first, so that a batch that does not fit into memory is met at once.
@@ -148,7 +151,7 @@ def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[ND
 
 def training_batches(
     lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int
-) -> Iterator[NDArray[np.int64]]:
+) -> Iterator[Rows]:
     """Give one epoch's batches of similar lengths, in random order; a pure function of the epoch.
 
     Args:

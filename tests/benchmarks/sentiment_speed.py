@@ -30,10 +30,11 @@ from hwcli.output.tables import Column, Table
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import make_head, mean_of
 from hwcli.sentiment.features import cached_features, manifest
+from hwcli.sentiment.frozen import FeaturePart
 from hwcli.sentiment.heads import FrozenPooledHead
 from hwcli.sentiment.prepare import SentimentData, prepare
 from hwcli.sentiment.tokens import valid_tokens
-from hwcli.sentiment.training import FeaturePart, batch_loss, epoch_batches, labels_of
+from hwcli.sentiment.training import batch_loss, epoch_batches, labels_of
 from hwcli.training.metrics import standard_error
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast

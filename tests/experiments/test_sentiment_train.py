@@ -14,7 +14,7 @@ from hwcli.config import load
 from hwcli.errors import ConfigError, SourceError
 from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
 from hwcli.output.run_folder import RunFolder
-from hwcli.sentiment import training
+from hwcli.sentiment import finetuned, training
 from hwcli.sentiment.classifier import load_saved
 from hwcli.sentiment.prepare import prepare
 from hwcli.sentiment.probes import HOMEWORK_SENTENCES
@@ -266,13 +266,13 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
     rows, labels = np.arange(13), training.labels_of(data.split.train)[:13]
     found = []
     for at_once in (10_000, 64):
-        monkeypatch.setattr(training, "TOKENS_AT_ONCE", at_once)
-        source = training.FinetunedEncoder(config, data, tmp_path)
-        outcome = source.batch_outcome(rows, labels)
+        monkeypatch.setattr(finetuned, "TOKENS_AT_ONCE", at_once)
+        source = finetuned.FinetunedEncoder(config, data, tmp_path)
+        outcome = training.batch_outcome(source, rows, labels)
         outcome.loss.backward()
         gradients = [p.grad for p in source.model.parameters() if p.grad is not None]
         found.append((outcome, gradients))
-        assert (len(source._parts_of(rows)) == 1) == (at_once > 64)
+        assert (len(source.parts_of(rows)) == 1) == (at_once > 64)
     (whole, whole_gradients), (parts, part_gradients) = found
     assert parts.loss.item() == pytest.approx(whole.loss.item(), abs=1e-5)
     assert (parts.num_correct, parts.num_examples) == (whole.num_correct, 13)

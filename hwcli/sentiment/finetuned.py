@@ -1,0 +1,107 @@
+"""An encoder that is trained together with its head, and runs in every step."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hwcli.output import terminal
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.classifier import (
+    assemble,
+    count_parameters,
+    make_head,
+    predict_logits,
+    reader_of,
+)
+from hwcli.sentiment.prepare import PartName, SentimentData
+from hwcli.sentiment.progress import ProgressPrinter
+from hwcli.sentiment.recipe import Recipe
+from hwcli.sentiment.tokens import Rows, Tokens
+from hwcli.training.optimizers import make_optimizers
+
+# Tokens whose activations are in memory at once: they decide the peak. Matrix products of more
+# rows are no faster.
+TOKENS_AT_ONCE = 4096
+TOKENS_AT_ONCE_ON_GPU = 65_536
+
+
+class FinetunedEncoder:
+    """An encoder that is trained together with its head."""
+
+    encode_s: float = 0.0
+    model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+
+    def __init__(self, recipe: Recipe, data: SentimentData, folder: Path):
+        self._data, self._folder = data, folder
+        on_cpu = data.device.type == "cpu"
+        self._tokens_at_once = TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE_ON_GPU
+        dropout = recipe.encoder_dropout
+        torch.manual_seed(recipe.seed)
+        if recipe.is_plain:
+            encoder = encoders.load_classifier(data.encoder_folder, dropout=dropout, new_head=True)
+            head = None
+            own = [encoder.get_submodule("classifier")]
+        else:
+            encoder = encoders.load_encoder(
+                data.encoder_folder, num_layers=recipe.num_encoder_layers, dropout=dropout
+            )
+            head = make_head(recipe.head, encoder, finetuned=True)
+            own = [head]
+        self.model = assemble(encoder, head, recipe.head, finetuned=True).to(data.device)
+        encoders.self_test(
+            reader_of(self.model.eval()),
+            encoder,
+            data.tokenizer,
+            name=data.encoder_name,
+            precision=data.precision,
+            max_length=recipe.text.max_length,
+        )
+        self.num_params = count_parameters(self.model)
+        terminal.log(f"{self.num_params:,} parameters, all of them trainable")
+        self.optimizers = [
+            *make_optimizers(_ParametersExcept(self.model, own), recipe.encoder_optimizer),
+            *make_optimizers(nn.ModuleList(own), recipe.optimizer),
+        ]
+        self.warmup_fraction = recipe.encoder_optimizer.warmup_fraction
+        self.step_precision = data.precision
+
+    def parts_of(self, rows: Rows) -> list[slice]:
+        """Cut a batch into parts of so many tokens that their activations fit into memory."""
+        longest = int(self._data.train.lengths[rows].max())
+        size = max(1, self._tokens_at_once // longest)
+        return [slice(start, start + size) for start in range(0, len(rows), size)]
+
+    def logits(self, rows: Rows) -> Tensor:
+        """Run encoder and head on training reviews: (B,)."""
+        ids, lengths = self._data.train.pad(rows)
+        logits: Tensor = self.model(ids.to(self._data.device), lengths.to(self._data.device))
+        return logits.float()
+
+    def predict(self, part: PartName) -> Tensor:
+        """Run encoder and head on a whole part: (N,)."""
+        tokens: Tokens = getattr(self._data, part)
+        long = part == "test"  # the longest pass of all: resumed after a stop
+        return predict_logits(
+            self.model,
+            tokens,
+            device=self._data.device,
+            precision=self._data.precision,
+            resume_file=self._folder / "test.safetensors" if long else None,
+            on_progress=ProgressPrinter("reading the test reviews") if long else None,
+        )
+
+    def classifier(self) -> nn.Module:
+        """Return encoder and head together."""
+        return self.model
+
+
+class _ParametersExcept(nn.Module):
+    """A model's parameters without those of some modules, as a module of its own."""
+
+    def __init__(self, model: nn.Module, left_out: Sequence[nn.Module]):
+        super().__init__()
+        ids = {id(p) for module in left_out for p in module.parameters()}
+        self.kept = nn.ParameterList(p for p in model.parameters() if id(p) not in ids)

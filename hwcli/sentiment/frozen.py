@@ -1,0 +1,183 @@
+"""A head on the states of a frozen encoder, which runs once over all reviews.
+
+Shapes: B reviews, N reviews of a part, T tokens, L layers, D width.
+"""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hwcli.data.cache import cache_folder
+from hwcli.output import terminal
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment import logistic
+from hwcli.sentiment.classifier import assemble, count_parameters, make_head
+from hwcli.sentiment.features import Features, cached_features, manifest
+from hwcli.sentiment.heads import FrozenPooledHead
+from hwcli.sentiment.prepare import PARTS, PartName, SentimentData
+from hwcli.sentiment.progress import ProgressPrinter
+from hwcli.sentiment.recipe import Recipe
+from hwcli.sentiment.tokens import Rows, Tokens, sorted_batches
+from hwcli.training.optimizers import make_optimizers
+from hwcli.training.progress import Epoch
+from hwcli.training.step import autocast
+
+REVIEWS_PER_EVALUATION_BATCH = 256
+
+
+class FrozenEncoder:
+    """A head on the states of an encoder that ran once over all reviews."""
+
+    model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+
+    def __init__(self, recipe: Recipe, data: SentimentData):
+        self._recipe, self._data = recipe, data
+        self._encoder = encoders.load_encoder(
+            data.encoder_folder, num_layers=recipe.num_encoder_layers
+        ).requires_grad_(False)
+        torch.manual_seed(recipe.seed)
+        self.model = make_head(recipe.head, self._encoder, finetuned=False).to(data.device)
+        trainable = count_parameters(self.model)
+        self.num_params = count_parameters(self._encoder) + trainable
+        terminal.log(
+            f"{self.num_params:,} parameters; {trainable:,} trainable after freezing the encoder"
+        )
+        features = encode(recipe, data, self._encoder)
+        self.encode_s = sum(part.encode_s for part in features.values())
+        self._parts = {
+            name: FeaturePart(part, self._pool(part), data.device)
+            for name, part in features.items()
+        }
+        if isinstance(self.model, FrozenPooledHead):
+            pooled = self._parts["train"].pooled
+            assert pooled is not None
+            self.model.standardize_by(pooled)
+        self.optimizers = make_optimizers(self.model, recipe.optimizer)
+        self.warmup_fraction = recipe.optimizer.warmup_fraction
+        self.step_precision = data.precision if recipe.head.kind == "gru" else torch.float32
+
+    def _pool(self, features: Features) -> Tensor | None:
+        """Pooled states are small and kept in memory: (N, L + 1, D)."""
+        gru = self._recipe.head.kind == "gru"
+        return None if gru else features.whole().to(self._data.device)
+
+    def parts_of(self, rows: Rows) -> list[slice]:
+        """Take a batch whole: a head's activations are small."""
+        return [slice(None)]
+
+    def logits(self, rows: Rows) -> Tensor:
+        """Run the head on kept states."""
+        return self._parts["train"].forward_rows(self.model, rows)
+
+    def solve(self, labels: Tensor, valid_labels: Tensor) -> Epoch:
+        """Train a pooled head by logistic regression, which takes no steps and no epochs."""
+        head, train, valid = self.model, self._parts["train"].pooled, self._parts["valid"].pooled
+        assert isinstance(head, FrozenPooledHead)
+        assert train is not None
+        assert valid is not None
+        started = time.perf_counter()
+        strength, trained, validated = logistic.solve(head, train, labels, valid, valid_labels)
+        seconds = time.perf_counter() - started
+        terminal.log(
+            f"logistic regression: C = {strength:g}, training accuracy {trained.accuracy:.2%}, "
+            f"validation accuracy {validated.accuracy:.2%}; {seconds:.1f} s"
+        )
+        return Epoch(
+            epoch=0,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
+            valid_loss=validated.loss,
+            valid_accuracy=validated.accuracy,
+            train_s=seconds,
+            examples_per_s=len(labels) / seconds,
+        )
+
+    def predict(self, part: PartName) -> Tensor:
+        """Run the head on a whole part: (N,)."""
+        return self._parts[part].predict(self.model, self._data.precision).cpu()
+
+    def classifier(self) -> nn.Module:
+        """Return encoder and head together."""
+        encoder = self._encoder.to(self._data.device)
+        return assemble(encoder, self.model, self._recipe.head, finetuned=False)
+
+
+@dataclass(frozen=True)
+class FeaturePart:
+    """One part's kept states.
+
+    Attributes:
+        features: on disk.
+        pooled: (N, L + 1, D) in memory, None where the head reads every token.
+        device: where the head runs.
+    """
+
+    features: Features
+    pooled: Tensor | None
+    device: torch.device
+
+    def forward_rows(self, head: nn.Module, rows: Rows) -> Tensor:
+        """Run a head on some reviews: (B,) logits."""
+        logits: Tensor
+        if self.pooled is not None:
+            logits = head(self.pooled[rows])
+        else:
+            states, lengths = self.features.pad(rows)
+            logits = head(states.to(self.device).float(), lengths.to(self.device))
+        return logits.float()
+
+    @torch.inference_mode()
+    def predict(self, head: nn.Module, precision: torch.dtype) -> Tensor:
+        """Return a head's logits (N,) for all reviews, in their order."""
+        head.eval()
+        logits = torch.zeros(len(self.features), device=self.device)
+        if self.pooled is not None:
+            for rows in torch.arange(len(logits), device=self.device).split(4096):
+                logits[rows] = head(self.pooled[rows]).float()
+            return logits
+        tokens_per_batch = REVIEWS_PER_EVALUATION_BATCH * int(self.features.counts.max())
+        for batch in sorted_batches(self.features.counts, tokens_per_batch):
+            with autocast(self.device, precision):
+                rows = torch.from_numpy(batch).to(self.device)
+                logits[rows] = self.forward_rows(head, batch)
+        return logits
+
+
+def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[PartName, Features]:
+    """Return the features of the three parts, from the cache or into it."""
+    # A copy: the encoder that is saved and predicts afterwards keeps its weights unrounded.
+    for kind in dict.fromkeys((torch.float32, data.precision)):
+        lowered = copy.deepcopy(encoder).to(data.device, kind)
+        encoders.self_test(
+            encoders.pooled_reader(lowered),
+            lowered,
+            data.tokenizer,
+            name=data.encoder_name,
+            precision=kind,
+            max_length=recipe.text.max_length,
+        )
+    encoder = lowered
+    features: dict[PartName, Features] = {}
+    for name, shown in PARTS.items():
+        tokens: Tokens = getattr(data, name)
+        description = manifest(
+            tokens,
+            kind="tokens" if recipe.head.kind == "gru" else recipe.head.kind,
+            encoder_digest=data.encoder_digest,
+            num_layers=recipe.num_encoder_layers,
+            precision=data.precision_name,
+        )
+        features[name] = cached_features(
+            cache_folder() / "features",
+            tokens,
+            encoder,
+            description,
+            device=data.device,
+            report=ProgressPrinter(f"encoding the {shown} reviews"),
+        )
+    return features
