@@ -7,12 +7,46 @@ module's name with hyphens. The command line imports the module when its command
 test holds every module to this, and CONTRIBUTING.md shows one from beginning to end.
 """
 
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from hwcli.config import RunConfig
 from hwcli.output.run_folder import RunFolder, Summary
+from hwcli.output.tables import Table
+from hwcli.output.units import duration, size
 
 C = TypeVar("C", bound=RunConfig)
+
+
+# What Python, PyTorch and the project's own code take before anything is computed.
+PROGRAM_BYTES = 600 * 10**6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, and what that takes on this machine.
+
+    Attributes:
+        shown: a table or a line.
+        seconds: of what is not done yet; None where it cannot be known here.
+        memory_bytes: at the peak, all processes of the run together.
+        disk_bytes: of what is written, in the run's folder and in the cache.
+    """
+
+    shown: Table | str
+    seconds: float | None
+    memory_bytes: int
+    disk_bytes: int
+
+    def needs(self) -> str:
+        """Say in a sentence what the run would take."""
+        time = "a time that cannot be known here"
+        if self.seconds is not None:
+            time = f"about {duration(self.seconds)} on this machine, as busy as it is now"
+        return (
+            f"It would take {time}, {size(self.memory_bytes)} of memory and "
+            f"{size(self.disk_bytes)} of disk. Nothing was written."
+        )
 
 
 class Experiment(Protocol[C]):
@@ -35,5 +69,5 @@ class Experiment(Protocol[C]):
         was left to a cluster's queue.
         """
 
-    def plan(self, config: C, folder: RunFolder) -> None:
-        """Show what ``run`` would do and how long it would take; write nothing."""
+    def plan(self, config: C, folder: RunFolder) -> Plan:
+        """Return what ``run`` would do and what that takes, by a short timing; write nothing."""

@@ -5,24 +5,29 @@ memory, leaves the others and a hand-in that says what is missing. A part that i
 reused; one that was stopped goes on where it was, because its command does.
 """
 
+import importlib
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hwcli.errors import ConfigError
+from hwcli.config import load
+from hwcli.errors import ConfigError, HwError
+from hwcli.experiment import Plan
 from hwcli.output import terminal
 from hwcli.output.files import read_json
+from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import duration, size
 from hwcli.report import make
 
 INTERRUPTED = (130, 143, -2, -15)
 
-PartState = Literal["done before", "done", "failed", "to run"]
+PartState = Literal["reused", "done", "failed", "missing", "blocked"]
 
 
 @dataclass(frozen=True)
@@ -33,17 +38,33 @@ class Part:
         question: its number.
         command: such as ``vit-sweep``.
         name: of its run folder.
-        flags: of the command.
+        preset: of the command.
+        values: what the command is told besides, field by field.
     """
 
     question: int
     command: str
     name: str
-    flags: tuple[str, ...] = ()
+    preset: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def arguments(self, out: Path) -> list[str]:
         """Return the command line after ``hw2``."""
-        return [self.command, *self.flags, "--out", str(out)]
+        preset = [] if self.preset is None else ["--preset", self.preset]
+        flags = [text for name, value in self.values.items() for text in (f"--{name}", value)]
+        return [self.command, *flags, *preset, "--out", str(out)]
+
+    def plan(self, out: Path) -> Plan:
+        """Return what the part would do and take.
+
+        Raises:
+            HwError: it cannot be run here.
+        """
+        chosen = importlib.import_module(f"hwcli.experiments.{self.command.replace('-', '_')}")
+        config = load(chosen.Config, self.command, preset=self.preset, flags=self.values)
+        with RunFolder(out, self.command, config.name, terminal.log) as folder:
+            planned: Plan = chosen.plan(config, folder)
+        return planned
 
     def is_done(self, out: Path) -> bool:
         """Tell whether a finished run is there."""
@@ -54,21 +75,25 @@ class Part:
         return isinstance(found, dict) and found.get("status") == "complete"
 
 
-GRID = ("--layers", "4..8", "--heads", "2..4")
+GRID = {"layers": "4..8", "heads": "2..4"}
+FIRST = (
+    Part(1, "rnn-trace", "alternating-sum", "alternating-sum"),
+    Part(2, "attention-bench", "default"),
+)
 PRESETS: dict[str, tuple[Part, ...]] = {
     "quick": (
-        Part(1, "rnn-trace", "alternating-sum", ("--preset", "alternating-sum")),
-        Part(2, "attention-bench", "default"),
-        Part(3, "vit-sweep", "quick", (*GRID, "--preset", "quick")),
-        Part(4, "sentiment-train", "quick", ("--preset", "quick")),
+        *FIRST,
+        Part(3, "vit-sweep", "quick", "quick", GRID),
+        Part(4, "sentiment-train", "quick", "quick"),
     ),
     "standard": (
-        Part(1, "rnn-trace", "alternating-sum", ("--preset", "alternating-sum")),
-        Part(2, "attention-bench", "default"),
-        Part(3, "vit-sweep", "standard", (*GRID, "--preset", "standard")),
-        Part(4, "sentiment-train", "homework", ("--preset", "homework")),
+        *FIRST,
+        Part(3, "vit-sweep", "standard", "standard", GRID),
+        Part(4, "sentiment-train", "homework", "homework"),
     ),
 }
+# The hand-in: its notebook is executed, and its PDF and page are set.
+HAND_IN_S = 60.0
 
 
 def parts_of(preset: str) -> tuple[Part, ...]:
@@ -98,10 +123,10 @@ def run(
         where = f"part {number} of {len(parts) + 1}, question {part.question}: {part.command}"
         if part.is_done(out):
             terminal.log(f"{where}: already done, reused")
-            states[part] = "done before"
+            states[part] = "reused"
             continue
         gone = time.monotonic() - started
-        terminal.log(f"{where} ({gone / 60:.0f} min elapsed): hw2 {_spelled(part, out)}")
+        terminal.log(f"{where} ({gone / 60:.0f} min elapsed): {_spelled(part, out)}")
         before = time.monotonic()
         code = _hw2(part.arguments(out))
         seconds[part] = time.monotonic() - before
@@ -127,20 +152,24 @@ def run(
 
 
 def plan(preset: str, out: Path) -> None:
-    """Show which parts are done and what each of the others would take on this machine.
+    """Show which parts are done, and what each of the others takes on this machine.
 
     Raises:
         ConfigError: there is no such preset.
     """
     parts = parts_of(preset)
-    states: dict[Part, PartState] = {
-        part: "done before" if part.is_done(out) else "to run" for part in parts
-    }
-    terminal.show(_table(parts, states, {}, out))
+    states: dict[Part, PartState] = {}
+    plans: dict[Part, Plan] = {}
     for part in parts:
-        if states[part] == "to run":
-            terminal.log(f"question {part.question}: what {part.command} would do")
-            _hw2([*part.arguments(out), "--dry-run"])
+        states[part] = "done" if part.is_done(out) else "missing"
+        if states[part] == "missing":
+            terminal.log(f"question {part.question}: timing a little of {part.command}")
+            try:
+                plans[part] = part.plan(out)
+            except HwError as error:
+                states[part] = "blocked"
+                terminal.log(f"question {part.question}: {error}")
+    terminal.show(_plan_table(parts, states, plans, out))
 
 
 def _hw2(arguments: Sequence[str]) -> int:
@@ -148,7 +177,41 @@ def _hw2(arguments: Sequence[str]) -> int:
 
 
 def _spelled(part: Part, out: Path) -> str:
-    return shlex.join(part.arguments(out))
+    return f"hw2 {shlex.join(part.arguments(out))}"
+
+
+def _plan_table(
+    parts: Sequence[Part], states: dict[Part, PartState], plans: dict[Part, Plan], out: Path
+) -> Table:
+    seconds = sum(planned.seconds or 0.0 for planned in plans.values()) + HAND_IN_S
+    rows = [
+        {
+            "question": part.question,
+            "state": states[part],
+            "time": None if planned is None or planned.seconds is None else planned.seconds,
+            "memory": None if planned is None else planned.memory_bytes,
+            "disk": None if planned is None else planned.disk_bytes,
+            "command": _spelled(part, out),
+        }
+        for part in parts
+        for planned in [plans.get(part)]
+    ]
+    return Table(
+        title="The parts of the homework",
+        columns=[
+            Column("question", "question", priority=0),
+            Column("state", "state", priority=0),
+            Column("time", "time", duration, priority=0),
+            Column("memory", "memory", size, priority=0),
+            Column("disk", "disk", size, priority=0),
+            Column("command", "command", priority=1),
+        ],
+        rows=rows,
+        notes=[
+            f"About {duration(seconds)} in all on this machine, as busy as it is now. "
+            "`hw2 COMMAND ... --dry-run` shows a part in detail. Nothing was written."
+        ],
+    )
 
 
 def _table(
@@ -159,15 +222,15 @@ def _table(
         columns=[
             Column("question", "question"),
             Column("state", "state"),
-            Column("minutes", "minutes", "{:.1f}"),
-            Column("command", "command"),
+            Column("time", "time", duration),
+            Column("command", "command", priority=1),
         ],
         rows=[
             {
                 "question": part.question,
                 "state": states[part],
-                "minutes": seconds[part] / 60 if part in seconds else None,
-                "command": f"hw2 {_spelled(part, out)}",
+                "time": seconds.get(part),
+                "command": _spelled(part, out),
             }
             for part in parts
         ],

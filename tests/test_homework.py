@@ -8,7 +8,8 @@ import pytest
 
 from hwcli import homework
 from hwcli.config import load
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, SourceError
+from hwcli.experiment import Plan
 from hwcli.experiments import attention_bench, rnn_trace, sentiment_train, vit_sweep
 
 MODULES = {
@@ -62,18 +63,32 @@ def test_a_stopped_part_stops_the_homework(monkeypatch: pytest.MonkeyPatch, tmp_
     assert homework.run("quick", tmp_path) == 130
 
 
-def test_a_dry_run_asks_every_missing_part(ran: list[list[str]], tmp_path: Path) -> None:
-    finish(tmp_path, homework.PRESETS["quick"][0])
+def test_a_dry_run_asks_every_missing_part(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(tmp_path, homework.PRESETS["quick"][1])
+    needed = Plan("a table", seconds=600, memory_bytes=2 * 10**9, disk_bytes=10**6)
+    monkeypatch.setattr(vit_sweep, "plan", lambda config, folder: needed)
+
+    def refused(config: object, folder: object) -> Plan:
+        raise SourceError("no reviews here")
+
+    monkeypatch.setattr(sentiment_train, "plan", refused)
     homework.plan("quick", tmp_path)
-    assert [arguments[-1] for arguments in ran] == ["--dry-run"] * 3
+    shown = capsys.readouterr()
+    rows = [line.split()[:2] for line in shown.out.splitlines() if line.strip()[:1].isdigit()]
+    assert rows == [["1", "missing"], ["2", "done"], ["3", "missing"], ["4", "blocked"]]
+    assert "10 min 00 s 2.0 GB 1 MB" in " ".join(shown.out.split())
+    assert "About 11 min" in shown.out
+    assert "question 4: no reviews here" in shown.err
+    assert not (tmp_path / "rnn-trace").exists()
 
 
 @pytest.mark.parametrize("preset", homework.PRESETS)
 def test_every_part_names_a_preset_that_is_there_and_its_run(preset: str) -> None:
     for part in homework.PRESETS[preset]:
         module = MODULES[part.command]
-        flags = dict(zip(part.flags[::2], part.flags[1::2], strict=True))
-        config = load(module.Config, module.COMMAND, preset=flags.get("--preset"))
+        config = load(module.Config, module.COMMAND, preset=part.preset, flags=part.values)
         assert config.name == part.name
 
 

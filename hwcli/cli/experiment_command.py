@@ -113,7 +113,9 @@ def run(
     try:
         with RunFolder(out, chosen.COMMAND, resolved.name, terminal.log, replace=replace) as folder:
             if dry_run:
-                chosen.plan(resolved, folder)
+                planned = chosen.plan(resolved, folder)
+                terminal.show(planned.shown)
+                terminal.log(planned.needs())
                 terminal.log(folder.forecast(resolved))
                 return
             # Nothing is shown before it is kept: whoever reads the output may leave early.

@@ -45,6 +45,7 @@ from hwcli.attention.bench.units import bytes_text, time_text
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.config import IntRange, RunConfig, parse_range
 from hwcli.errors import ConfigError
+from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.native import linear_attention as native_linear
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
@@ -62,7 +63,7 @@ LONGEST_T = 10**8
 LONGEST_STUDIED_T = 16384
 
 # What a run does besides its points (gate, machine's limits, crossing, sums of weights, pictures).
-FIXED_S = 60.0
+FIXED_S, DISK_BYTES = 60.0, 500_000
 
 
 # --------------------------------------------------------------------------------------
@@ -363,8 +364,8 @@ def _point_line(point: Point) -> str:
 # The plan
 
 
-def plan(config: Config, folder: RunFolder) -> None:
-    """Show every point with its operations, memory and time, and the time of the whole run."""
+def plan(config: Config, folder: RunFolder) -> Plan:
+    """Return every point with its operations, memory and time, and what the whole run takes."""
     settings = resolve(config)
     torch.set_num_threads(settings.threads)
     pace = Pace(settings)
@@ -382,24 +383,25 @@ def plan(config: Config, folder: RunFolder) -> None:
                 "status": f"predicted: {reason}" if reason else "measured",
             }
         )
-    whole = FIXED_S + points.estimate_run_s(settings, pace)
+    peaks = [row["analytic_bytes"] for row in rows if row["status"] == "measured"]
     several = [Column("direction", "direction")] if len(settings.directions) > 1 else []
-    terminal.show(
-        Table(
-            title=f"{COMMAND} {config.name}: {len(rows)} points, about {whole / 60:,.0f} min",
-            columns=[
-                Column("T", "T", "{:,}"),
-                Column("method", "method"),
-                *several,
-                Column("flops", "operations", "{:.2e}"),
-                Column("analytic_bytes", "memory", bytes_text),
-                Column("median_ms", "estimated time", time_text),
-                Column("status", "will be"),
-            ],
-            rows=rows,
-            notes=[
-                f"The times follow from a short trial at T = {points.PROBE_T:,} or less. Nothing "
-                "was written."
-            ],
-        )
+    table = Table(
+        title=f"{COMMAND} {config.name}: {len(rows)} points",
+        columns=[
+            Column("T", "T", "{:,}"),
+            Column("method", "method"),
+            *several,
+            Column("flops", "operations", "{:.2e}"),
+            Column("analytic_bytes", "memory", bytes_text),
+            Column("median_ms", "estimated time", time_text),
+            Column("status", "will be"),
+        ],
+        rows=rows,
+        notes=[f"The times follow from a short trial at T = {points.PROBE_T:,} or less."],
+    )
+    return Plan(
+        table,
+        seconds=FIXED_S + points.estimate_run_s(settings, pace),
+        memory_bytes=PROGRAM_BYTES + max(peaks, default=0),
+        disk_bytes=DISK_BYTES,
     )

@@ -7,6 +7,7 @@ top to bottom: the config, the run, what it shows.
 """
 
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from hwcli import runtime
 from hwcli.config import RunConfig, default_config_path, load, read_yaml
 from hwcli.errors import ConfigError
+from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
@@ -40,8 +42,12 @@ from hwcli.rnn.spec import NetworkSpec, as_spec_file
 from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summary import TraceSummary
 from hwcli.rnn.tables import MAX_STATES_SHOWN, machine_table, steps_table, to_dot
+from hwcli.rnn.trace import trace
 
 COMMAND = "rnn-trace"
+
+# A dry run times so many steps; the proof, tables and pictures take a few seconds besides.
+STEPS_TIMED, FIXED_S, DISK_BYTES = 1000, 4.0, 200_000
 
 RunSummary = TraceSummary
 
@@ -231,13 +237,19 @@ def _show(sentence: str, tables: Sequence[Table], lines: Sequence[str], folder: 
     folder.write("table.md", "\n\n".join(parts) + "\n")
 
 
-def plan(config: Config, folder: RunFolder) -> None:
-    """Show the network and the sequence that would be traced."""
+def plan(config: Config, folder: RunFolder) -> Plan:
+    """Return the network and the sequence that would be traced; times its first steps."""
     network, sequence = config.network.networks()[0], input_sequence(config)
     kind = "exact" if network.is_exact else "float64"
-    terminal.show(
+    started = time.perf_counter()
+    trace(network, sequence[:STEPS_TIMED])
+    each = (time.perf_counter() - started) / min(STEPS_TIMED, len(sequence))
+    return Plan(
         f"{COMMAND} {config.name}: {description(network)}; T = {len(sequence):,}, {kind} "
-        "arithmetic. Nothing was traced or written."
+        "arithmetic.",
+        seconds=FIXED_S + each * len(sequence),
+        memory_bytes=PROGRAM_BYTES,
+        disk_bytes=DISK_BYTES,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from hwcli import runtime
 from hwcli.config import RunConfig
+from hwcli.experiment import Plan
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
@@ -121,10 +122,11 @@ def identify(config: Config, data: SentimentData) -> Trial:
     return Trial(identity, {"seed": config.seed}, facts, cost=1.0)
 
 
-def plan(config: Config, folder: RunFolder) -> None:
-    """Show what would be trained on what, with time and memory from a few timed batches."""
+def plan(config: Config, folder: RunFolder) -> Plan:
+    """Return what would be trained on what, and what that takes by a few timed batches."""
     data = prepare(config.data, config.encoder, config, config.device, config.precision)
     assignment = assignment_parameters()
+    needed = estimate(config, data, baselines=config.baselines)
     facts = {
         "test reviews": data.split.test_name,
         "training / validation / test": " / ".join(
@@ -134,10 +136,14 @@ def plan(config: Config, folder: RunFolder) -> None:
         "training reviews cut": f"{data.train.cut_share:.1%} at {config.text.max_length} tokens",
         "unknown tokens": f"{data.train.unknown_share:.2%}",
         "epochs": "none: logistic regression" if config.is_solved else f"{config.epochs}",
-        **estimate(config, data, baselines=config.baselines).facts(),
+        **needed.facts(),
         "the assignment's model: parameters": f"{assignment.total:,}",
         "the assignment's model: trainable": f"{assignment.trainable:,}",
     }
     rows = [{"what": name, "value": value} for name, value in facts.items()]
-    notes = ["Nothing was trained or written. Times are of this machine as busy as it is now."]
-    terminal.show(Table(f"{COMMAND} {config.name}", tables.WHAT_AND_VALUE, rows, notes))
+    return Plan(
+        Table(f"{COMMAND} {config.name}", tables.WHAT_AND_VALUE, rows),
+        seconds=needed.seconds,
+        memory_bytes=needed.memory_bytes,
+        disk_bytes=needed.disk_bytes + 4 * needed.num_params,
+    )

@@ -23,11 +23,12 @@ from hwcli.config import RunConfig
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
 from hwcli.errors import ConfigError, OutputError
+from hwcli.experiment import Plan
 from hwcli.output import terminal
 from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.output.run_folder import RunFolder
+from hwcli.output.units import duration
 from hwcli.sweep.launcher import LauncherConfig
-from hwcli.sweep.live import duration
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
@@ -55,6 +56,10 @@ from hwcli.vision.vit import num_params, training_flops
 
 COMMAND = "vit-sweep"
 RunSummary = VitSweepSummary
+
+# Images read, workers started, tables and pictures; a run folder of 15 cells and 3 seeds; weights
+# and the optimiser's averages of each parameter in a checkpoint.
+FIXED_S, DISK_BYTES, CHECKPOINT_BYTES = 45.0, 2_000_000, 12
 
 
 # --------------------------------------------------------------------------------------
@@ -392,8 +397,8 @@ def show_summary(summary: VitSweepSummary, outcomes: Sequence[Outcome], folder: 
 # The dry run
 
 
-def plan(config: Config, folder: RunFolder) -> None:
-    """Show the trials, which are done, what each takes, and an estimate from a few timed steps."""
+def plan(config: Config, folder: RunFolder) -> Plan:
+    """Return the trials, which are done, and what the others take by a few timed steps."""
     sweep = Sweep(config, folder)
     known = sweep.known.done()
     states = {
@@ -416,16 +421,21 @@ def plan(config: Config, folder: RunFolder) -> None:
         for trial, c in ((t, sweep.trial_config(i)) for i, t in enumerate(sweep.trials))
     ]
     settled = {"done"} if config.retry_failed else {"done", "failed"}
-    todo = [trial.cost for trial in sweep.trials if states[trial.id] not in settled]
-    num_done = sum(state == "done" for state in states.values())
-    note = "No time estimate for a cluster GPU."
+    todo = [row for trial, row in zip(sweep.trials, rows, strict=True)
+            if states[trial.id] not in settled]  # fmt: skip
+    costs = [row["flops"] for row in todo]
+    workers = min(num_workers(config), max(len(todo), 1))
+    note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        workers = num_workers(config)
-        total = per_flop * max(sum(todo) / workers, max(todo, default=0.0))
+        seconds = per_flop * max(sum(costs) / workers, max(costs, default=0.0))
         note = (
-            f"About {duration(total)} of training with {workers} workers, from a few timed steps "
-            f"of {config_timed.layers} layers, {config_timed.heads} heads."
+            f"{workers} train at the same time. The times follow from a few steps of "
+            f"{config_timed.layers} layers, {config_timed.heads} heads."
         )
-    title = f"{COMMAND} {config.name}: {len(sweep)} trials, {num_done} done"
-    notes = [f"{note} Nothing was trained or written."]
-    terminal.show(tables.plan_table(title, config.axes, rows, notes))
+    title = f"{COMMAND} {config.name}: {len(sweep)} trials, {len(sweep) - len(todo)} done"
+    return Plan(
+        tables.plan_table(title, config.axes, rows, [note]),
+        seconds=None if seconds is None else seconds + FIXED_S,
+        memory_bytes=runtime.DRIVER_BYTES + workers * runtime.WORKER_BYTES,
+        disk_bytes=DISK_BYTES + sum(CHECKPOINT_BYTES * row["num_params"] for row in todo),
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hwcli.data.cache import cache_folder
+from hwcli.output.units import duration, size
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import assemble, count_parameters, make_head
 from hwcli.sentiment.finetuned import TOKENS_AT_ONCE
@@ -56,33 +57,26 @@ class Estimate:
     free_bytes: int
     memory_bytes: int
 
+    @property
+    def seconds(self) -> float:
+        """Of everything, if nothing is cached."""
+        return self.encode_s + self.train_s + self.test_s + self.baselines_s
+
     def facts(self) -> dict[str, str]:
         """Return the estimate in words."""
-        total = self.encode_s + self.train_s + self.test_s + self.baselines_s
         facts = {
             "parameters": f"{self.num_params:,}",
             "trainable parameters": f"{self.num_trainable_params:,}",
-            "time of encoding, if nothing is cached": _minutes(self.encode_s),
-            "time of training and validation": _minutes(self.train_s),
-            "time of testing": _minutes(self.test_s),
-            "time of the bags of words": _minutes(self.baselines_s),
-            "time in all": _minutes(total),
-            "memory at the peak": f"about {describe_bytes(self.memory_bytes)}",
+            "time of encoding, if nothing is cached": duration(self.encode_s),
+            "time of training and validation": duration(self.train_s),
+            "time of testing": duration(self.test_s),
+            "time of the bags of words": duration(self.baselines_s),
         }
         if self.disk_bytes:
             facts["disk for the encoder's states"] = (
-                f"{describe_bytes(self.disk_bytes)}; {describe_bytes(self.free_bytes)} are free"
+                f"{size(self.disk_bytes)}; {size(self.free_bytes)} are free"
             )
         return facts
-
-
-def describe_bytes(number: int) -> str:
-    """Spell a size in MB or GB."""
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
-
-
-def _minutes(seconds: float) -> str:
-    return f"about {seconds / 60:.1f} min"
 
 
 def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimate:

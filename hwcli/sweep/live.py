@@ -16,6 +16,7 @@ from rich.text import Text
 
 from hwcli.locks import Closing
 from hwcli.output import terminal
+from hwcli.output.units import duration
 from hwcli.sweep.events import Event
 from hwcli.sweep.trial import Trial
 from hwcli.training.progress import Epoch, Progress
@@ -184,13 +185,3 @@ def describe_epoch(epoch: Epoch, num_epochs: int) -> str:
         f"loss {epoch.train_loss:.3f}  valid loss {epoch.valid_loss:.3f}  "
         f"valid {epoch.valid_accuracy:.2%}  {epoch.examples_per_s:.0f} examples/s"
     )
-
-
-def duration(seconds: float) -> str:
-    """Spell a time as people do: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -16,7 +16,7 @@ from hwcli.errors import OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table
-from hwcli.sweep.live import duration
+from hwcli.output.units import duration
 from hwcli.sweep.ownership import read_owner
 from hwcli.sweep.store import State, TrialFolder, TrialStore
 

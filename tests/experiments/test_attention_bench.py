@@ -18,6 +18,7 @@ from hwcli.experiments import attention_bench
 from hwcli.experiments.attention_bench import Config
 from hwcli.native import linear_attention as native
 from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Table
 
 
 @pytest.fixture(autouse=True)
@@ -176,12 +177,13 @@ def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     values = {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive", "device": "cpu"}
     config = load(Config, "attention-bench", flags=values)
     with RunFolder(tmp_path, "attention-bench", "default") as folder:
-        attention_bench.plan(config, folder)
+        planned = attention_bench.plan(config, folder)
     assert list(tmp_path.iterdir()) == []
-    shown = capsys.readouterr().out
+    assert isinstance(planned.shown, Table)
+    shown = planned.shown.to_markdown()
     assert "measured" in shown
     assert "predicted: needs" in shown
-    assert "points, about " in shown
+    assert planned.needs().startswith("It would take about 1 min ")
 
 
 @pytest.mark.parametrize(

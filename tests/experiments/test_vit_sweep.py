@@ -15,6 +15,7 @@ from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config
 from hwcli.native import compiler
 from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Table
 from hwcli.sweep.trial import Trial
 from hwcli.vision.recipe import RECIPE_VERSION
 from hwcli.vision.record import read_record
@@ -110,13 +111,16 @@ def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
 
 
 def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
     flags = {"launcher.kind": "slurm", "launcher.gpus": 1, "grid": ["model.width=24,48"]}
-    vit_sweep.plan(make(**flags), RunFolder(tmp_path, "vit-sweep", "default"))
-    shown = capsys.readouterr().out
-    assert "No time estimate for a cluster GPU." in " ".join(shown.split())
+    planned = vit_sweep.plan(make(**flags), RunFolder(tmp_path, "vit-sweep", "default"))
+    assert planned.seconds is None
+    assert "a time that cannot be known here" in planned.needs()
+    assert isinstance(planned.shown, Table)
+    shown = planned.shown.to_markdown()
+    assert "No time estimate for a cluster GPU." in shown
     assert "width" in shown
     assert not list(tmp_path.iterdir())
 

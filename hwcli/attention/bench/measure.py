@@ -5,6 +5,7 @@ alike. Memory is the high-water mark of a child process.
 """
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import resource
@@ -77,6 +78,8 @@ def time_in_turns(
     in fewer rounds.
     """
     # This import is slow, and the processes that measure memory do not need it.
+    # It looks for a GPU's compiler, which the timer has no use for, and warns where no GPU is.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
     timers = {
