@@ -369,9 +369,11 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     settings = resolve(config)
     torch.set_num_threads(settings.threads)
     pace = Pace(settings)
-    rows = []
+    rows, peak_bytes = [], 0
     for case in settings.cases():
         reason = points.reason_to_skip(settings, case, pace)
+        if reason is None:
+            peak_bytes = max(peak_bytes, cost.peak_bytes(case))
         rows.append(
             {
                 "T": case.T,
@@ -383,7 +385,6 @@ def plan(config: Config, folder: RunFolder) -> Plan:
                 "status": f"predicted: {reason}" if reason else "measured",
             }
         )
-    peaks = [row["analytic_bytes"] for row in rows if row["status"] == "measured"]
     several = [Column("direction", "direction")] if len(settings.directions) > 1 else []
     table = Table(
         title=f"{COMMAND} {config.name}: {len(rows)} points",
@@ -402,6 +403,6 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     return Plan(
         table,
         seconds=FIXED_S + points.estimate_run_s(settings, pace),
-        memory_bytes=PROGRAM_BYTES + max(peaks, default=0),
+        memory_bytes=PROGRAM_BYTES + peak_bytes,
         disk_bytes=DISK_BYTES,
     )
