@@ -91,7 +91,9 @@ def _count_modulo(machine: Reduced) -> Words | None:
             return f"is {('even', 'odd')[places[0]]}"
         return f"leaves remainder {' or '.join(map(str, sorted(places)))} when divided by {m}"
 
-    cases = {output: (f"{quantity} {leaves(places)}",) for output, places in remainders.items()}
+    cases: dict[Any, tuple[str, ...]] = {
+        output: (f"{quantity} {leaves(places)}",) for output, places in remainders.items()
+    }
     return Words("parity" if m == 2 else f"count-mod-{m}", cases)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from hwcli.vision import pictures
+from hwcli.vision import network_pictures as pictures
 from hwcli.vision.attention_maps import (
     attention_maps,
     patch_attention,

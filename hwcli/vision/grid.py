@@ -10,11 +10,13 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from hwcli.config import MAX_RANGE_LENGTH, Section, parse_range
+
+T = TypeVar("T")
 
 Value = int | float | str | bool | None
 """A value on an axis."""
@@ -122,6 +124,15 @@ class Layout:
             self.across.field: column,
         }
         return tuple(point[axis.field] for axis in axes)
+
+    def grid(
+        self, axes: Sequence[Axis], block: Point, cells: Mapping[CellKey, T]
+    ) -> list[list[T | None]]:
+        """Return a block's cells row by row, None where a cell is missing."""
+        return [
+            [cells.get(self.key(axes, block, row, column)) for column in self.across.values]
+            for row in self.down.values
+        ]
 
 
 def parse_axes(value: object) -> dict[str, tuple[Any, ...]]:

@@ -1,27 +1,21 @@
-"""Pictures of a grid of trained ViTs, and of what one of them gets right, gets wrong and looks at.
-
-Shapes: N images of 28 x 28, K classes, P x P patches.
-"""
+"""Pictures of a grid of trained ViTs, and of two runs over the same grid."""
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from hwcli.output import plots
-from hwcli.training.metrics import standard_error
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import Cell
-from hwcli.vision.compare_runs import Comparison
-from hwcli.vision.fashion_mnist import CLASS_NAMES
+from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import Axis, Layout, Point, describe, show
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import MARKS
@@ -29,8 +23,6 @@ from hwcli.vision.tables import MARKS
 MARKERS = "os^Dv<>P*X"
 LINES = ("-", "--", "-.", ":")
 GRID_NAMES = ("heatmap", "curves", "costs", "compare")
-MISTAKES = (4, 6)  # rows and columns of the gallery
-OUTLINE = 40  # of 255: as bright a pixel belongs to the thing
 MOST_BLOCKS = 6  # of a picture: of a grid with more combinations the first ones are drawn
 MOST_LINES = 8  # of a panel
 STANDARD_ERRORS_OF_COLOUR = 7  # a colour scale reaches at least this far from its middle
@@ -65,24 +57,20 @@ def draw_heatmap(summary: VitSweepSummary) -> Figure | None:
     by_key = {cell.key: cell for cell in summary.cells}
     limits = _colour_limits(summary.cells)
     for block, panel in zip(blocks, panels, strict=True):
-        grid = [
-            [by_key[layout.key(summary.axes, block, v, w)] for w in layout.across.values]
-            for v in layout.down.values
-        ]
-        plots.heatmap(
+        grid = layout.grid(summary.axes, block, by_key)
+        _draw_block(
             panel,
-            [[cell.test_accuracy_mean for cell in row] for row in grid],
+            layout,
+            [[None if cell is None else cell.test_accuracy_mean for cell in row] for row in grid],
             [[_cell_text(cell) for cell in row] for row in grid],
-            rows=[show(value) for value in layout.down.values],
-            columns=[show(value) for value in layout.across.values],
+            title=describe(layout.groups, block) if block else "Test accuracy, %",
             limits=limits,
         )
-        for (row, column), cell in _numbered(grid):
-            if cell.is_best:
-                outline = Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, lw=1.8)
-                panel.add_patch(outline)
-        panel.set(xlabel=layout.across.name, ylabel=layout.down.name)
-        panel.set_title(describe(layout.groups, block) if block else "Test accuracy, %")
+        for row, cells in enumerate(grid):
+            for column, cell in enumerate(cells):
+                if cell is not None and cell.is_best:
+                    place = (column - 0.48, row - 0.46)
+                    panel.add_patch(Rectangle(place, 0.96, 0.92, fill=False, lw=1.8))
     legend = ["* selected by validation accuracy"]
     for verdict, text in (
         ("similar", "not significantly different from it"),
@@ -97,13 +85,26 @@ def draw_heatmap(summary: VitSweepSummary) -> Figure | None:
     return figure
 
 
-def _numbered(grid: Sequence[Sequence[Cell]]) -> Iterator[tuple[tuple[int, int], Cell]]:
-    for row, cells in enumerate(grid):
-        for column, cell in enumerate(cells):
-            yield (row, column), cell
+def _draw_block(
+    panel: Axes,
+    layout: Layout,
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    *,
+    title: str,
+    **style: Any,
+) -> None:
+    """Draw a heatmap of one block of a grid."""
+    down, across = layout.down, layout.across
+    rows, columns = map(show, down.values), map(show, across.values)
+    plots.heatmap(panel, values, texts, rows=list(rows), columns=list(columns), **style)
+    panel.set(xlabel=across.name, ylabel=down.name)
+    panel.set_title(title)
 
 
-def _cell_text(cell: Cell) -> str:
+def _cell_text(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
     if cell.test_accuracy_mean is None:
         return cell.status
     return f"{100 * cell.test_accuracy_mean:.2f}{MARKS[cell.versus_best]}"
@@ -277,171 +278,6 @@ def _draw_error_bar(panel: Axes, error: float) -> None:
     panel.errorbar(x, y, yerr=error, color="#666666", capsize=3, elinewidth=1.0)
 
 
-def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
-    """Draw how many images of each class are taken for which, and the accuracy of each class.
-
-    Args:
-        labels: (N,) of classes, of which each occurs.
-        predicted: (N,).
-        title: above the matrix.
-    """
-    K = len(CLASS_NAMES)
-    counts = torch.bincount(K * labels.long() + predicted.long(), minlength=K * K).view(K, K)
-    figure, (matrix, bars) = plots.figure(columns=2, width=8.6, height=4.6, width_ratios=(2.2, 1))
-    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    plots.heatmap(
-        matrix,
-        # The square root keeps the mistakes visible next to the hits.
-        shares.sqrt().tolist(),
-        [[f"{n:,}" if n else "" for n in row] for row in counts.tolist()],
-        rows=CLASS_NAMES,
-        columns=CLASS_NAMES,
-    )
-    for text in matrix.texts:
-        text.set_fontsize(7.5)
-    matrix.set(xlabel="predicted", ylabel="true class", title=title)
-    matrix.set_xticks(range(K), list(CLASS_NAMES), rotation=45, ha="right", rotation_mode="anchor")
-
-    accuracies = shares.diagonal().tolist()
-    errors = [
-        standard_error(p, max(n, 1))
-        for p, n in zip(accuracies, counts.sum(dim=1).tolist(), strict=True)
-    ]
-    bars.barh(
-        range(K),
-        [100 * p for p in accuracies],
-        xerr=[100 * e for e in errors],
-        color=plots.COLOURS[0],
-        error_kw={"elinewidth": 0.8},
-    )
-    for row, p in enumerate(accuracies):
-        bars.text(2, row, f"{100 * p:.1f}", va="center", color="white", fontsize=8)
-    bars.set_ylim(matrix.get_ylim())
-    bars.set_yticks([])
-    bars.set(xlim=(0, 100), xlabel="%", title="Accuracy of each class")
-    return figure
-
-
-def draw_mistakes(
-    images: Tensor, labels: Tensor, predicted: Tensor, probability: Tensor, title: str
-) -> Figure | None:
-    """Draw the mistakes that the network was surest of; None where it made none.
-
-    Args:
-        images: (N, 28, 28), uint8.
-        labels: (N,).
-        predicted: (N,).
-        probability: (N,), given to the prediction.
-        title: above the gallery.
-    """
-    wrong = (labels != predicted).nonzero()[:, 0]
-    surest = wrong[probability[wrong].float().argsort(descending=True, stable=True)]
-    rows, columns = MISTAKES
-    chosen = surest[: rows * columns].tolist()
-    if not chosen:
-        return None
-    rows = -(-len(chosen) // columns)
-    figure, panels = plots.figure(rows=rows, columns=columns, width=8.2, height=0.4 + 1.65 * rows)
-    for panel in panels:
-        panel.set_axis_off()
-    for panel, index in zip(panels, chosen, strict=False):
-        panel.imshow(images[index].numpy(), cmap="gray_r", vmin=0, vmax=255)
-        panel.set_title(
-            f"says {CLASS_NAMES[int(predicted[index])]}, {_percent(float(probability[index]))}\n"
-            f"is {CLASS_NAMES[int(labels[index])]}",
-            fontsize=7.5,
-            loc="center",
-        )
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return figure
-
-
-def _percent(probability: float) -> str:
-    # Never 100: the network left something for the others, whatever the rounding.
-    return f"{min(100 * probability, 99.9):.1f} %"
-
-
-def draw_rollout(
-    images: Tensor, shares: Tensor, labels: Tensor, predicted: Tensor, title: str
-) -> Figure:
-    """Draw images, and below each how much of every patch reaches the classifier.
-
-    Args:
-        images: (B, 28, 28), uint8.
-        shares: (B, P, P), each of sum one.
-        labels: (B,).
-        predicted: (B,).
-        title: above the pictures.
-    """
-    B, P, _ = shares.shape
-    figure, panels = plots.figure(rows=2, columns=B, width=1.02 * B + 0.9, height=2.75)
-    # In units of an even share, one scale for all images.
-    heat = (shares * P * P).numpy()
-    size = images.shape[-1]
-    place = (-0.5, size - 0.5, size - 0.5, -0.5)
-    top = [_picture(panel, images[i]) for i, panel in enumerate(panels[:B])]
-    for i, panel in enumerate(top):
-        name = CLASS_NAMES[int(labels[i])]
-        wrong = predicted[i] != labels[i]
-        panel.set_title(
-            name + (f"\n(says {CLASS_NAMES[int(predicted[i])]})" if wrong else "\n"),
-            fontsize=7.5,
-            loc="center",
-        )
-    shown = None
-    for image, one, panel in zip(images, heat, panels[B:], strict=True):
-        shown = panel.imshow(one, extent=place, cmap="inferno", vmin=heat.min(), vmax=heat.max())
-        # The outline alone: an image under the colours would change them.
-        panel.contour(image.numpy(), levels=[OUTLINE], colors="white", linewidths=0.7)
-        panel.set_axis_off()
-    assert shown is not None
-    bar = figure.colorbar(shown, ax=panels[B:], shrink=0.9, pad=0.01, aspect=12)
-    bar.set_label(f"1 = an even share (1/{P * P})", fontsize=7.5)
-    bar.ax.tick_params(labelsize=7)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return figure
-
-
-def _picture(panel: Axes, image: Tensor) -> Axes:
-    panel.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=255)
-    panel.set_axis_off()
-    return panel
-
-
-def draw_positions(similarity: Tensor, title: str) -> Figure:
-    """Draw for every place how similar its position embedding is to all others.
-
-    Args:
-        similarity: (P, P, P, P), cosines.
-        title: above the pictures.
-    """
-    P = len(similarity)
-    values = similarity.numpy()
-    itself = np.eye(P * P, dtype=bool).reshape(values.shape)
-    # A place's similarity to itself is 1 and would take the scale from the others.
-    reach = float(np.abs(values[~itself]).max()) if P > 1 else 1.0
-    # One mosaic, a blank line between the pictures.
-    mosaic = np.full((P, P + 1, P, P + 1), np.nan)
-    mosaic[:, :P, :, :P] = values.transpose(0, 2, 1, 3)
-    side = P * (P + 1)
-    figure, (axes,) = plots.figure(width=6.0, height=5.2)
-    shown = axes.imshow(
-        mosaic.reshape(side, side)[:-1, :-1], cmap="RdBu_r", vmin=-reach, vmax=reach
-    )
-    middles = [i * (P + 1) + (P - 1) / 2 for i in range(P)]
-    names = [str(i + 1) for i in range(P)]
-    axes.set_xticks(middles, names)
-    axes.set_yticks(middles, names)
-    axes.tick_params(length=0)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.set(xlabel="column of the patch", ylabel="row of the patch", title=title)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label("cosine similarity (its own, 1, is off the scale)", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    return figure
-
-
 def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | None:
     """Draw two runs over the same cells: differences of accuracy and, on one machine, the times.
 
@@ -463,29 +299,16 @@ def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | No
     by_key = {row.key: row for row in rows}
     reach = max(1.0, *(100 * abs(row.difference) for row in rows))
     for block, panel in zip(blocks, panels, strict=False):
-        grid = [
-            [by_key.get(layout.key(shared, block, v, w)) for w in layout.across.values]
-            for v in layout.down.values
-        ]
-        plots.heatmap(
+        grid = layout.grid(shared, block, by_key)
+        _draw_block(
             panel,
+            layout,
             [[None if row is None else 100 * row.difference for row in line] for line in grid],
-            [
-                [
-                    ""
-                    if row is None
-                    else f"{100 * row.difference:+.2f}{' ≈' if row.is_significant is False else ''}"
-                    for row in line
-                ]
-                for line in grid
-            ],
-            rows=[show(value) for value in layout.down.values],
-            columns=[show(value) for value in layout.across.values],
+            [[_difference_text(row) for row in line] for line in grid],
+            title=describe(layout.groups, block) if block else "difference, points",
             limits=(-reach, reach),
             colours="RdBu",
         )
-        panel.set(xlabel=layout.across.name, ylabel=layout.down.name)
-        panel.set_title(describe(layout.groups, block) if block else "difference, points")
     if has_times:
         _draw_times(panels[-1], comparison)
         figure.legend(loc="outside lower right", ncols=2, fontsize=8)
@@ -494,6 +317,12 @@ def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | No
         title += " (≈ not significant)"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
+
+
+def _difference_text(row: ComparedCell | None) -> str:
+    if row is None:
+        return ""
+    return f"{100 * row.difference:+.2f}{' ≈' if row.is_significant is False else ''}"
 
 
 def _only(axis: Axis, comparison: Comparison) -> Axis:

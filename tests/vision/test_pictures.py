@@ -6,7 +6,7 @@ import torch
 from hwcli.config import load
 from hwcli.experiments.vit_sweep import Config
 from hwcli.output.plots import to_png
-from hwcli.vision import pictures
+from hwcli.vision import network_pictures, pictures
 from hwcli.vision.compare_runs import OtherRun
 from hwcli.vision.fashion_mnist import CLASS_NAMES
 from hwcli.vision.record import SweepRecord
@@ -26,7 +26,7 @@ def judged() -> tuple[torch.Tensor, ...]:
 
 def test_a_confusion_matrix_counts_rows_of_true_classes(judged: tuple[torch.Tensor, ...]) -> None:
     _, labels, predicted, _ = judged
-    figure = pictures.draw_confusion(labels, predicted, "title")
+    figure = network_pictures.draw_confusion(labels, predicted, "title")
     matrix, bars = figure.axes
     texts = [text.get_text() for text in matrix.texts]
     assert (texts[0], texts[3], texts[13]) == ("", "8", "")  # all of class 0 taken for class 3
@@ -37,7 +37,7 @@ def test_a_confusion_matrix_counts_rows_of_true_classes(judged: tuple[torch.Tens
 
 def test_the_gallery_starts_with_the_surest_mistake(judged: tuple[torch.Tensor, ...]) -> None:
     images, labels, predicted, probability = judged
-    figure = pictures.draw_mistakes(images, labels, predicted, probability, "title")
+    figure = network_pictures.draw_mistakes(images, labels, predicted, probability, "title")
     assert figure is not None
     wrong = (labels != predicted).nonzero()[:, 0]
     surest = int(wrong[probability[wrong].float().argmax()])
@@ -45,19 +45,19 @@ def test_the_gallery_starts_with_the_surest_mistake(judged: tuple[torch.Tensor, 
     assert title.startswith(f"says {CLASS_NAMES[int(predicted[surest])]}, ")
     assert title.endswith(f"is {CLASS_NAMES[int(labels[surest])]}")
     assert sum(bool(axes.get_title()) for axes in figure.axes) == len(wrong) == 15
-    assert pictures.draw_mistakes(images, labels, labels, probability, "title") is None
+    assert network_pictures.draw_mistakes(images, labels, labels, probability, "title") is None
 
 
 def test_rollout_and_positions_are_drawn(judged: tuple[torch.Tensor, ...]) -> None:
     images, labels, predicted, _ = judged
     shares = torch.rand(3, 7, 7).softmax(dim=-1) / 7
-    figure = pictures.draw_rollout(images[:3], shares, labels[:3], predicted[:3], "title")
+    figure = network_pictures.draw_rollout(images[:3], shares, labels[:3], predicted[:3], "title")
     assert [axes.get_title() for axes in figure.axes[:2]] == [
         f"{CLASS_NAMES[0]}\n(says {CLASS_NAMES[3]})",
         f"{CLASS_NAMES[1]}\n",
     ]
     similarity = torch.rand(3, 3, 3, 3)
-    figure = pictures.draw_positions(similarity, "title")
+    figure = network_pictures.draw_positions(similarity, "title")
     (mosaic,) = figure.axes[0].images
     assert mosaic.get_array().shape == (11, 11)  # three pictures of three and the lines between
 
