@@ -98,7 +98,7 @@ test: lint
 	$(BIN)/pytest -n 2
 
 test-slow: $(VENV)/.clustered
-	$(BIN)/pytest -m slow -rsxX
+	$(BIN)/pytest -n 2 -m slow -rs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

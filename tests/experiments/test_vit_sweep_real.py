@@ -228,7 +228,7 @@ def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(small_disk: Pat
     # Full from the start: nothing is touched.
     filler = small_disk / "filler"
     filler.write_bytes(bytes(30 * 2**20))
-    refused = run(out, "--seeds", "1", grid=grid)
+    refused = run(out, "--seeds", "0..1", grid=grid)
     assert refused.returncode == 2
     assert "cannot be written (No space left on device)" in refused.stderr.splitlines()[-1]
 
