@@ -244,7 +244,9 @@ def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(small_disk: Pat
             file.write(bytes(2**16))
     _, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 2, errors
-    assert errors.splitlines()[-1].endswith("No space left on device; make room and go on")
+    last = errors.splitlines()[-1]
+    assert "cannot be written (No space left on device)" in last
+    assert last.endswith("and run the command again")
 
     filler.unlink()
     assert result.read_bytes() == content
