@@ -102,8 +102,7 @@ def encode(
         and fits_bfloat16(shape)
         and gemm_bf16.usable()
     )
-    layer = BFloat16Layer if low else Float32Layer
-    return layer.apply(x, shape, epsilon, *parameters)  # type: ignore[no-any-return]
+    return EncoderLayer.apply(x, shape, epsilon, low, *parameters)  # type: ignore[no-any-return]
 
 
 def fits_bfloat16(shape: LayerShape) -> bool:
@@ -125,23 +124,27 @@ def _up_to_32(number: int) -> int:
     return -(-number // 32) * 32
 
 
-class Float32Layer(torch.autograd.Function):
-    """``apply(x, shape, epsilon, *parameters)``, these in the order of ``LayerParameters``."""
+class EncoderLayer(torch.autograd.Function):
+    """``apply(x, shape, epsilon, low, *parameters)``, these in the order of ``LayerParameters``.
+
+    With ``low`` products are of bfloat16; parameters and results are float32 either way.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shape: LayerShape, epsilon: float, *parameters: Tensor
+        ctx: Any, x: Tensor, shape: LayerShape, epsilon: float, low: bool, *parameters: Tensor
     ) -> Tensor:
-        """Compute y, and keep what costs more to compute again than to read."""
+        """Compute y. In float32 keep what costs more to compute again than to read."""
         x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        made = _float32(shape)
+        made = _bfloat16(shape) if low else _float32(shape)
         kept = None
-        if any(ctx.needs_input_grad):
+        if not low and any(ctx.needs_input_grad):
             kept = torch.empty(made.layer_kept_bytes(ctypes.c_long(len(x))), dtype=torch.uint8)
+        ctx.kept = () if low else (_pointer(kept),)
         made.layer_forward(
-            _pointer(x), _pointers(parameters), _pointer(y), _pointer(kept), *_rest(x, epsilon)
+            _pointer(x), _pointers(parameters), _pointer(y), *ctx.kept, *_rest(x, epsilon)
         )
-        ctx.shape, ctx.epsilon, ctx.kept = shape, epsilon, kept
+        ctx.made, ctx.epsilon, ctx.memory = made, epsilon, kept
         ctx.save_for_backward(x, *parameters)
         return y
 
@@ -152,50 +155,16 @@ class Float32Layer(torch.autograd.Function):
         x, *parameters = ctx.saved_tensors
         dx, dy = torch.empty_like(x), dy.contiguous()
         sums = _Sums(parameters)
-        _float32(ctx.shape).layer_backward(
+        ctx.made.layer_backward(
             _pointer(x),
             _pointers(parameters),
             _pointer(dy),
             _pointer(dx),
             _pointers(sums.parts),
-            _pointer(ctx.kept),
+            *ctx.kept,
             *_rest(x, ctx.epsilon),
         )
-        return dx, None, None, *sums.total()
-
-
-class BFloat16Layer(torch.autograd.Function):
-    """The same with products of bfloat16; parameters and results are float32."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, shape: LayerShape, epsilon: float, *parameters: Tensor
-    ) -> Tensor:
-        """Compute y, and keep x alone."""
-        x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        _bfloat16(shape).layer_forward(
-            _pointer(x), _pointers(parameters), _pointer(y), *_rest(x, epsilon)
-        )
-        ctx.shape, ctx.epsilon = shape, epsilon
-        ctx.save_for_backward(x, *parameters)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Compute everything again from x, and the gradients from that."""
-        x, *parameters = ctx.saved_tensors
-        dx, dy = torch.empty_like(x), dy.contiguous()
-        sums = _Sums(parameters)
-        _bfloat16(ctx.shape).layer_backward(
-            _pointer(x),
-            _pointers(parameters),
-            _pointer(dy),
-            _pointer(dx),
-            _pointers(sums.parts),
-            *_rest(x, ctx.epsilon),
-        )
-        return dx, None, None, *sums.total()
+        return dx, None, None, None, *sums.total()
 
 
 class _Sums:

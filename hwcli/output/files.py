@@ -1,8 +1,10 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
+import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def short_digest(value: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that name a JSON object, whatever the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from hwcli.output.plots import STYLE, figure
 from hwcli.output.tables import Column, Table
 from hwcli.rnn.summary import MachineSummary, NetworkSummary, TraceSummary
+from hwcli.rnn.tables import STEPS, first_steps
 
 MOST_VECTOR_POINTS = 300
 
@@ -87,15 +88,8 @@ def trace_table(trace: TraceSummary) -> Table:
         for step in trace.steps
     ]
     return Table(
-        title=f"The first {len(rows)} of {trace.length:,} steps",
-        columns=[
-            Column("t", "t"),
-            Column("input", "x_t"),
-            Column("recurrence", "recurrence"),
-            Column("unrolled", "unrolled"),
-            Column("hidden", "h_t"),
-            Column("output", "y_t"),
-        ],
+        title=first_steps(len(rows), trace.length),
+        columns=[column for column in STEPS if column.key != "preactivation"],
         rows=rows,
     )
 

@@ -42,6 +42,7 @@ from hwcli.rnn.summary import (
     PropertySummary,
     StepSummary,
     TraceSummary,
+    Value,
 )
 from hwcli.rnn.tables import checks_lines, closed_form_lines, definitions
 from hwcli.rnn.tape import stack_gradients
@@ -301,9 +302,7 @@ def summarise(
             num_exhaustive=found.checks.num_exhaustive,
             num_random=found.checks.num_random,
             num_failed=found.checks.num_failed,
-            counterexample=None
-            if found.checks.counterexample is None
-            else tuple(tuple(map(to_json, letter)) for letter in found.checks.counterexample),
+            counterexample=_sequence(found.checks.counterexample),
         ),
         gradients=None if found.gradients is None else gradients_summary(network, found.gradients),
         expectation=None
@@ -312,11 +311,13 @@ def summarise(
             passed=found.verdict.passed,
             proved=found.verdict.proved,
             verdict=found.verdict.text,
-            counterexample=None
-            if found.verdict.counterexample is None
-            else tuple(tuple(map(to_json, letter)) for letter in found.verdict.counterexample),
+            counterexample=_sequence(found.verdict.counterexample),
         ),
     )
+
+
+def _sequence(letters: Sequence[Letter] | None) -> tuple[tuple[Value, ...], ...] | None:
+    return None if letters is None else tuple(tuple(map(to_json, letter)) for letter in letters)
 
 
 def gradients_summary(network: AnyNetwork, found: Gradients) -> GradientsSummary:

@@ -17,6 +17,16 @@ MAX_LETTERS_SPELLED = 6
 # Larger machines are in machine.dot and summary.json.
 MAX_STATES_SHOWN = 40
 
+STEPS = (
+    Column("t", "t"),
+    Column("input", "x_t"),
+    Column("recurrence", "recurrence"),
+    Column("unrolled", "unrolled"),
+    Column("hidden", "h_t"),
+    Column("preactivation", "z_t"),
+    Column("output", "y_t"),
+)
+
 
 def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, num: int) -> Table:
     """Return the first steps: the recurrence, what it unrolls to, and its numbers."""
@@ -32,19 +42,17 @@ def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, n
         }
         for i, step in enumerate(traced.head[:num])
     ]
+    left_out = set() if any(row["unrolled"] for row in rows) else {"unrolled"}
     return Table(
-        title=f"The first {len(rows)} of {traced.length:,} steps",
-        columns=[
-            Column("t", "t"),
-            Column("input", "x_t"),
-            Column("recurrence", "recurrence"),
-            *([Column("unrolled", "unrolled")] if any(row["unrolled"] for row in rows) else []),
-            Column("hidden", "h_t"),
-            Column("preactivation", "z_t"),
-            Column("output", "y_t"),
-        ],
+        title=first_steps(len(rows), traced.length),
+        columns=[column for column in STEPS if column.key not in left_out],
         rows=rows,
     )
+
+
+def first_steps(num: int, length: int) -> str:
+    """Return the title of a table of steps."""
+    return f"The first {num} of {length:,} steps"
 
 
 def closed_form_lines(closed: ClosedForm | None) -> list[str]:

@@ -1,6 +1,7 @@
 """The figures of a sentiment run, drawn from its summary by the run and by the report."""
 
 from collections.abc import Callable
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -73,25 +74,15 @@ def draw_curves(summary: SentimentSummary) -> Figure:
     figure, (losses, accuracies) = plots.figure(columns=2, width=6.4, height=3.0)
     epochs = summary.epochs
     numbers = [epoch.epoch for epoch in epochs]
-    training, validation = plots.COLOURS[:2]
-    losses.plot(numbers, [e.train_loss for e in epochs], color=training, marker=".")
-    losses.plot(numbers, [e.valid_loss for e in epochs], color=validation, marker=".")
+    for name, colour, curve in (
+        ("training", plots.COLOURS[0], [(e.train_loss, e.train_accuracy) for e in epochs]),
+        ("validation", plots.COLOURS[1], [(e.valid_loss, e.valid_accuracy) for e in epochs]),
+    ):
+        style: dict[str, Any] = {"color": colour, "marker": ".", "label": name}
+        losses.plot(numbers, [loss for loss, _ in curve], **style)
+        accuracies.plot(numbers, [100 * accuracy for _, accuracy in curve], **style)
     for axes in (losses, accuracies):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    accuracies.plot(
-        numbers,
-        [100 * e.train_accuracy for e in epochs],
-        color=training,
-        marker=".",
-        label="training",
-    )
-    accuracies.plot(
-        numbers,
-        [100 * e.valid_accuracy for e in epochs],
-        color=validation,
-        marker=".",
-        label="validation",
-    )
     losses.set(xlabel="epoch", title="Loss, nats")
     accuracies.set(xlabel="epoch", title="Accuracy, %")
     accuracies.legend()

@@ -19,6 +19,10 @@ def shorten(text: str, length: int = 240) -> str:
     return f"{line[: length // 2]} … {line[-length // 2 :]}"
 
 
+TEXT = Column("text", "text", shorten)
+PROBABILITY = Column("probability_positive", "probability of positive", "{:.4f}")
+
+
 def all_tables(summary: SentimentSummary) -> list[Table]:
     """Return every table of one run, in the order in which they are shown."""
     return [
@@ -153,9 +157,9 @@ def predictions_table(predictions: Sequence[Prediction], title: str = "Predictio
     return Table(
         title=title,
         columns=[
-            Column("text", "text", shorten),
+            TEXT,
             Column("label", "label"),
-            Column("probability_positive", "probability of positive", "{:.4f}"),
+            PROBABILITY,
         ],
         rows=[prediction.model_dump() for prediction in predictions],
     )
@@ -167,10 +171,10 @@ def probes_table(summary: SentimentSummary) -> Table:
         title="Probes",
         columns=[
             Column("kind", "kind"),
-            Column("text", "text", shorten),
+            TEXT,
             Column("expected", "reader"),
             Column("label", "label"),
-            Column("probability_positive", "probability of positive", "{:.4f}"),
+            PROBABILITY,
         ],
         rows=[
             {**probe.model_dump(), "expected": probe.expected or "neither"}
@@ -201,8 +205,8 @@ def mistakes_table(summary: SentimentSummary) -> Table:
         title="The most confident mistakes",
         columns=[
             Column("expected", "label"),
-            Column("probability_positive", "probability of positive", "{:.4f}"),
-            Column("text", "text", shorten),
+            PROBABILITY,
+            TEXT,
         ],
         rows=[mistake.model_dump() for mistake in summary.mistakes],
     )

@@ -15,15 +15,25 @@ from pydantic import Field, model_validator
 from hwcli.config import Section
 from hwcli.locks import Closing
 from hwcli.sweep.events import Event
+from hwcli.sweep.queue import TrialQueue
+from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
 
 class Launcher(Closing):
-    """Trains what is submitted to it; a context manager, since it owns processes or jobs."""
+    """Trains what is submitted to it; a context manager, since it owns processes or jobs.
+
+    Args:
+        store: where trials live.
+    """
+
+    def __init__(self, store: TrialStore):
+        self._store = store
+        self._queue = TrialQueue(store)
 
     def submit(self, trial: Trial) -> None:
         """Queue a trial."""
-        raise NotImplementedError
+        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
 
+from hwcli.config import flatten
 from hwcli.errors import OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import STAGING
@@ -317,12 +318,9 @@ def _describe_counts(counts: Mapping[str, int]) -> str:
     return ", ".join([f"{counts.get('done', 0)}/{total} done", *rest])
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scalars of nested mappings, by dotted keys; lists as JSON."""
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = json.dumps(value) if isinstance(value, list) else value
-    return flat
+    return {
+        key: json.dumps(value) if isinstance(value, list) else value
+        for key, value in flatten(record)
+    }

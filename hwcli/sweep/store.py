@@ -19,12 +19,13 @@ from hwcli.output.files import (
     append_jsonl,
     read_json,
     read_jsonl,
+    short_digest,
     unwritable,
     write_atomic,
     write_json,
 )
 from hwcli.sweep.ownership import Ownership, read_owner
-from hwcli.sweep.trial import Trial, identity_id
+from hwcli.sweep.trial import Trial
 
 State = Literal["done", "failed", "running", "interrupted", "missing"]
 
@@ -63,7 +64,7 @@ class TrialFolder:
     def identity(self) -> dict[str, Any] | None:
         """Return everything that decides the trial's numbers, if it is there and of this trial."""
         identity = self._read("identity.json")
-        return identity if identity and identity_id(identity) == self.path.name else None
+        return identity if identity and short_digest(identity) == self.path.name else None
 
     def result(self) -> dict[str, Any] | None:
         """Return what the trial found, or None while it is not done.

@@ -1,12 +1,11 @@
 """One point of a grid: what decides its numbers, and the name that follows from it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hwcli.config import Section
+from hwcli.output.files import short_digest
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,12 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """Name of the identity. Equal names mean the same recipe, data and seed.
+        """Name of the identity and of the trial's folder: one for each recipe, data and seed.
 
         Trials of one name have equal numbers, bit for bit, on processors of one kind; on another
         kind they differ as much as another seed's do.
         """
-        return identity_id(self.identity)
+        return short_digest(self.identity)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self.label.items())
-
-
-def identity_id(identity: Mapping[str, Any]) -> str:
-    """Return the name of an identity: the folder of its trial is called so."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

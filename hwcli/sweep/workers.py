@@ -23,7 +23,6 @@ from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher
-from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.training.progress import Progress
@@ -57,20 +56,15 @@ class Workers(Launcher):
     def __init__(
         self, function: TrialFunction, store: TrialStore, *, num_workers: int, num_threads: int = 1
     ):
+        super().__init__(store)
         self._function = function
-        self._store = store
         self._num_workers = num_workers
         self._num_threads = num_threads
-        self._queue = TrialQueue(store)
         self._workers: list[_Worker] = []
 
     def close(self, error: BaseException | None) -> None:
         """Stop the workers."""
         self.stop()
-
-    def submit(self, trial: Trial) -> None:
-        """Queue a trial."""
-        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.

@@ -4,9 +4,7 @@ A trial is one network: a point of the grid and a seed. A cell is a point of the
 its seeds. Both read and write their own JSON.
 """
 
-import hashlib
 import itertools
-import json
 import math
 import statistics
 from collections import Counter
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from hwcli.config import Section
+from hwcli.output.files import short_digest
 from hwcli.training.metrics import mean_and_std, standard_error
 from hwcli.vision.grid import CellKey, Value
 from hwcli.vision.vit import ViTConfig, num_params
@@ -100,12 +99,6 @@ class Predictions:
     probability: npt.NDArray[np.float16]
 
 
-def id_of(identity: Mapping[str, Any]) -> str:
-    """Return the id of a trial, as :class:`hwcli.sweep.trial.Trial` makes it."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class TrialRecord:
     """A trial of a sweep, done or not.
@@ -135,7 +128,7 @@ class TrialRecord:
 
     def id_fits(self) -> bool:
         """Tell whether its id is the one of its identity."""
-        return self.id == id_of(self.identity)
+        return self.id == short_digest(self.identity)
 
 
 class Cell(Section):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hwcli.config import MAX_RANGE_LENGTH, Section, parse_range
+from hwcli.config import MAX_RANGE_LENGTH, Section, flatten, parse_range
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ def parse_axes(value: object) -> dict[str, tuple[Any, ...]]:
     if isinstance(value, list | tuple):
         pairs = [_split(text) for text in value]
     elif isinstance(value, Mapping):
-        pairs = list(_flatten(value))
+        pairs = list(flatten(value))
     else:
         raise ValueError("expected FIELD=VALUES, such as model.width=48,64,96")
     axes: dict[str, tuple[Any, ...]] = {}
@@ -171,14 +171,6 @@ def _split(text: object) -> tuple[str, object]:
     if not equals or not field.strip() or not values.strip():
         raise ValueError(f"{text!r}: write FIELD=VALUES, such as model.width=48,64,96")
     return field.strip(), values
-
-
-def _flatten(mapping: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _parse_values(field: str, values: object) -> tuple[Any, ...]:

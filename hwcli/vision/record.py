@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from hwcli.config import flatten
 from hwcli.errors import HwError
 from hwcli.output import terminal
 from hwcli.output.files import read_json
@@ -252,7 +253,7 @@ def _read_predictions(path: Path) -> tuple[dict[str, Predictions], LabelArray | 
 
 
 def _to_row(trial: TrialRecord) -> dict[str, str]:
-    config = dict(_flatten(trial.identity["config"]))
+    config = dict(flatten(trial.identity["config"]))
     others = {key: value for key, value in trial.identity.items() if key != "config"}
     # The grid first. A field may be left out of the identity at one of its values.
     identity = {name: config[name] for name in (*trial.point, "seed") if name in config} | config
@@ -265,7 +266,7 @@ def _to_row(trial: TrialRecord) -> dict[str, str]:
         "axes": " ".join(trial.point),
         "state": trial.state,
         "reason": trial.reason or "",
-        **{f"result.{name}": _text(value) for name, value in _flatten(result)},
+        **{f"result.{name}": _text(value) for name, value in flatten(result)},
     }
 
 
@@ -291,14 +292,6 @@ def _from_row(row: Mapping[str, Any]) -> TrialRecord:
         if row["state"] == "done"
         else None,
     )
-
-
-def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _nest(values: Mapping[str, Any]) -> dict[str, Any]:

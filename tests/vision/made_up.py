@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from hwcli.output.files import short_digest
 from hwcli.training.progress import Epoch
-from hwcli.vision.cells import Predictions, TrainedOn, TrialRecord, TrialResult, id_of
+from hwcli.vision.cells import Predictions, TrainedOn, TrialRecord, TrialResult
 from hwcli.vision.fashion_mnist import FashionMNIST, Part
 from hwcli.vision.recipe import TrialConfig
 from hwcli.vision.record import SweepRecord
@@ -79,7 +80,7 @@ def record(
             nested = {key: value for key, value in point.items() if "." not in key}
             config = trial_config(**{"heads": 2, **nested, "seed": seed, **recipe})
             identity = {"config": config.model_dump(mode="json"), "recipe": 1}
-            trial_id = id_of(identity)
+            trial_id = short_digest(identity)
             trial = TrialRecord(trial_id, point, seed, identity, "failed", "no")
             if number is not None:
                 result = TrialResult(

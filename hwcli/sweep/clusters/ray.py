@@ -20,7 +20,6 @@ from hwcli.output import terminal
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher, LauncherConfig
-from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
@@ -61,13 +60,12 @@ class RayTasks(Launcher):
                 "launcher.kind = 'ray': ray is not installed; "
                 "in the checkout: pip install -e '.[ray]'"
             ) from None
+        super().__init__(TrialStore(store.path.resolve()))
         self._ray: Any = ray
         self._function = function
-        self._store = TrialStore(store.path.resolve())
         self._options = options
         self._num_workers = num_workers
         self._trials = RemoteTrials(self._store)
-        self._queue = TrialQueue(self._store)
         self._running: dict[Any, Trial] = {}
 
     def __enter__(self) -> Self:
@@ -77,10 +75,6 @@ class RayTasks(Launcher):
     def close(self, error: BaseException | None) -> None:
         """Leave the cluster: tasks end with the driver that submitted them."""
         self._ray.shutdown()
-
-    def submit(self, trial: Trial) -> None:
-        """Queue a trial."""
-        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.

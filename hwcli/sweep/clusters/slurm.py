@@ -26,7 +26,6 @@ from hwcli.runtime import worker_variables
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher, LauncherConfig
-from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
@@ -100,11 +99,10 @@ class SlurmJobs(Launcher):
                     "login node of the cluster"
                 )
         # Nodes know neither this process's working folder nor, perhaps, a link to it.
-        self._store = TrialStore(store.path.resolve())
+        super().__init__(TrialStore(store.path.resolve()))
         self._job = _TrialJob(function, self._store.path)
         self._options = options
         self._trials = RemoteTrials(self._store)
-        self._queue = TrialQueue(self._store)
         self._open: dict[str, Trial] = {}
         self._jobs: dict[str, str] = {}
         self._executor = submitit.SlurmExecutor(
@@ -138,10 +136,6 @@ class SlurmJobs(Launcher):
             )
         else:
             subprocess.run(["scancel", *jobs], check=False, capture_output=True)
-
-    def submit(self, trial: Trial) -> None:
-        """Queue a trial."""
-        self._queue.waiting.append(trial)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every trial is done or has failed; or nothing, if detached.
