@@ -98,11 +98,6 @@ class RunFolder(Closing):
         self._writes_to = self.path
         self._discarded: set[str] = set()
 
-    @property
-    def write_path(self) -> Path:
-        """The folder that files are written to until the run is finished."""
-        return self._writes_to
-
     def close(self, error: BaseException | None) -> None:
         """Let the claim go."""
         self._lock.release()

@@ -50,11 +50,6 @@ class MooreMachine:
         assert output is not None
         return output
 
-    def relabelled(self, names: Callable[[Number], Number]) -> "MooreMachine":
-        """Return the machine with other outputs."""
-        outputs = tuple(None if output is None else names(output) for output in self.outputs)
-        return MooreMachine(self.letters, self.transitions, outputs)
-
     def minimal(self) -> "MooreMachine":
         """Return the smallest machine that shows the same (Moore 1956: refine until it is stable).
 

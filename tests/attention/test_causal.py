@@ -1,49 +1,16 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from hwcli.attention import causal as causal_module
 from hwcli.attention.causal import BLOCK_TOKENS, CHUNK, CausalLinearAttention, CausalProduct
-from hwcli.attention.feature_maps import FeatureMapName
-from tests.attention.reference import MAPS, draw, gradients, plain_linear
+from tests.attention.reference import draw, gradients, plain_linear
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, name: FeatureMapName = "elu1") -> Tensor:
-    y = CausalLinearAttention.apply(q, k, v, name)
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    y = CausalLinearAttention.apply(q, k, v, "elu1")
     assert isinstance(y, Tensor)
     return y
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_the_gradients_pass_a_numerical_check(
-    name: FeatureMapName, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(causal_module, "CHUNK", 3)
-    monkeypatch.setattr(causal_module, "BLOCK_TOKENS", 6)
-    q, k, v = draw(1, 2, 11, 2, positive=True)
-    assert torch.autograd.gradcheck(lambda q, k, v: attend(q, k, v, name), (q, k, v))
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    B=st.integers(1, 3),
-    H=st.integers(1, 3),
-    T=st.integers(1, 3 * CHUNK + 1),
-    D=st.integers(1, 5),
-    name=st.sampled_from(MAPS),
-)
-def test_any_shape_gives_the_quadratic_form(
-    B: int, H: int, T: int, D: int, name: FeatureMapName
-) -> None:
-    q, k, v = draw(B, H, T, D, seed=T, positive=True)
-    want = plain_linear(q, k, v, name, causal=True)
-    got = attend(q, k, v, name)
-    assert_close(got, want)
-    for ours, theirs in zip(gradients(got, q, k, v), gradients(want, q, k, v), strict=True):
-        assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
 def test_the_state_is_carried_from_block_to_block() -> None:

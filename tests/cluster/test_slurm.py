@@ -70,16 +70,15 @@ def wait_until(condition: Callable[[], Any], seconds: float = 300) -> Any:
     return value
 
 
+def ask(environment: dict[str, str], *command: str) -> list[str]:
+    """Return the words that a command of SLURM prints."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
 def running(environment: dict[str, str]) -> list[str]:
     """Return the jobs that run."""
-    shown = subprocess.run(
-        ["squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return shown.stdout.split()
+    return ask(environment, "squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i")
 
 
 def folders_by_job(out: Path) -> dict[str, Path]:
@@ -99,13 +98,7 @@ def finished_epochs(folder: Path) -> list[int]:
 def test_with_a_job_and_a_node_lost_midway_the_table_is_the_local_one(
     cluster: Path, environment: dict[str, str], local: Path, tmp_path: Path, loss: str
 ) -> None:
-    with subprocess.Popen(
-        command(tmp_path, "--launcher", "slurm", grid=GRID),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as program:
+    with start(tmp_path, environment, GRID) as program:
 
         def both_have_a_checkpoint() -> bool:
             folders = folders_by_job(tmp_path)
@@ -135,14 +128,19 @@ def test_with_a_job_and_a_node_lost_midway_the_table_is_the_local_one(
 
 
 def nodes_that_are_up(environment: dict[str, str]) -> int:
-    shown = subprocess.run(
-        ["sinfo", "--noheader", "--Node", "--format=%T"],
+    states = ask(environment, "sinfo", "--noheader", "--Node", "--format=%T")
+    return sum(state in ("idle", "mixed", "allocated") for state in states)
+
+
+def start(out: Path, environment: dict[str, str], grid: list[str]) -> "subprocess.Popen[str]":
+    """Start a driver, to be stopped or watched."""
+    return subprocess.Popen(
+        command(out, "--launcher", "slurm", grid=grid),
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=True,
     )
-    return sum(state in ("idle", "mixed", "allocated") for state in shown.stdout.split())
 
 
 def run(out: Path, environment: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
@@ -177,13 +175,7 @@ def test_detached_it_returns_and_the_same_command_collects(
 def test_a_driver_that_was_stopped_finds_its_jobs_again(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with subprocess.Popen(
-        command(tmp_path, "--launcher", "slurm", grid=SMALL),
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as program:
+    with start(tmp_path, environment, SMALL) as program:
         wait_until(lambda: len(folders_by_job(tmp_path)) == 2)
         time.sleep(1)
         program.send_signal(2)
@@ -199,13 +191,7 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     grid = ["--layers", "1", "--heads", "2", "--epochs", "4", "--train-limit", "5000"]
-    with subprocess.Popen(
-        command(tmp_path, "--launcher", "slurm", grid=grid),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as program:
+    with start(tmp_path, environment, grid) as program:
         trials = tmp_path / "vit-sweep" / "trials"
         wait_until(lambda: list(trials.glob("*/checkpoint.safetensors")))
         ((job, folder),) = folders_by_job(tmp_path).items()

@@ -55,6 +55,18 @@ def make(folder: Path, config: HeadConfig, *, finetuned: bool) -> TextClassifier
     return TextClassifier(model, encoders.load_tokenizer(folder), TEXT, CPU)
 
 
+def save(ours: TextClassifier, folder: Path, config: HeadConfig, *, finetuned: bool) -> None:
+    save_classifier(
+        folder,
+        ours.model,
+        ours.tokenizer,
+        head=config,
+        text=TEXT,
+        finetuned=finetuned,
+        encoder_name="tiny",
+    )
+
+
 @pytest.mark.parametrize(("config", "finetuned"), KINDS, ids=NAMES)
 def test_padding_never_changes_a_probability(
     config: HeadConfig, finetuned: bool, tiny_encoder: Path
@@ -82,15 +94,7 @@ def test_a_saved_classifier_predicts_as_before(
     config: HeadConfig, finetuned: bool, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     classifier = make(tiny_encoder, config, finetuned=finetuned)
-    save_classifier(
-        tmp_path,
-        classifier.model,
-        classifier.tokenizer,
-        head=config,
-        text=TEXT,
-        finetuned=finetuned,
-        encoder_name="tiny",
-    )
+    save(classifier, tmp_path, config, finetuned=finetuned)
     assert load_saved(tmp_path, CPU).predict(TEXTS) == classifier.predict(TEXTS)
 
 
@@ -101,15 +105,7 @@ def test_transformers_own_classes_load_a_plain_classifier(
 
     config = HeadConfig(kind="cls")
     ours = make(tiny_encoder, config, finetuned=True)
-    save_classifier(
-        tmp_path,
-        ours.model,
-        ours.tokenizer,
-        head=config,
-        text=TEXT,
-        finetuned=True,
-        encoder_name="tiny",
-    )
+    save(ours, tmp_path, config, finetuned=True)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     ids = tokenizer("[CLS] a superb film [SEP]", return_tensors="pt")["input_ids"]
@@ -124,15 +120,7 @@ def test_a_damaged_or_half_written_folder_is_one_line(tiny_encoder: Path, tmp_pa
     ours = make(tiny_encoder, config, finetuned=False)
     with pytest.raises(SourceError, match="no trained model there"):
         load_saved(tmp_path, CPU)
-    save_classifier(
-        tmp_path,
-        ours.model,
-        ours.tokenizer,
-        head=config,
-        text=TEXT,
-        finetuned=False,
-        encoder_name="tiny",
-    )
+    save(ours, tmp_path, config, finetuned=False)
     head = tmp_path / "head.safetensors"
     head.write_bytes(head.read_bytes()[:50])
     with pytest.raises(SourceError, match=r"head\.safetensors: damaged"):

@@ -5,7 +5,6 @@ report, are made from it and from nothing else.
 """
 
 import itertools
-import math
 from typing import Literal
 
 from hwcli.attention.bench.cases import METHODS, Direction, MethodName
@@ -204,16 +203,6 @@ class AttentionSummary(Summary):
         """Return what became of the sums of weights at the longest studied length."""
         of_map = [study for study in self.normalizers if study.feature_map == feature_map]
         return max(of_map, key=lambda study: study.T, default=None)
-
-    def condition_exponent(self, feature_map: FeatureMapName) -> float | None:
-        """Return the power of T with which the median condition grows."""
-        conditions = {
-            study.T: study.median_condition or 0.0
-            for study in self.normalizers
-            if study.feature_map == feature_map
-        }
-        law = fit_power_law(conditions, octaves=math.inf)
-        return None if law is None else law.exponent
 
     def fitted(self) -> "AttentionSummary":
         """Return the same summary with the exponents of its rows."""
