@@ -83,7 +83,7 @@ def _check_size(number: int) -> None:
 
 
 def _folder_name(name: str) -> str:
-    # A sweep keeps its trials in a folder of that name, beside those of its runs.
+    # A sweep keeps its trials in a folder of that name, next to its runs.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "trials":
         raise ValueError("expected a folder's name of letters, digits, . _ -, other than trials")
     return name
@@ -507,7 +507,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _field_path(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """Keep the names of fields: what stands behind the last one is pydantic's own bookkeeping."""
+    """Keep the names of fields; after the last one come pydantic's own marks."""
     names: list[str] = []
     for part in location:
         known = _fields_at(model, names)

@@ -17,7 +17,7 @@ class Flag:
 
     Attributes:
         key: the dotted key of the field, whose description is the flag's help.
-        metavar: what stands for the value in the help; None for a switch.
+        metavar: the placeholder of the value in the help; None for a switch.
         name: the flag itself where it is not the parameter's name.
     """
 

@@ -61,7 +61,7 @@ def _explain(flag: Flag, field: dict[str, Any], values: Any) -> str:
     for key in flag.key.split("."):
         default = default.get(key, field.get("default")) if default else None
     if isinstance(default, bool):
-        # Of a switch without an opposite, "false" says nothing.
+        # "false" says nothing about a switch without an opposite.
         words = (flag.name or "").split("/")
         default = words[not default] if len(words) == 2 else None
     return text if default is None or flag.key == "name" else f"{text} Default: {default}."

@@ -46,7 +46,7 @@ from hwcli.rnn.trace import trace
 
 COMMAND = "rnn-trace"
 
-# A dry run times so many steps; the proof, tables and pictures take a few seconds besides.
+# A dry run times this many steps; the proof, tables and pictures take a few more seconds.
 STEPS_TIMED, FIXED_S, DISK_BYTES = 1000, 4.0, 200_000
 
 RunSummary = TraceSummary

@@ -1,8 +1,8 @@
 """An encoder layer of a ViT in one kernel, forward and backward, a few images at a time.
 
-For torch a layer is some twenty operations forward and forty backward, each of which reads and
-writes all of a batch. encoder_layer_float32.cpp and encoder_layer_bfloat16.cpp each are one, whose
-intermediate results stay in the cache.
+In torch a layer is about twenty operations forward and forty backward, and each of them reads and
+writes the whole batch. encoder_layer_float32.cpp and encoder_layer_bfloat16.cpp are one operation
+each: their intermediate results stay in the cache.
 
 Shapes: B images, T tokens, D width, H heads, W width of one head, M width of the MLP.
 """
@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from hwcli.native import compiler, gemm_bf16
 
-# Beyond this a head's scores no longer fit the second-level cache.
+# With more tokens a head's scores do not fit into the second-level cache.
 MOST_TOKENS = 256
-# The kernel in bfloat16 keeps them in the first-level cache.
+# The bfloat16 kernel keeps them in the first-level cache.
 MOST_TOKENS_IN_BFLOAT16 = 128
 
 

@@ -135,7 +135,7 @@ class RunFolder(Closing):
         wait: bool = True,
         keep_environment: bool = False,
     ) -> bool:
-        """Become the one who writes this folder, and start its files anew.
+        """Become the one who writes this folder, and start its files again.
 
         Where somebody else writes it: wait for them, and say so; or with ``wait=False``
         return False and leave the folder alone. Calling it twice is harmless.

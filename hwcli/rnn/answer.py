@@ -48,12 +48,12 @@ from hwcli.rnn.tables import checks_lines, closed_form_lines, definitions
 from hwcli.rnn.tape import stack_gradients
 from hwcli.rnn.trace import Step, Trace, trace
 
-# Coefficients and gradients are written down for so many of the last inputs.
+# Coefficients and gradients are written for this many of the last inputs.
 MAX_WRITTEN = 2000
-# A tape is gone back for so many steps; exact states of so many binary digits are affordable.
+# Steps of back-propagation on a tape; binary digits that an exact state may have.
 MAX_ON_TAPE = 200
 MAX_BITS = 200_000
-# A prediction for a longer sequence is left out where it would only confirm the trace.
+# Longer sequences are not predicted: that would only confirm the trace.
 MAX_PREDICTED = 100_000
 KINDS = {
     "closed-form": "closed form",

@@ -116,7 +116,7 @@ def partitions(machine: Reduced) -> list[tuple[int, ...]]:
 
 
 def _respected(machine: Reduced, pairs: list[tuple[int, int]]) -> tuple[int, ...]:
-    """Merge pairs of states, and whatever has to be merged for that."""
+    """Merge pairs of states, and all states that must then be equal too."""
     parent = list(machine.states)
 
     def root(state: int) -> int:

@@ -1,6 +1,6 @@
-"""Recognisers of single properties: what the classes of letters do to the states tells which.
+"""Recognisers: each finds one kind of property and says when each output is shown.
 
-Each finds a kind of property and says, for each output, when it is shown.
+They look at what the classes of letters do to the states.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,9 +24,8 @@ class Words:
 
     Attributes:
         id: its name.
-        cases: for each output, the clauses of which one has to hold; none where the output is
-            shown in every other case.
-        note: what the clauses take for granted, such as x_t for t < 1.
+        cases: for each output its clauses, one of which holds; no clauses mean "otherwise".
+        note: what the clauses assume, such as x_t for t < 1.
     """
 
     id: str

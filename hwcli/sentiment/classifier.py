@@ -2,13 +2,12 @@
 
 A folder holds ``hw2.json`` (what the classifier is made of), ``encoder/`` (a checkpoint of
 transformers, tokenizer included) and ``head.safetensors``. A plain fine-tuned classifier is a
-checkpoint of transformers' own with ``hw2.json`` beside it: their classes load it as it is.
+checkpoint of transformers with ``hw2.json`` next to it, which their own classes can load.
 
 Shapes: B reviews, T tokens, L layers, D width.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save, save_model
+from safetensors.torch import load_model, save, save_model
 from torch import Tensor, nn
 
 from hwcli.config import Section
@@ -112,11 +111,6 @@ def assemble(
 def count_parameters(model: nn.Module) -> int:
     """Count the parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def is_plain(config: HeadConfig, *, finetuned: bool) -> bool:
-    """Tell whether transformers' own classification head is what is trained."""
-    return finetuned and config.kind == "cls"
 
 
 # --------------------------------------------------------------------------------------
@@ -222,7 +216,7 @@ def save_classifier(
     card: str = "",
 ) -> None:
     """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused."""
-    plain = is_plain(head, finetuned=finetuned)
+    plain = head.is_plain(finetuned=finetuned)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hw2.json").unlink(missing_ok=True)
     checkpoint = folder if plain else folder / "encoder"
@@ -266,7 +260,7 @@ def load_saved(folder: Path, device: torch.device) -> TextClassifier:
         SourceError: it is missing, half-written or damaged, or files were exchanged.
     """
     facts = _read_facts(folder)
-    plain = is_plain(facts.head, finetuned=facts.finetuned)
+    plain = facts.head.is_plain(finetuned=facts.finetuned)
     checkpoint = folder if plain else folder / "encoder"
     tokenizer = encoders.load_tokenizer(checkpoint)
     if encoders.checkpoint_digest(checkpoint) != facts.encoder_digest:
@@ -326,51 +320,6 @@ def _read_facts(folder: Path) -> ClassifierFacts:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-# --------------------------------------------------------------------------------------
-# The best epoch
-
-
-class BestEpoch:
-    """Keeps the weights of the epoch with the lowest validation loss, on disk.
-
-    A resumed run repeats its last epoch's evaluation at most, which gives the same loss, so the
-    file stays what an uninterrupted run would have.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def loss(self) -> float:
-        """Return the lowest loss so far; infinity before the first epoch."""
-        from safetensors import safe_open
-
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                return float(json.loads(file.metadata()["valid_loss"]))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-            return float("inf")
-
-    def save_if_best(self, model: nn.Module, valid: Mean) -> None:
-        """Keep a model's weights if its loss is the lowest yet."""
-        if valid.loss < self.loss():
-            tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-            write_atomic(self.path, save(tensors, {"valid_loss": json.dumps(valid.loss)}))
-
-    def restore(self, model: nn.Module) -> None:
-        """Load the kept weights into the model.
-
-        Raises:
-            SourceError: the file is missing or damaged; only training anew brings it back.
-        """
-        try:
-            model.load_state_dict(load_file(self.path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise SourceError(
-                f"{self.path}: the best epoch's weights are damaged ({type(error).__name__}); "
-                f"remove {self.path.parent} and train again"
-            ) from None
 
 
 def confusion(predicted: Tensor, labels: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:

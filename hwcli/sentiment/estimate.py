@@ -141,7 +141,7 @@ def _activation_bytes(recipe: Recipe, data: SentimentData, encoder: nn.Module) -
     longest = int(data.train.lengths.max())
     width = encoders.width(encoder)
     if recipe.finetune:
-        # Of a token in a layer: about 16 states, 3 of the wide layer, 3 of every score.
+        # Per token and layer: about 16 states, 3 of the wide layer, 3 of every score.
         heads = int(getattr(config, "num_attention_heads", 12))
         wide = int(getattr(config, "intermediate_size", 4 * width))
         layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
@@ -149,7 +149,7 @@ def _activation_bytes(recipe: Recipe, data: SentimentData, encoder: nn.Module) -
         size = 4 if data.precision == torch.float32 else 2
         return tokens * layers * (16 * width + 3 * wide + 3 * heads * longest) * size
     if recipe.head.kind == "gru":
-        # Of a token in a layer: inputs, and gates and states of both directions, in float32.
+        # Per token and layer: inputs, gates and states of both directions, in float32.
         hidden = recipe.head.hidden
         per_token = 4 * (3 * width + recipe.head.layers * 2 * (3 + 4 + 2 + 3) * hidden)
         return recipe.batch_size * longest * per_token

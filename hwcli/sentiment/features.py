@@ -57,7 +57,7 @@ class Features:
         return len(self.counts)
 
     def pad(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return some reviews as one batch: (B, T, D) float16, zero behind the end, and (B,)."""
+        """Return some reviews as one batch: (B, T, D) float16, zero after the end, and (B,)."""
         counts = self.counts[rows]
         batch = torch.zeros(len(rows), int(counts.max()), self.states.shape[1], dtype=torch.half)
         for place, row in enumerate(rows):
@@ -77,7 +77,7 @@ def manifest(
 ) -> dict[str, object]:
     """Describe a cache by everything that decides its content.
 
-    The tokens stand for the reviews, the tokenizer, the length and the truncation at once.
+    The tokens depend on the reviews, the tokenizer, the length and the truncation.
     """
     return {
         "format": FORMAT,
@@ -185,7 +185,7 @@ def _fill(
             now = time.perf_counter()
             if now - marked > SECONDS_BETWEEN_MARKS or index == len(batches) - 1:
                 seconds, marked = seconds + now - marked, now
-                # The bytes first, then the mark that vouches for them.
+                # The bytes first: the mark says that they are on disk.
                 file.flush()
                 os.fsync(file.fileno())
                 mark = {"batches": index + 1, "bytes": file.tell(), "seconds": seconds}

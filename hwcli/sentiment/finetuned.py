@@ -69,7 +69,7 @@ class FinetunedEncoder:
         self.step_precision = data.precision
 
     def parts_of(self, rows: Rows) -> list[slice]:
-        """Cut a batch into parts of so many tokens that their activations fit into memory."""
+        """Cut a batch into parts whose activations fit into memory."""
         longest = int(self._data.train.lengths[rows].max())
         size = max(1, self._tokens_at_once // longest)
         return [slice(start, start + size) for start in range(0, len(rows), size)]

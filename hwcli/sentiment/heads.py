@@ -35,6 +35,10 @@ class HeadConfig(Section):
         description="mean and cls on a frozen encoder: read the states of every encoder layer.",
     )
 
+    def is_plain(self, *, finetuned: bool) -> bool:
+        """Tell whether it is transformers' own classification head."""
+        return finetuned and self.kind == "cls"
+
 
 class GRUHead(nn.Module):
     """The homework's head: a bidirectional GRU's two final states, dropout, one linear layer."""

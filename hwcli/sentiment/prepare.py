@@ -1,4 +1,4 @@
-"""Reviews, encoder, tokens, device: everything that is known before the first weight moves."""
+"""What a training starts from: reviews, encoder, tokens, device and precision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def prepare(
     """Find reviews and encoder, split and tokenise.
 
     Raises:
-        SourceError: one of them cannot be had or used.
+        SourceError: one of them is missing or cannot be used.
         ConfigError: the device is not on this machine, or the encoder reads fewer tokens.
     """
     device = runtime.resolve_device(device_name)

@@ -66,7 +66,7 @@ class Recipe(Section):
     @property
     def is_plain(self) -> bool:
         """Whether transformers' own classification head is what is trained."""
-        return self.finetune and self.head.kind == "cls"
+        return self.head.is_plain(finetuned=self.finetune)
 
 
 class Identity(Recipe):

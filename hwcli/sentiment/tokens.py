@@ -13,8 +13,8 @@ from torch import Tensor
 from hwcli.config import Section
 from hwcli.sentiment.reviews import clean
 
-# Texts are shuffled, and sorted by length only within so many batches: padding all but vanishes
-# while the batches of two epochs stay different.
+# Texts are shuffled, and sorted by length only within this many batches: little padding is left,
+# and the batches of two epochs differ.
 BATCHES_IN_POOL = 50
 
 Rows = NDArray[np.int64]
@@ -90,7 +90,7 @@ def tokenize(texts: Sequence[str], tokenizer: Any, config: TextConfig) -> Tokens
     """Turn texts into token numbers, an empty one into the special tokens alone.
 
     Args:
-        texts: as they stand in the file.
+        texts: as in the file.
         tokenizer: a fast tokenizer of transformers.
         config: how long, and what of a longer text.
     """
@@ -120,7 +120,7 @@ def tokenize(texts: Sequence[str], tokenizer: Any, config: TextConfig) -> Tokens
 
 
 def truncate(ids: list[int], room: int, way: str) -> list[int]:
-    """Keep at most so many tokens, from the beginning or from both ends."""
+    """Keep at most ``room`` tokens, from the beginning or from both ends."""
     if len(ids) <= room:
         return ids
     if way == "head":

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwcli.errors import ConfigError
-from hwcli.sentiment.classifier import BestEpoch, count_parameters, mean_of
+from hwcli.sentiment.best_epoch import BestEpoch
+from hwcli.sentiment.classifier import count_parameters, mean_of
 from hwcli.sentiment.finetuned import FinetunedEncoder
 from hwcli.sentiment.frozen import FrozenEncoder
 from hwcli.sentiment.prepare import PartName, SentimentData

@@ -149,7 +149,7 @@ def seconds_left(
 def describe_running(
     trial: Trial, latest: Progress | None, epochs: Sequence[Epoch], width: int
 ) -> str:
-    """Describe where a running trial stands, on one line that fits the width.
+    """Describe a running trial on one line that fits the width.
 
     With room, validation accuracy is drawn as a curve of one character an epoch.
     """

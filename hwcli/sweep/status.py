@@ -26,7 +26,7 @@ STATES: tuple[State, ...] = get_args(State)
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """Where one trial stands.
+    """The state of one trial.
 
     Attributes:
         command: whose store it is in.
@@ -58,7 +58,7 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where one run stands.
+    """The state of one run.
 
     Attributes:
         command: that wrote it.
@@ -92,26 +92,24 @@ class RunStatus:
 
 
 def read_runs(out: Path) -> list[RunStatus]:
-    """Return where each run stands.
+    """Return the state of each run.
 
     Raises:
         OutputError: there is no such folder.
     """
-    if not out.is_dir():
-        raise OutputError(f"out = {str(out)!r}: no such folder; runs are written to it")
+    _check_is_there(out)
     configs = (*out.glob("*/*/config.yaml"), *out.glob(f"*/*/{STAGING}/config.yaml"))
     folders = {p.parent.parent if p.parent.name == STAGING else p.parent for p in configs}
     return [_read_run(folder) for folder in sorted(folders)]
 
 
 def read_trials(out: Path) -> list[TrialStatus]:
-    """Return where each trial of each command stands, used by a run or not.
+    """Return the state of each trial of each command, used by a run or not.
 
     Raises:
         OutputError: there is no such folder.
     """
-    if not out.is_dir():
-        raise OutputError(f"out = {str(out)!r}: no such folder; runs are written to it")
+    _check_is_there(out)
     return [
         read_trial(folder, path.parent.name)
         for path in sorted(out.glob("*/trials"))
@@ -119,8 +117,13 @@ def read_trials(out: Path) -> list[TrialStatus]:
     ]
 
 
+def _check_is_there(out: Path) -> None:
+    if not out.is_dir():
+        raise OutputError(f"out = {str(out)!r}: no such folder; runs are written to it")
+
+
 def read_trial(folder: TrialFolder, command: str) -> TrialStatus:
-    """Return where one trial stands."""
+    """Return the state of one trial."""
     state = folder.state()
     result, failure = folder.result() or {}, folder.failure() or {}
     owner = read_owner(folder.path) if state == "running" else None

@@ -130,7 +130,7 @@ class TrialFolder:
         return owner is not None and owner.is_alive()
 
     def state(self) -> State:
-        """Return where the trial stands."""
+        """Return the state of the trial."""
         if self.result() is not None:
             return "done"
         if self.is_owned():

@@ -1,7 +1,7 @@
-"""The launcher of this machine: spawned workers side by side, one process and one pipe each.
+"""The launcher of this machine: spawned workers in parallel, one process and one pipe each.
 
-One pipe a worker, and no shared queue: a process that is killed can tear only its own pipe.
-Spawned and not forked, since a forked OpenMP runtime deadlocks.
+Each worker has its own pipe and there is no shared queue, so a killed process can damage only its
+own pipe. Workers are spawned, not forked, because a forked OpenMP runtime deadlocks.
 """
 
 import gc
@@ -43,7 +43,7 @@ class _Worker:
 class Workers(Launcher):
     """A fixed number of single-threaded processes that train what is submitted.
 
-    Where the system kills one (out of memory, as a rule), one fewer goes on, and the trial is tried
+    If the system kills one, usually for lack of memory, one fewer continues and the trial is tried
     again.
 
     Args:

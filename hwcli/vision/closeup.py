@@ -1,4 +1,4 @@
-"""One trained network from close up: its mistakes, what it looks at, what it knows of places."""
+"""One trained network in detail: its mistakes, its attention, its position embeddings."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -14,14 +14,14 @@ from hwcli.training.metrics import standard_error
 from hwcli.vision.fashion_mnist import CLASS_NAMES
 
 MISTAKES = (4, 6)  # rows and columns of the gallery
-OUTLINE = 40  # of 255: pixels as bright as this belong to the thing
+OUTLINE = 40  # of 255: brighter pixels belong to the object
 
 
 def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
     """Draw how many images of each class are taken for which, and the accuracy of each class.
 
     Args:
-        labels: (N,) of classes, of which each occurs.
+        labels: (N,), in which every class occurs.
         predicted: (N,).
         title: above the matrix.
     """
@@ -97,7 +97,7 @@ def draw_mistakes(
 
 
 def _percent(probability: float) -> str:
-    # Never 100: the network left something for the others, whatever the rounding.
+    # Never 100: the other classes have a probability too, even if it rounds to 0.
     return f"{min(100 * probability, 99.9):.1f} %"
 
 

@@ -23,8 +23,8 @@ from hwcli.vision.tables import MARKS
 MARKERS = "os^Dv<>P*X"
 LINES = ("-", "--", "-.", ":")
 GRID_NAMES = ("heatmap", "curves", "costs", "compare")
-MOST_BLOCKS = 6  # of a picture: of a grid with more combinations the first ones are drawn
-MOST_LINES = 8  # of a panel
+MOST_BLOCKS = 6  # per picture: of more combinations the first ones are drawn
+MOST_LINES = 8  # per panel
 STANDARD_ERRORS_OF_COLOUR = 7  # a colour scale reaches at least this far from its middle
 
 
@@ -137,7 +137,7 @@ def draw_curves(
         histories: of each network its point and its epochs.
         axes: of the grid.
         width: of the figure in inches; by default as its panels need.
-        height: likewise.
+        height: of the figure in inches.
     """
     shown = [axis for axis in axes if axis.varies] or [axes[0]]
     width = 1.0 + 3.6 * len(shown) if width is None else width

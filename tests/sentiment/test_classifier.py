@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from hwcli.errors import SourceError
 from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.best_epoch import BestEpoch
 from hwcli.sentiment.classifier import (
-    BestEpoch,
     TextClassifier,
     assemble,
     confusion,

@@ -1,7 +1,7 @@
 """The launcher of a Ray cluster: one task for each trial.
 
-Ray starts processes where there is room, and tells when one of them or its node is lost; the
-trial is then submitted again and goes on from its checkpoint. The program's own code travels with
+Ray starts processes where there is room, and reports when one of them or its node is lost; the
+trial is then submitted again and resumes from its checkpoint. The program's own code travels with
 the tasks; its dependencies have to be on the nodes, and the results on a folder they share.
 """
 

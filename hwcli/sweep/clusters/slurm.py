@@ -1,10 +1,10 @@
 """The launcher of a SLURM cluster: one job array, a task of it for each trial, through submitit.
 
-SLURM keeps the queue, gives the resources and queues again what a lost node or a preemption
-ended; submitit writes the scripts and queues again what ran into its time limit. What is left to
-do here: submit what no job stands for yet, look at the queue now and then, and submit again what
-has left it without a result. A trial's job is noted in its folder (``job.json``), so the driver
-can be closed and run again; jobs go on without it.
+SLURM keeps the queue, gives the resources, and queues a job again after a lost node or a
+preemption. submitit writes the scripts, and queues a job again after its time limit. This module
+submits the trials that have no job yet, polls the queue, and submits a trial again whose job left
+the queue without a result. A trial's job is noted in its folder (``job.json``), so the driver can
+be closed and run again; jobs continue without it.
 """
 
 import io
@@ -32,12 +32,12 @@ from hwcli.sweep.trial import Trial
 SECONDS_BETWEEN_MESSAGES = 1.0
 # Asking for the queue costs the controller, which everybody shares.
 SECONDS_BETWEEN_QUEUES = 5.0
-# Of one job; then it is not queued again, since an epoch does not fit into its time.
+# Per job; after that an epoch evidently does not fit into its time.
 MAX_TIMEOUTS = 20
 # A name that neither a run nor a trial can have.
 FOLDER = ".slurm"
 
-# States in which a job is no more; in any other it waits, runs, or is about to.
+# States of a job that has ended; in any other state it waits or runs.
 OVER = {
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY"),
     *("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "SPECIAL_EXIT"),
