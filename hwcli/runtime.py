@@ -85,9 +85,9 @@ def num_cores() -> int:
     return cores
 
 
-# Most memory that a training process of 8 layers, 4 heads holds, and the process that starts and
-# watches it: 1.50 and 0.92 GB (tests/benchmarks/LOG.md).
-WORKER_BYTES, DRIVER_BYTES = 1_550 * 10**6, 950 * 10**6
+# Most memory of its own that a training process holds, and all that the process that starts and
+# watches it does, the libraries that they share among it (tests/benchmarks/LOG.md).
+WORKER_BYTES, DRIVER_BYTES = 700 * 10**6, 950 * 10**6
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ top to bottom: the config, the trials, the sweep, what it shows, the dry run.
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,14 +25,14 @@ from hwcli.data.cache import Found
 from hwcli.errors import ConfigError, OutputError
 from hwcli.experiment import Plan
 from hwcli.output import terminal
-from hwcli.output.files import read_json, write_atomic, write_json
+from hwcli.output.files import read_json
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.units import duration
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.runner import Outcome, run_trials
-from hwcli.sweep.store import TrialFolder, TrialStore
+from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.training.progress import Epoch, Progress
+from hwcli.training.progress import Epoch
 from hwcli.vision import run_files, tables, training
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
 from hwcli.vision.closeup import Network
@@ -44,7 +44,6 @@ from hwcli.vision.record import (
     TRIALS,
     SweepRecord,
     checked,
-    one_trials_predictions,
     read_epochs,
     read_known,
     read_predictions,
@@ -53,6 +52,7 @@ from hwcli.vision.record import (
 )
 from hwcli.vision.summary import VitSweepSummary, read_earlier, summarize
 from hwcli.vision.vit import num_params, training_flops
+from hwcli.vision.worker import run_trial
 
 COMMAND = "vit-sweep"
 RunSummary = VitSweepSummary
@@ -108,18 +108,6 @@ class Config(RunConfig, SweepRecipe):
 
 # --------------------------------------------------------------------------------------
 # The trials
-
-
-def run_trial(
-    config: TrialConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
-) -> dict[str, Any]:
-    """Train one network, test it once, and keep what it leaves in its trial's folder."""
-    # The trials of a run may come from several machines, and from earlier commits.
-    write_json(folder.environment, training.describe_environment(config))
-    output = training.run_trial(config, folder.checkpoint, on_progress)
-    write_atomic(folder.predictions, one_trials_predictions(output.predictions))
-    folder.write_epochs([asdict(epoch) for epoch in output.history])
-    return output.result.model_dump(mode="json")
 
 
 def make_trials(config: Config, files: Found) -> list[Trial]:

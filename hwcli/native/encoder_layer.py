@@ -102,7 +102,9 @@ def encode(
         and fits_bfloat16(shape)
         and gemm_bf16.usable()
     )
-    return EncoderLayer.apply(x, shape, epsilon, low, *parameters)  # type: ignore[no-any-return]
+    # Inside a function of its own kind autograd is always off.
+    keeps = not low and torch.is_grad_enabled()
+    return EncoderLayer.apply(x, shape, epsilon, low, keeps, *parameters)  # type: ignore[no-any-return]
 
 
 def fits_bfloat16(shape: LayerShape) -> bool:
@@ -125,20 +127,27 @@ def _up_to_32(number: int) -> int:
 
 
 class EncoderLayer(torch.autograd.Function):
-    """``apply(x, shape, epsilon, low, *parameters)``, these in the order of ``LayerParameters``.
+    """``apply(x, shape, epsilon, low, keeps, *parameters)``, in the order of ``LayerParameters``.
 
-    With ``low`` products are of bfloat16; parameters and results are float32 either way.
+    With ``low`` products are of bfloat16; parameters and results are float32 either way. With
+    ``keeps`` a backward pass may follow.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shape: LayerShape, epsilon: float, low: bool, *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        shape: LayerShape,
+        epsilon: float,
+        low: bool,
+        keeps: bool,
+        *parameters: Tensor,
     ) -> Tensor:
         """Compute y. In float32 keep what costs more to compute again than to read."""
         x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         made = _bfloat16(shape) if low else _float32(shape)
         kept = None
-        if not low and any(ctx.needs_input_grad):
+        if keeps and any(ctx.needs_input_grad):
             kept = torch.empty(made.layer_kept_bytes(ctypes.c_long(len(x))), dtype=torch.uint8)
         ctx.kept = () if low else (_pointer(kept),)
         made.layer_forward(
@@ -164,7 +173,7 @@ class EncoderLayer(torch.autograd.Function):
             *ctx.kept,
             *_rest(x, ctx.epsilon),
         )
-        return dx, None, None, None, *sums.total()
+        return dx, None, None, None, None, *sums.total()
 
 
 class _Sums:

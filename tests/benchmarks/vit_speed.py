@@ -494,12 +494,12 @@ def overhead_process(pipe: Connection, precision: str, device: str, rounds: int)
     """Time trials and bare steps in turns, after a turn that only warms up."""
     import torch
 
-    from hwcli.experiments.vit_sweep import run_trial
     from hwcli.sweep.store import TrialFolder
     from hwcli.training.optimizers import OptimizerConfig
     from hwcli.vision.augmentation import AugmentationConfig
     from hwcli.vision.recipe import DataConfig, TrialConfig
     from hwcli.vision.vit import ViTConfig
+    from hwcli.vision.worker import run_trial
 
     torch.set_num_threads(1)
     steps = 80 if device == "cpu" else 400

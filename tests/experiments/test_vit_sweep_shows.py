@@ -16,7 +16,7 @@ from hwcli.experiments.vit_sweep import Config
 from hwcli.output import plots
 from hwcli.output.run_folder import RunFolder
 from hwcli.sweep.store import TrialStore
-from hwcli.vision import training
+from hwcli.vision import training, worker
 from hwcli.vision.record import read_record
 from tests.vision.made_up import TINY, made_up_images
 
@@ -50,7 +50,7 @@ def train(out: Path, config: Config) -> None:
         folder = store.folder(trial)
         if folder.result() is None:
             folder.prepare(trial)
-            folder.finish(vit_sweep.run_trial(trial.config, folder, lambda progress: None))  # type: ignore[arg-type]
+            folder.finish(worker.run_trial(trial.config, folder, lambda progress: None))  # type: ignore[arg-type]
 
 
 def show(out: Path, config: Config) -> dict[str, Any]:

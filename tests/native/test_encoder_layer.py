@@ -283,3 +283,25 @@ def test_dropout_is_torchs_while_training(monkeypatch: pytest.MonkeyPatch) -> No
         assert not calls
         made.eval()(x)
         assert len(calls) == 1
+
+
+@BOTH_KINDS
+def test_nothing_is_kept_where_no_backward_pass_follows(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    made = layer(*ODD[2:], kind=kind)
+    forward = native_layer.EncoderLayer.forward
+
+    def watched(ctx: object, *arguments: object) -> Tensor:
+        y = forward(ctx, *arguments)
+        kept.append(ctx.memory)  # type: ignore[attr-defined]
+        return y
+
+    monkeypatch.setattr(native_layer.EncoderLayer, "forward", staticmethod(watched))
+    with compiler.kernels(True):
+        made(draw(*ODD[:3]))
+        with torch.no_grad():
+            made(draw(*ODD[:3]))
+    assert kept[0] is not None
+    assert kept[1] is None

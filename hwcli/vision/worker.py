@@ -1,0 +1,38 @@
+"""What a worker process does for one trial of the grid.
+
+Every worker holds its own copy of what it imports, so nothing here draws or tests hypotheses.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from hwcli.output.files import write_atomic, write_json
+from hwcli.training.progress import Progress
+from hwcli.vision import training
+from hwcli.vision.recipe import TrialConfig
+from hwcli.vision.record import one_trials_predictions
+
+
+class TrialFiles(Protocol):
+    """Where a trial's files go: the sweep's ``TrialFolder``."""
+
+    checkpoint: Path
+    predictions: Path
+    environment: Path
+
+    def write_epochs(self, epochs: list[dict[str, Any]]) -> None:
+        """Keep the figures of every epoch."""
+
+
+def run_trial(
+    config: TrialConfig, folder: TrialFiles, on_progress: Callable[[Progress], None]
+) -> dict[str, Any]:
+    """Train one network, test it once, and keep what it leaves in its trial's folder."""
+    # The trials of a run may come from several machines, and from earlier commits.
+    write_json(folder.environment, training.describe_environment(config))
+    output = training.run_trial(config, folder.checkpoint, on_progress)
+    write_atomic(folder.predictions, one_trials_predictions(output.predictions))
+    folder.write_epochs([asdict(epoch) for epoch in output.history])
+    return output.result.model_dump(mode="json")
