@@ -118,7 +118,7 @@ def test_a_full_disk_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_memory_says_what_decides_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(runtime, "num_cores", lambda: 8)
-    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 8 * 10**9)
+    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 4 * 10**9)
     finding = doctor.look_at_memory(cpu)
     assert (finding.facts["jobs"], finding.facts["decided_by"]) == (4, "memory")
     monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 10**8)
