@@ -1,11 +1,11 @@
 """A table is columns and rows; it is spelled as CSV, Markdown and on the terminal."""
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from hwcli.output.files import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -62,11 +62,7 @@ class Table:
 
     def to_csv(self) -> str:
         """Return the raw values as CSV, a heading line of keys first."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([column.key for column in self.columns])
-        writer.writerows([[row.get(column.key) for column in self.columns] for row in self.rows])
-        return buffer.getvalue()
+        return csv_text(self.rows, [column.key for column in self.columns])
 
     def to_markdown(self) -> str:
         """Return a GitHub-style table under its title, notes below."""

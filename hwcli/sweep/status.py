@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from hwcli.config import flatten
 from hwcli.errors import OutputError
-from hwcli.output.files import read_json
+from hwcli.output.files import csv_text, read_json
 from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import duration
@@ -193,13 +193,7 @@ def to_json(records: Sequence[RunStatus] | Sequence[TrialStatus]) -> list[dict[s
 
 def to_csv(records: Sequence[RunStatus] | Sequence[TrialStatus]) -> str:
     """Return runs or trials as CSV; columns that only some of them have are empty elsewhere."""
-    rows = [record.to_row() for record in records]
-    buffer = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text([record.to_row() for record in records])
 
 
 def _read_run(folder: Path) -> RunStatus:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 from hwcli.config import flatten
 from hwcli.errors import HwError
 from hwcli.output import terminal
-from hwcli.output.files import read_json
+from hwcli.output.files import csv_text, read_json
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrainedOn, TrialRecord, TrialResult
 from hwcli.vision.grid import CellKey, Point
@@ -83,13 +83,7 @@ def record_files(record: SweepRecord) -> dict[str, str | bytes]:
 
 def trials_csv(trials: Sequence[TrialRecord]) -> str:
     """Return the content of ``trials.csv``: identity, state and result of each trial."""
-    rows = [_to_row(trial) for trial in trials]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text([_to_row(trial) for trial in trials])
 
 
 def predictions_file(record: SweepRecord) -> bytes:

@@ -1,25 +1,20 @@
 """The sweep on a Ray cluster of two nodes, started here for real: one is lost midway."""
 
-import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster.trials import GRID, NUM_EPOCHS, NUM_TRIALS, finished_epochs, wait_until
 from tests.experiments.test_vit_sweep_real import command, numbers, summary_of
 
 pytest.importorskip("ray", reason="the extra is not installed: pip install -e '.[ray]'")
 # Ray leaves sockets and processes of its own to the garbage collector.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-# Long enough that what is killed after its first epoch is never about to end.
-NUM_EPOCHS = 7
-NUM_TRIALS = 4
-GRID = ["--layers", "1..2", "--heads", "2..3", "--epochs", str(NUM_EPOCHS), "--train-limit", "3000"]
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
@@ -61,21 +56,6 @@ def test_with_a_node_lost_midway_the_table_is_the_local_one(cluster: Any, tmp_pa
     # What was lost is at most the epoch that was running.
     for folder in trials.iterdir():
         assert finished_epochs(folder) == list(range(NUM_EPOCHS))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def finished_epochs(folder: Path) -> list[int]:
-    """Return the epochs that a trial's workers, all of them, said they had finished."""
-    lines = (folder / "messages.jsonl").read_text().splitlines()
-    messages = [json.loads(line) for line in lines if line]
-    finished = [m["progress"]["finished"] for m in messages if m["kind"] == "progress"]
-    return [epoch["epoch"] for epoch in finished if epoch is not None]
 
 
 def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

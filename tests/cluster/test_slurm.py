@@ -4,22 +4,18 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cluster.trials import GRID, NUM_EPOCHS, NUM_TRIALS, finished_epochs, wait_until
 from tests.experiments.test_vit_sweep_real import command, numbers, summary_of
 
 pytest.importorskip("submitit", reason="the extra is not installed: pip install -e '.[slurm]'")
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
-# Long enough that what is killed after its first epoch is never about to end.
-NUM_EPOCHS = 7
-NUM_TRIALS = 4
-GRID = ["--layers", "1..2", "--heads", "2..3", "--epochs", str(NUM_EPOCHS), "--train-limit", "3000"]
 SMALL = ["--layers", "1", "--heads", "2..3", "--epochs", "2", "--train-limit", "500"]
 
 
@@ -62,14 +58,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 300) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return value
-
-
 def ask(environment: dict[str, str], *command: str) -> list[str]:
     """Return the words that a command of SLURM prints."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -84,14 +72,6 @@ def running(environment: dict[str, str]) -> list[str]:
 def folders_by_job(out: Path) -> dict[str, Path]:
     files = (out / "vit-sweep" / "trials").glob("*/job.json")
     return {json.loads(file.read_text())["job"]: file.parent for file in files}
-
-
-def finished_epochs(folder: Path) -> list[int]:
-    """Return the epochs that a trial's workers, all of them, said they had finished."""
-    lines = (folder / "messages.jsonl").read_text().splitlines()
-    messages = [json.loads(line) for line in lines if line]
-    finished = [m["progress"]["finished"] for m in messages if m["kind"] == "progress"]
-    return [epoch["epoch"] for epoch in finished if epoch is not None]
 
 
 @pytest.mark.parametrize("loss", ["kill-node", "kill-daemon"])

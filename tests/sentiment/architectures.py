@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
-from tests.sentiment.tiny import VOCABULARY, save_tokenizer
+from tests.sentiment.tiny import VOCABULARY, save_tokenizer, save_untrained
 
 POSITIONS = 41
 SMALL = {
@@ -64,12 +63,4 @@ def make_checkpoint(kind: str, folder: Path, *, vocabulary: int | None = None) -
     config = CONFIGS[kind]()
     if vocabulary is not None:
         config.vocab_size = vocabulary
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = transformers.AutoModel.from_config(config)
-        for parameter in model.parameters():
-            # Fresh weights of 0.02 would leave every state all but the same.
-            if parameter.ndim == 2:
-                torch.nn.init.normal_(parameter, std=0.3)
-        model.save_pretrained(folder)
-    return folder
+    return save_untrained(folder, lambda: transformers.AutoModel.from_config(config))

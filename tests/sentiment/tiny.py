@@ -1,7 +1,9 @@
 """A real BERT of two small layers with a real tokenizer, and reviews whose words tell."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -44,9 +46,14 @@ def make_encoder(folder: Path) -> Path:
         intermediate_size=29,
         max_position_embeddings=37,
     )
+    return save_untrained(folder, lambda: BertModel(config))
+
+
+def save_untrained(folder: Path, make: Callable[[], Any]) -> Path:
+    """Write a model with weights that are always the same."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = BertModel(config)
+        model = make()
         for parameter in model.parameters():
             # Fresh weights of 0.02 would leave every state all but the same.
             if parameter.ndim == 2:

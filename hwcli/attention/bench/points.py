@@ -6,7 +6,7 @@ A point that would need too much memory or time is predicted from its operations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from hwcli.attention.bench import cost, measure
 from hwcli.attention.bench.cases import (
@@ -173,18 +173,25 @@ def _measure_memory(
     return peaks, notes
 
 
-def _measured(case: Case, times: Times, peak: int | None, limits: MachineLimits) -> Point:
-    speed = cost.flops(case) / times.median_s
+def _point(case: Case, **found: Any) -> Point:
     return Point(
         method=case.method,
         T=case.T,
         direction=case.direction,
         causal=case.causal,
+        analytic_bytes=cost.peak_bytes(case),
+        **found,
+    )
+
+
+def _measured(case: Case, times: Times, peak: int | None, limits: MachineLimits) -> Point:
+    speed = cost.flops(case) / times.median_s
+    return _point(
+        case,
         median_ms=1e3 * times.median_s,
         p20_ms=1e3 * times.p20_s,
         p80_ms=1e3 * times.p80_s,
         peak_bytes=peak,
-        analytic_bytes=cost.peak_bytes(case),
         gflops=speed / 1e9,
         peak_share=speed / limits.matmul_peak,
         bandwidth_share=cost.traffic_bytes(case) / times.median_s / limits.bandwidth,
@@ -193,13 +200,9 @@ def _measured(case: Case, times: Times, peak: int | None, limits: MachineLimits)
 
 
 def _not_measured(case: Case, seconds: float | None, note: str) -> Point:
-    return Point(
-        method=case.method,
-        T=case.T,
-        direction=case.direction,
-        causal=case.causal,
+    return _point(
+        case,
         median_ms=None if seconds is None else 1e3 * seconds,
-        analytic_bytes=cost.peak_bytes(case),
         status="failed" if seconds is None else "predicted",
         note=note,
     )
