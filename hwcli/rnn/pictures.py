@@ -39,7 +39,7 @@ def draw_trace(trace: Trace, property_id: str | None = None) -> Figure:
     if trace.length > len(trace.head):
         kept += [step for step in trace.tail if step.t > len(trace.head)]
     stretches = [beginning] if len(kept) <= STEPS_ENLARGED else [beginning, kept]
-    figure, axes = plots.figure(rows=2, columns=len(stretches), width=7.5, height=4.6)
+    figure, axes = plots.figure(rows=2, columns=len(stretches), width=6.4, height=4.6)
     upper, lower = axes[: len(stretches)], axes[len(stretches) :]
     for steps, hidden, output in zip(stretches, upper, lower, strict=True):
         look = {"marker": "."} if steps is beginning else {"marker": ".", "ms": 1.5, "lw": 0}
@@ -60,7 +60,7 @@ def draw_trace(trace: Trace, property_id: str | None = None) -> Figure:
     if len(stretches) > 1:
         upper[1].set(title=f"All {trace.length:,} steps")
     if len(beginning[0].hidden) > 1:
-        upper[0].legend(ncols=4, fontsize=7)
+        upper[0].legend(ncols=4, fontsize=7.5)
     return figure
 
 
@@ -90,7 +90,7 @@ def _draw_sums(
     lengths = [min(STEPS_ENLARGED, len(steps))]
     if len(steps) > STEPS_ENLARGED:
         lengths.append(len(steps))
-    figure, axes = plots.figure(rows=2, columns=len(lengths), width=7.5, height=4.8)
+    figure, axes = plots.figure(rows=2, columns=len(lengths), width=6.4, height=4.8)
     parities = names[0].endswith("even positions")
     for column, n in enumerate(lengths):
         upper, lower = axes[column], axes[len(lengths) + column]
@@ -118,8 +118,8 @@ def _draw_sums(
         upper.set(title=which)
     axes[0].set(ylabel="running sums")
     axes[len(lengths)].set(ylabel="output $y_t$")
-    axes[0].legend(fontsize=7)
-    axes[len(lengths)].legend(fontsize=7, loc="center right")
+    axes[0].legend(fontsize=7.5)
+    axes[len(lengths)].legend(fontsize=7.5, loc="center right")
     return figure
 
 

@@ -15,19 +15,26 @@ from hwcli.vision.fashion_mnist import CLASS_NAMES
 
 MISTAKES = (4, 6)  # rows and columns of the gallery
 OUTLINE = 40  # of 255: brighter pixels belong to the object
+MOST_BESIDE = 5  # pictures of one row of a rollout
 
 
-def draw_confusion(labels: Tensor, predicted: Tensor, title: str) -> Figure:
+def draw_confusion(
+    labels: Tensor, predicted: Tensor, title: str, *, width: float = 8.6, height: float = 4.6
+) -> Figure:
     """Draw how many images of each class are taken for which, and the accuracy of each class.
 
     Args:
         labels: (N,), in which every class occurs.
         predicted: (N,).
         title: above the matrix.
+        width: of the figure in inches.
+        height: likewise.
     """
     K = len(CLASS_NAMES)
     counts = torch.bincount(K * labels.long() + predicted.long(), minlength=K * K).view(K, K)
-    figure, (matrix, bars) = plots.figure(columns=2, width=8.6, height=4.6, width_ratios=(2.2, 1))
+    figure, (matrix, bars) = plots.figure(
+        columns=2, width=width, height=height, width_ratios=(2.2, 1)
+    )
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     plots.heatmap(
         matrix,
@@ -114,12 +121,24 @@ def draw_rollout(
         title: above the pictures.
     """
     B, P, _ = shares.shape
-    figure, panels = plots.figure(rows=2, columns=B, width=1.02 * B + 0.9, height=2.75)
+    columns = min(B, MOST_BESIDE)
+    bands = -(-B // columns)
+    # As wide as a page's text, so that its type stays as large as it is drawn.
+    figure, panels = plots.figure(
+        rows=2 * bands, columns=columns, width=1.1 * columns + 0.9, height=0.3 + 2.4 * bands
+    )
+    for panel in panels:
+        panel.set_axis_off()
+    above, below = [], []
+    for band in range(bands):
+        start = 2 * band * columns
+        above += panels[start : start + columns]
+        below += panels[start + columns : start + 2 * columns]
     # In units of an even share, one scale for all images.
     heat = (shares * P * P).numpy()
     size = images.shape[-1]
     place = (-0.5, size - 0.5, size - 0.5, -0.5)
-    top = [_picture(panel, images[i]) for i, panel in enumerate(panels[:B])]
+    top = [_picture(panel, image) for panel, image in zip(above, images, strict=False)]
     for i, panel in enumerate(top):
         name = CLASS_NAMES[int(labels[i])]
         wrong = predicted[i] != labels[i]
@@ -129,13 +148,12 @@ def draw_rollout(
             loc="center",
         )
     shown = None
-    for image, one, panel in zip(images, heat, panels[B:], strict=True):
+    for image, one, panel in zip(images, heat, below, strict=False):
         shown = panel.imshow(one, extent=place, cmap="inferno", vmin=heat.min(), vmax=heat.max())
         # The outline alone: an image under the colours would change them.
         panel.contour(image.numpy(), levels=[OUTLINE], colors="white", linewidths=0.7)
-        panel.set_axis_off()
     assert shown is not None
-    bar = figure.colorbar(shown, ax=panels[B:], shrink=0.9, pad=0.01, aspect=12)
+    bar = figure.colorbar(shown, ax=panels, shrink=0.5, pad=0.01, aspect=20)
     bar.set_label(f"1 = an even share (1/{P * P})", fontsize=7.5)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")

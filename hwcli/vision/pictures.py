@@ -211,10 +211,17 @@ def _label_ends(panel: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def draw_costs(summary: VitSweepSummary) -> Figure | None:
+def draw_costs(
+    summary: VitSweepSummary, *, width: float | None = None, height: float = 3.7
+) -> Figure | None:
     """Draw test accuracy against what a cell costs: training time, and parameters.
 
     None for a grid of one cell.
+
+    Args:
+        summary: of the run.
+        width: of the figure in inches; by default as its panels need.
+        height: likewise.
     """
     cells = [cell for cell in summary.cells if cell.test_accuracy_mean is not None]
     best = summary.best
@@ -226,7 +233,8 @@ def draw_costs(summary: VitSweepSummary) -> Figure | None:
     layout = Layout.of(summary.axes)
     colour = _cycle(layout.down, plots.COLOURS)
     marker = _cycle(layout.across, MARKERS)
-    figure, panels = plots.figure(columns=len(costs), width=1.6 + 3.3 * len(costs), height=3.7)
+    width = 1.6 + 3.3 * len(costs) if width is None else width
+    figure, panels = plots.figure(columns=len(costs), width=width, height=height)
     for panel, (key, name) in zip(panels, costs, strict=True):
         for cell in cells:
             if getattr(cell, key) is not None:

@@ -62,6 +62,23 @@ def test_rollout_and_positions_are_drawn(judged: tuple[torch.Tensor, ...]) -> No
     assert mosaic.get_array().shape == (11, 11)  # three pictures of three and the lines between
 
 
+def test_ten_rollouts_stand_in_two_bands_as_wide_as_a_page(
+    judged: tuple[torch.Tensor, ...],
+) -> None:
+    images, labels, predicted, _ = judged
+    shares = torch.rand(7, 7, 7).softmax(dim=-1) / 7
+    figure = network_pictures.draw_rollout(images[:7], shares, labels[:7], predicted[:7], "title")
+    assert figure.get_figwidth() <= 6.5
+    panels = figure.axes[:20]
+    # Bands of five: images above, their patches below; what is left over stays blank.
+    names = [panels[k].get_title().partition("\n")[0] for k in (*range(5), *range(10, 12))]
+    assert names == list(CLASS_NAMES[:7])
+    assert [len(panel.images) for panel in panels] == [1] * 12 + [0] * 3 + [1] * 2 + [0] * 3
+    heat = panels[16].images[0].get_array()
+    assert heat is not None
+    assert torch.as_tensor(heat).sum().item() == pytest.approx(49 * shares[6].sum().item())
+
+
 def summary_with(
     places: dict[Any, list[int]], other: SweepRecord | None = None, **flags: Any
 ) -> Any:
