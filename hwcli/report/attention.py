@@ -6,7 +6,7 @@ from hwcli.attention.bench.explanation import findings, price
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.attention.bench.tables import method_notes
 from hwcli.report.cells import Cell
-from hwcli.report.recurrences import folder_of
+from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
 
@@ -24,7 +24,7 @@ def section(runs: Runs) -> list[Cell]:
     """Return the cells of question 2."""
     chosen = choose(runs)
     if not chosen:
-        return render("q2", found=None, price=None)
+        return render("q2", found=None, price=None, mark="")
     run = chosen[0]
     found = run.read(AttentionSummary)
     T, D = max(found.lengths), found.shape.dim
@@ -34,6 +34,7 @@ def section(runs: Runs) -> list[Cell]:
         "q2",
         found=found,
         folder=folder_of(run),
+        mark=mark_of(chosen),
         machine=run.machine,
         T=T,
         with_weights=_power(4 * T * T * D),

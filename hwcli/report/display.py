@@ -6,7 +6,8 @@ Figures are vector graphics; a caption travels with each as its text form.
 import inspect
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,36 @@ from matplotlib.figure import Figure
 
 from hwcli.output.plots import STYLE, figure
 from hwcli.output.tables import Column, Table
+from hwcli.report.templates import in_tex
 from hwcli.rnn.summary import MachineSummary, NetworkSummary, TraceSummary
 from hwcli.rnn.tables import STEPS, first_steps
 
 MOST_VECTOR_POINTS = 300
 
+# Figures keep the size they are drawn in, so their type stays as large as it was set.
+TEXT_WIDTH_IN = 6.5
+DOTS_PER_INCH = 150
 
-def show(shown: Table | Figure | Path | None, caption: str = "") -> None:
-    """Display a table, a figure, or a PNG that a run has drawn; nothing where there is none."""
+
+ANSWER = "hw2-answer"
+"""Of an output's metadata: it is what the question asks for, and is set larger."""
+
+
+def show(
+    shown: Table | Figure | Path | None, caption: str = "", *, is_answer: bool = False
+) -> None:
+    """Display a table, a figure, or a PNG that a run has drawn; nothing where there is none.
+
+    Args:
+        shown: what to display.
+        caption: below a figure; a table has its title.
+        is_answer: it is the table that the question asks for.
+    """
     if shown is None:
         return
     if isinstance(shown, Table):
-        _publish({"text/markdown": shown.to_markdown(), "text/plain": shown.title})
+        metadata = {ANSWER: True} if is_answer else {}
+        _publish({"text/markdown": shown.to_markdown(), "text/plain": shown.title}, metadata)
     elif isinstance(shown, Figure):
         _publish({"image/svg+xml": to_svg(shown), "text/plain": caption})
     else:
@@ -35,11 +54,19 @@ def show(shown: Table | Figure | Path | None, caption: str = "") -> None:
 
 
 def show_source(*functions: Callable[..., Any]) -> None:
-    """Display the source of functions or classes, as code."""
-    source = "\n\n".join(
-        inspect.cleandoc("\n" + inspect.getsource(function)).rstrip() for function in functions
+    """Display the source of functions or classes as code, a block each, under its file's name."""
+    sources = [_source(function) for function in functions]
+    _publish(
+        {
+            "text/markdown": "\n\n".join(f"```py\n{source}\n```" for source in sources),
+            "text/plain": "\n\n".join(sources),
+        }
     )
-    _publish({"text/markdown": f"```python\n{source}\n```", "text/plain": source})
+
+
+def _source(function: Callable[..., Any]) -> str:
+    source = inspect.cleandoc("\n" + inspect.getsource(function)).rstrip()
+    return f"# {function.__module__.replace('.', '/')}.py\n{source}"
 
 
 def to_svg(figure: Figure) -> str:
@@ -58,16 +85,16 @@ def to_svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def png_width_px(data: bytes) -> int:
-    """Return the width of a PNG, which its first chunk holds."""
-    return int(struct.unpack(">I", data[16:20])[0])
+def png_width_in(data: bytes) -> float:
+    """Return the width of a PNG, which its first chunk holds, in the inches it is drawn in."""
+    return float(struct.unpack(">I", data[16:20])[0]) / DOTS_PER_INCH
 
 
-def _publish(data: dict[str, Any]) -> None:
+def _publish(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
     # Imported here: only a notebook's kernel has it for sure.
     from IPython.display import display
 
-    display(data, raw=True)
+    display(data, raw=True, metadata=metadata or {})
 
 
 # --------------------------------------------------------------------------------------
@@ -80,8 +107,8 @@ def trace_table(trace: TraceSummary) -> Table:
         {
             "t": step.t,
             "input": ", ".join(map(str, step.letter)),
-            "recurrence": "\n".join(step.recurrence),
-            "unrolled": "\n".join(step.unrolled),
+            "recurrence": _formulas(step.recurrence),
+            "unrolled": _formulas(step.unrolled),
             "hidden": ", ".join(map(str, step.hidden)),
             "output": str(step.output),
         }
@@ -89,9 +116,18 @@ def trace_table(trace: TraceSummary) -> Table:
     ]
     return Table(
         title=first_steps(len(rows), trace.length),
-        columns=[column for column in STEPS if column.key != "preactivation"],
+        columns=[_in_formulas(column) for column in STEPS if column.key != "preactivation"],
         rows=rows,
     )
+
+
+def _in_formulas(column: Column) -> Column:
+    is_word = column.key in ("recurrence", "unrolled")
+    return column if is_word else replace(column, heading=f"${column.heading}$")
+
+
+def _formulas(lines: Sequence[str]) -> str:
+    return "\n".join(f"${in_tex(line)}$" for line in lines)
 
 
 def machine_table(machine: MachineSummary) -> Table:

@@ -1,13 +1,15 @@
 """From the executed notebook to one Markdown text and its figures, which pandoc sets."""
 
+import ast
 import base64
 import re
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from nbformat import NotebookNode
 
-from hwcli.report.display import png_width_px
-from hwcli.report.merge import answer, id_of, is_open, is_prompt, question
+from hwcli.report.display import ANSWER, TEXT_WIDTH_IN, png_width_in
+from hwcli.report.merge import answer, id_of, is_open, is_prompt, is_untouched, question
 
 # Of pandoc's Markdown, what a measured text could trip over is left out.
 FORMAT = "markdown-smart-citations-subscript-superscript-example_lists-fancy_lists-definition_lists"
@@ -19,9 +21,8 @@ function RawInline(inline)
 end
 """
 
-# Figures keep the size they are drawn in, so their type stays as large as it was set.
-TEXT_WIDTH_IN = 6.5
-DOTS_PER_INCH = 150
+# A table of details has 8.8 pt.
+ANSWER_SIZE_PT = 11.5
 
 # A longer table may not fit on one page.
 MAX_UNBROKEN_ROWS = 30
@@ -35,8 +36,9 @@ _RULES = re.compile(r"(?<=\| )---(?= \|)")
 def to_markdown(notebook: NotebookNode, folder: Path) -> str:
     """Return the notebook as pandoc's Markdown, and write its figures into a folder.
 
-    The title is left to the page's own heading. The author's words stand in boxes; a prompt that
-    is still open says so in its box.
+    The title is left to the page's own heading, and the generated code that only shows something
+    to the notebook. The author's words stand in boxes; a prompt that is still open says so in its
+    box.
     """
     parts: list[str] = []
     num_figures = 0
@@ -52,7 +54,7 @@ def to_markdown(notebook: NotebookNode, folder: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(with_captions(cell.source))
             continue
-        if id_of(cell) != "front-setup":
+        if not _only_shows(cell):
             parts.append(_fenced(cell.source, "python"))
         for output in cell.outputs:
             if output.output_type == "stream":
@@ -60,13 +62,44 @@ def to_markdown(notebook: NotebookNode, folder: Path) -> str:
             elif output.output_type == "error":
                 parts.append(_fenced(f"{output.ename}: {output.evalue}", "output"))
             elif "text/markdown" in output.data:
-                parts.append(with_captions(output.data["text/markdown"]))
+                shown = with_captions(output.data["text/markdown"])
+                parts.append(_answer(shown) if output.metadata.get(ANSWER) else shown)
             elif "image/svg+xml" in output.data or "image/png" in output.data:
                 num_figures += 1
                 parts.append(_figure(output.data, folder, num_figures))
             elif "text/plain" in output.data:
                 parts.append(_fenced(output.data["text/plain"], "output"))
     return "\n\n".join(parts) + "\n"
+
+
+SHOWING = ("show", "show_source", "read_run")
+
+
+def _only_shows(cell: NotebookNode) -> bool:
+    """Tell whether a cell is as generated, and only imports, reads runs and shows them.
+
+    Its caption or the source that it shows would be printed twice.
+    """
+    if id_of(cell) == "front-setup":
+        return True
+    if id_of(cell) is None or not is_untouched(cell):
+        return False
+    return all(map(_is_showing, ast.parse(cell.source).body))
+
+
+def _is_showing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return True
+    if isinstance(statement, ast.Assign):
+        called = {n.func.id for n in ast.walk(statement) if _is_plain_call(n)}
+        return isinstance(statement.value, ast.Subscript) or "read_run" in called
+    if not (isinstance(statement, ast.Expr) and _is_plain_call(statement.value)):
+        return False
+    return statement.value.func.id in SHOWING
+
+
+def _is_plain_call(node: ast.AST) -> TypeGuard[Any]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
 def _box(cell: NotebookNode) -> str:
@@ -107,6 +140,15 @@ def _with_caption(match: re.Match[str]) -> str:
     return table
 
 
+def _answer(table: str) -> str:
+    """Set a table larger than the others: it is what the question asks for."""
+    larger = f"#[#show table: set text(size: {ANSWER_SIZE_PT}pt)"
+    return (
+        f"```{{=typst}}\n{larger}\n```\n\n::::: {{.answer}}\n{table}\n:::::\n\n"
+        "```{=typst}\n]\n```"
+    )
+
+
 def _figure(data: NotebookNode, folder: Path, number: int) -> str:
     if "image/svg+xml" in data:
         svg = data["image/svg+xml"]
@@ -116,7 +158,7 @@ def _figure(data: NotebookNode, folder: Path, number: int) -> str:
         path.write_text(svg, encoding="utf-8")
     else:
         png = base64.b64decode(data["image/png"])
-        width = png_width_px(png) / DOTS_PER_INCH
+        width = png_width_in(png)
         path = folder / f"figure-{number}.png"
         path.write_bytes(png)
     caption = data.get("text/plain", "").strip()

@@ -128,7 +128,9 @@ def runs_table(runs: Sequence[Run]) -> Table:
             }
             for run in runs
         ],
-        notes=["A commit with + had changes that were not committed."],
+        notes=["A commit with + had changes that were not committed."]
+        if any(_commit(run).endswith("+") for run in runs)
+        else [],
     )
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from hwcli.report.document import run_pandoc
 
+# A page holds about 85 lines of code. What takes up to two thirds of one is not broken.
+MAX_UNBROKEN_LINES = 57
+
 # Typst's own fonts only, so every machine sets the same pages.
 PREAMBLE = """
 #set document(title: {title}, author: {author}, date: none)
@@ -20,10 +23,13 @@ PREAMBLE = """
 } else { it }
 #show link: underline
 #show raw: set text(font: "DejaVu Sans Mono", size: 7.2pt)
+// Code stays with its output; a source that is shown ("py") stands alone.
 #show raw.where(block: true): it => block(
-  width: 100%, radius: 2pt, above: 0.9em, below: 0.9em, breakable: it.lines.len() > 18,
+  width: 100%, radius: 2pt, above: 0.9em, below: 0.9em,
+  breakable: it.lines.len() > {most-unbroken-lines},
   sticky: it.lang == "python" and it.lines.len() < 12,
-  ..if it.lang == "output" { (inset: (x: 6pt, y: 1pt)) } else { (inset: 6pt, fill: luma(244)) },
+  ..if it.lang == "output" { (inset: (x: 6pt, top: 1pt, bottom: 4pt)) }
+  else { (inset: 6pt, fill: luma(244)) },
   [#set par(justify: false, leading: 0.44em); #it],
 )
 #set table(stroke: none, inset: (x: 4.5pt, y: 3.2pt))
@@ -69,7 +75,8 @@ def to_pdf(
 
     body = run_pandoc(markdown, "typst", folder)
     preamble = (
-        PREAMBLE.replace("{paper}", _string(PAPERS[paper][0]))
+        PREAMBLE.replace("{most-unbroken-lines}", str(MAX_UNBROKEN_LINES))
+        .replace("{paper}", _string(PAPERS[paper][0]))
         .replace("{margin}", PAPERS[paper][1])
         .replace("{title}", _string(title))
         .replace("{author}", _string(author or ""))

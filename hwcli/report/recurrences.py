@@ -1,5 +1,7 @@
 """Question 1: what the network computes, in the trace's own statement, and its proof."""
 
+from collections.abc import Sequence
+
 from hwcli.report.cells import Cell, text, words
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
@@ -39,6 +41,7 @@ def section(runs: Runs) -> list[Cell]:
         "q1",
         found=found,
         folder=folder_of(run),
+        mark=mark_of([run]),
         picture=run.picture("trace"),
         see=SEE.get(
             found.property.id or "", "below, the output; above, the hidden state it is made of."
@@ -49,3 +52,9 @@ def section(runs: Runs) -> list[Cell]:
 def folder_of(run: Run) -> str:
     """Spell a run's folder as the notebook does."""
     return f'{"REFERENCE" if run.is_reference else "RUNS"} / "{run.id}"'
+
+
+def mark_of(shown: Sequence[Run]) -> str:
+    """Say under a question's heading that its runs are the project's; empty for the author's."""
+    names = ", ".join(f"`{run.id}`" for run in shown if run.is_reference)
+    return f"*Reference run of the hw2 project, not of the author:* {names}." if names else ""

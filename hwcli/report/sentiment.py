@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from hwcli.config import default_config_path, read_file
 from hwcli.report.cells import Cell
-from hwcli.report.recurrences import folder_of
+from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
 from hwcli.sentiment.summary import SentimentSummary
@@ -27,6 +28,7 @@ def section(runs: Runs) -> list[Cell]:
     return render(
         "q4",
         chosen=found,
+        mark=mark_of(chosen),
         folders=[folder_of(run) for run in chosen],
         accuracy=accuracy_text,
         baselines=" ".join(_baseline(each) for each in found),
@@ -34,7 +36,9 @@ def section(runs: Runs) -> list[Cell]:
         other_heads=_other_heads(found),
         inputs="; ".join(map(_input, chosen)),
         lines=[_line(each) for each in found],
-        own_reviews=_own_reviews(found),
+        texts_titles=[_texts_title(run) for run in chosen],
+        own=[run.name for run in chosen if _has_own_reviews(run)],
+        own_reviews=_own_reviews(chosen),
     )
 
 
@@ -106,11 +110,43 @@ def _line(found: SentimentSummary) -> str:
     )
 
 
-def _own_reviews(found: Sequence[SentimentSummary]) -> str:
-    given = [p for each in found for p in each.predictions[2:]]
-    if not given:
-        return "Reviews of your own belong here."
-    return (
-        "The further texts in the tables above came with the preset of the run; "
-        "reviews of your own belong here."
-    )
+def _preset_texts() -> set[str]:
+    """Return the texts that presets come with."""
+    shipped = read_file(default_config_path(COMMAND))
+    return {
+        text
+        for values in (shipped.values, *shipped.presets.values())
+        for text in values.get("texts", ())
+    }
+
+
+def _has_own_reviews(run: Run) -> bool:
+    """Tell whether the author gave a run texts: none of the project's, and none of a preset."""
+    texts = set(run.config["texts"])
+    return bool(texts - _preset_texts()) and not run.is_reference
+
+
+def _texts_title(run: Run) -> str:
+    """Title the table of single texts by whose texts it shows."""
+    title = f"Q4a: what {run.name} says of the given sentences"
+    if not run.config["texts"]:
+        return title
+    if _has_own_reviews(run):
+        return f"Q4a, Q4b: what {run.name} says of the given sentences and of the author's reviews"
+    return f"{title}, and of texts that came with its preset"
+
+
+def _own_reviews(chosen: Sequence[Run]) -> str:
+    """Say whose the further texts are: those of a preset are not the author's reviews."""
+    own = [f"`{run.name}`" for run in chosen if _has_own_reviews(run)]
+    if own:
+        return (
+            "The author's own reviews were given to the training by `--text`; they stand in the "
+            f"table of {' and '.join(own)}."
+        )
+    if any(run.config["texts"] for run in chosen):
+        return (
+            "The further texts in the tables above came with the presets of the runs. They are not "
+            "reviews by the author of this hand-in, and do not answer Q4b."
+        )
+    return "No review by the author of this hand-in has been classified yet."

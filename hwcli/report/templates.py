@@ -42,6 +42,7 @@ def render(name: str, **values: Any) -> list[Cell]:
 _TEX = (
     (r"Σ_\{(\w+)=(\w+)\.\.(\w+)\}", r"\\sum_{\1=\2}^{\3}"),
     (r"\^\(([^()]*)\)", r"^{\1}"),
+    (r"\^(-?\d[\d.]*)", r"^{\1}"),
     (r"(\w)\[(\w+)\]_\{([^}]*)\}", r"\1_{\2,\3}"),
     (r"(\w)\[(\w+)\]_(\w+)", r"\1_{\2,\3}"),
     (r"_(\w{2,})", r"_{\1}"),
@@ -49,7 +50,11 @@ _TEX = (
     (r"\b(logistic)\b", r"\\sigma"),
     (r"\b(step|sign|relu|tanh|identity)\b", r"\\mathrm{\1}"),
     (r"\bsqrt\(([^()]*)\)", r"\\sqrt{\1}"),
+    (r"(?<=\d)·(?=\d)", r" \\cdot "),
     (r"·", r"\\,"),
+    (r" x ", r" \\times "),
+    # A comma in a number ends no list: as text it stands without a gap, in print and on the page.
+    (r"\d{1,3}(?:,\d{3})+", r"\\text{\g<0>}"),
 )
 
 
@@ -60,18 +65,18 @@ def in_tex(formula: str) -> str:
     return formula
 
 
-_TOKEN = (
+_NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
+_TERM = (
     r"(?:abs\([hxyz]_\w+\)|Σ_\{[^}]*\}|[hxyz](?:\[\w+\])?_(?:\{[^}]*\}|\w+)"
-    r"|\(-?[\d/]+\)\^\([^)]*\)|10\^-\d+|-?\d+(?:/\d+)?·)"
+    r"|\(-?[\d/]+\)\^\([^)]*\)|10\^-?\d+|-?\d+(?:/\d+)?·|O\([TD^\d]+\)"
+    rf"|\(T - \d+\)|[TD](?:\^-?{_NUMBER})?(?![\w'-]))"
 )
-_FORMULA = re.compile(rf"(?<!\w){_TOKEN}(?:(?: [=+-] |[ ·]*){_TOKEN})*")
+# A formula begins with a term; behind a sign there may be a number.
+_FORMULA = re.compile(
+    rf"(?<![\w-]){_TERM}(?:[ ·]*{_TERM}| (?:[=<>+-]|x) -?(?:{_TERM}|{_NUMBER}(?![\w·/%])))*"
+)
 
 
 def with_formulas(sentence: str) -> str:
     """Set the formulas inside a sentence of plain text, such as ``z_T`` or ``10^-434``, as TeX."""
-
-    def tex(match: re.Match[str]) -> str:
-        formula = re.sub(r"10\^(-\d+)", r"10^{\1}", match[0])
-        return f"${in_tex(formula)}$"
-
-    return _FORMULA.sub(tex, sentence)
+    return _FORMULA.sub(lambda match: f"${in_tex(match[0])}$", sentence)

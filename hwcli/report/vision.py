@@ -2,16 +2,20 @@
 
 import itertools
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
-from hwcli.report.recurrences import folder_of
+from hwcli.report.display import TEXT_WIDTH_IN, png_width_in
+from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
-from hwcli.vision import pictures
+from hwcli.vision import network_pictures, pictures
 from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
 from hwcli.vision.record import read_record
@@ -25,12 +29,8 @@ MAIN = "standard"
 
 NUM_TEST_IMAGES = 10_000
 
-PICTURES = {
-    "confusion": "How the selected network classifies the test images of each class. See: a "
-    "row is a true class; bright cells off the diagonal are classes mistaken for each other.",
-    "rollout": "Attention rollout of the selected network. See: bright patches matter most for its "
-    "answer; 1 means each patch gets an equal share.",
-}
+# As wide as a page's text: printed, a figure's type is as large as it is drawn.
+WIDTH_IN = 6.4
 
 
 def used(runs: Runs) -> list[Run]:
@@ -75,7 +75,8 @@ def section(runs: Runs) -> list[Cell]:
         "pooled": POOLED[model.pooling],
         "head_width": _head_width(model),
         "kernels": _kernels(run),
-        "pictures": [],
+        "rollout": False,
+        "mark": mark_of([] if run is None else [run]),
     }
     if run is not None:
         values |= {
@@ -83,7 +84,7 @@ def section(runs: Runs) -> list[Cell]:
             "sentence": _sentence(run),
             "how_chosen": _how_chosen(run),
             "supported": _supported(run),
-            "pictures": [(name, text) for name, text in PICTURES.items() if run.picture(name)],
+            "rollout": _can_be_read(run.picture("rollout")),
         }
     return render("q3", **values)
 
@@ -103,6 +104,11 @@ def _kernels(run: Run | None) -> str:
         "`hwcli/native/`: `Block.forward` above calls it in place of its last two lines, and it "
         "computes the same block in one pass."
     )
+
+
+def _can_be_read(picture: Path | None) -> bool:
+    """Tell whether a picture fits a page as it is: shrunk to it, its type is too small to read."""
+    return picture is not None and png_width_in(picture.read_bytes()) <= TEXT_WIDTH_IN
 
 
 def _head_width(model: ViTConfig) -> str:
@@ -232,19 +238,53 @@ def recipe_table(run: Run) -> Table:
 
 
 def grid_table_of(run: Run) -> Table:
-    """Return the table that the question asks for: layers down, heads across."""
-    return grid_table(summary_of(run))
+    """Return the table that the question asks for: layers down, heads across, accuracies alone."""
+    return _with_line(grid_table(summary_of(run)), 0)
+
+
+def details_table_of(run: Run) -> Table:
+    """Return what each network of the grid costs: its parameters and how long it trained."""
+    table = _with_line(grid_table(summary_of(run)), 1)
+    return replace(table, title="Parameters and training time of each network", notes=())
+
+
+def _with_line(table: Table, line: int) -> Table:
+    """Return a table whose texts keep one of their two lines."""
+
+    def kept(column: Column) -> Column:
+        return replace(column, show=lambda value: _line_of(column, value, line))
+
+    return replace(table, columns=[kept(column) for column in table.columns])
+
+
+def _line_of(column: Column, value: Any, line: int) -> str:
+    lines = column.text({column.key: value}).split("\n")
+    # What has one line only, the layers and a cell that is not done, stays.
+    return lines[min(line, len(lines) - 1)]
 
 
 def grid_costs(run: Run) -> Figure | None:
     """Draw accuracy against training time and parameters."""
-    figure = pictures.draw_costs(summary_of(run))
-    if figure is not None:
-        figure.set_figheight(2.9)  # table, conclusion and picture share a page
-    return figure
+    return pictures.draw_costs(summary_of(run), width=WIDTH_IN, height=2.9)
+
+
+def confusion(run: Run) -> Figure | None:
+    """Draw which classes the selected network mistakes; None where its predictions are not kept."""
+    record = read_record(run.path)
+    trial = next(trial for trial in record.trials if trial.key == best_cell(run).key)
+    predicted = record.predictions.get(trial.id)
+    if predicted is None or record.labels is None:
+        return None
+    return network_pictures.draw_confusion(
+        torch.from_numpy(record.labels),
+        torch.from_numpy(predicted.label),
+        f"{summary_of(run).describe(trial.point)}, seed {trial.seed}",
+        width=WIDTH_IN,
+        height=3.9,
+    )
 
 
 def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
     histories = read_record(run.path).histories()
-    return pictures.draw_curves(histories, summary_of(run).axes, width=6.4, height=3.1)
+    return pictures.draw_curves(histories, summary_of(run).axes, width=WIDTH_IN, height=3.1)

@@ -1,6 +1,6 @@
 """The tables of sentiment runs, made from their summaries: shown by the run and by the report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hwcli.output.tables import Column, Table
 from hwcli.sentiment.summary import Prediction, SentimentSummary
@@ -248,9 +248,20 @@ def accuracy_text(summary: SentimentSummary) -> str:
     return f"{100 * summary.test_accuracy:.2f} ± {100 * summary.test_accuracy_se:.2f} %"
 
 
-def answers_table(summaries: Sequence[SentimentSummary]) -> Table:
-    """Return the blanks of the homework's notebook, one column per run."""
-    answers = {summary.name: _answers(summary) for summary in summaries}
+def answers_table(
+    summaries: Sequence[SentimentSummary], *, with_own_reviews: Collection[str] = ()
+) -> Table:
+    """Return the blanks of the homework's notebook, one column per run.
+
+    Args:
+        summaries: of the runs.
+        with_own_reviews: names of the runs whose further texts the author of the table wrote; those
+            of other runs came with a preset, and are no answer to Q4b.
+    """
+    answers = {
+        summary.name: _answers(summary, has_own=summary.name in with_own_reviews)
+        for summary in summaries
+    }
     questions = list(next(iter(answers.values())))
     return Table(
         title="The questions of the notebook",
@@ -259,7 +270,7 @@ def answers_table(summaries: Sequence[SentimentSummary]) -> Table:
     )
 
 
-def _answers(summary: SentimentSummary) -> dict[str, str]:
+def _answers(summary: SentimentSummary, *, has_own: bool) -> dict[str, str]:
     sizes = summary.split_sizes
     trainable = f"{summary.num_trainable_params:,}"
     minutes = sum(epoch.minutes for epoch in summary.epochs) / len(summary.epochs)
@@ -267,7 +278,7 @@ def _answers(summary: SentimentSummary) -> dict[str, str]:
     sentences = [
         f"“{p.text}”: {p.label} ({p.probability_positive:.4f})" for p in summary.predictions
     ]
-    own = "\n".join(sentences[2:])
+    own = "\n".join(sentences[2:]) if has_own else ""
     return {
         "Q1a vocabulary size": f"{summary.vocab_size:,}",
         "Q1b train / valid / test": f"{sizes.train:,} / {sizes.valid:,} / {sizes.test:,}",
@@ -290,7 +301,7 @@ def _answers(summary: SentimentSummary) -> dict[str, str]:
         "Q3d test loss": f"{summary.test_loss:.4f}",
         "Q3d test accuracy": accuracy_text(summary),
         "Q4a given sentences": "\n".join(sentences[:2]),
-        "Q4b sentences of our own": own or "none given; name some by --text",
+        "Q4b own two reviews": own or "none were given to this run",
     }
 
 

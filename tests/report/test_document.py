@@ -7,7 +7,7 @@ import pytest
 from nbformat import v4
 
 from hwcli.output.plots import figure
-from hwcli.report import document, html, pdf
+from hwcli.report import display, document, html, pdf
 from hwcli.report.cells import Cell
 from hwcli.report.display import to_svg
 from hwcli.report.merge import to_node
@@ -26,6 +26,75 @@ def test_a_table_longer_than_a_page_may_break() -> None:
     rows = "| 1 |\n" * 40
     assert "breakable: true" in document.with_captions(f"**T**\n\n| a |\n| ---: |\n{rows}")
     assert "breakable" not in document.with_captions(TABLE)
+
+
+def test_print_leaves_out_generated_code_that_only_shows_something(tmp_path: Path) -> None:
+    sources = {
+        "shown": "from hwcli.report import vision\n\nsweep = read_run(RUNS / 'a')\nshow(f(sweep))",
+        "computed": "x = 2 + 2\nshow(x)",
+        "printed": "print(17)",
+    }
+    cells = [to_node(Cell("code", source, name)) for name, source in sources.items()]
+    text = document.to_markdown(v4.new_notebook(cells=cells), tmp_path)
+    assert "read_run" not in text
+    assert sources["computed"] in text
+    assert sources["printed"] in text
+    # What the author changed or added is printed, whatever it does.
+    changed = to_node(Cell("code", sources["shown"], "shown"))
+    changed.source += "  # mine"
+    added = v4.new_code_cell("show(mine)")
+    text = document.to_markdown(v4.new_notebook(cells=[changed, added]), tmp_path)
+    assert "# mine" in text
+    assert "show(mine)" in text
+    broken = to_node(Cell("code", "show(1)", "shown"))
+    broken.source = "show(1"
+    assert "show(1" in document.to_markdown(v4.new_notebook(cells=[broken]), tmp_path)
+
+
+def test_source_is_shown_a_block_for_each_function_under_its_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(display, "_publish", shown.append)
+    display.show_source(display.to_svg, Cell)
+    (output,) = shown
+    blocks = output["text/markdown"].split("\n\n```py\n")
+    assert [block.removeprefix("```py\n").splitlines()[0] for block in blocks] == [
+        "# hwcli/report/display.py",
+        "# hwcli/report/cells.py",
+    ]
+    assert "class Cell:" in blocks[1]
+
+
+@pytest.mark.parametrize("num_lines", [12, 55])
+def test_a_block_of_code_that_fits_is_not_broken_over_pages(tmp_path: Path, num_lines: int) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    code = "\n".join(f"line_{k} = {k}" for k in range(num_lines))
+    for above in (20, 28, 36):
+        lines = "\n\n".join(f"Paragraph {k}." for k in range(above))
+        made = pdf.to_pdf(f"{lines}\n\n```python\n{code}\n```\n", tmp_path, title="T", author=None)
+        pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(made)).pages]
+        holding = [k for k, page in enumerate(pages) if "line_" in page]
+        assert len(holding) == 1, above
+
+
+def test_the_table_that_is_asked_for_is_larger_in_print(tmp_path: Path) -> None:
+    cell = v4.new_code_cell("")
+    cell.outputs = [
+        v4.new_output("display_data", {"text/markdown": TABLE}, metadata={display.ANSWER: True}),
+        v4.new_output("display_data", {"text/markdown": TABLE}),
+    ]
+    text = document.to_markdown(v4.new_notebook(cells=[cell]), tmp_path)
+    pypdf = pytest.importorskip("pypdf")
+    made = pdf.to_pdf(text, tmp_path, title="T", author=None)
+    sizes: list[float] = []
+
+    def see(text: str, _: object, matrix: list[float], font: object, size: float) -> None:
+        if "17" in text:
+            sizes.append(round(abs(size * matrix[0]), 1))
+
+    pypdf.PdfReader(io.BytesIO(made)).pages[0].extract_text(visitor_text=see)
+    assert sizes == [document.ANSWER_SIZE_PT, 8.8]
 
 
 def test_a_figure_is_the_same_text_each_time() -> None:

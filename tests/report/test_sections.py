@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from hwcli.config import load
-from hwcli.report import front_and_back_matter, notebook, templates, vision
+from hwcli.report import front_and_back_matter, notebook, vision
 from hwcli.report.cells import Cell
 from hwcli.report.runs import find_runs
+from hwcli.sentiment.summary import SentimentSummary
+from hwcli.sentiment.tables import answers_table
 from hwcli.vision.vit import ViT, ViTConfig, to_patches
 
 from .conftest import COMMITTED
@@ -20,7 +22,7 @@ AUTHOR = notebook.Author("Ada", ("Worked with a friend.",))
 ASKED = {
     "Question 1": [
         r"Answer.*even positions.*odd positions",
-        r"T = 1,000 is even",
+        r"\$T = \\text\{1,000\}\$ is even",
         r"10\^\{-434\}",
         r"h_t = -h_\{t-1\} \+ x_t",
         r"\\sum_\{t=1\}\^\{T\}",
@@ -33,7 +35,7 @@ ASKED = {
         r"\\frac\{q_i\^\\top S\}\{q_i\^\\top z\}",
         r"4TD\^2 \+ 3TD = O\(TD\^2\)",
         r"softmax-sdpa: softmax attention by torch's fused kernel",
-        r"T\^2\.01 for softmax-sdpa",
+        r"\$T\^\{2\.01\}\$ for softmax-sdpa",
         r"negative",
         r"own words \(question 2\)",
     ],
@@ -42,7 +44,7 @@ ASKED = {
         r"grid_table_of",
         r"What this supports",
         r"X_0 &=",
-        r"show_source\(Attention, MLP, Block\)",
+        r"show_source\(ViT\.tokens, ViT\.forward\).*show_source\(Attention, MLP, Block\)",
         r"compiled C\+\+ kernel.*largest difference of the logits",
         r"show_source\(load\).*show_source\(batches\)",
         r"show_source\(make_optimizers, rate_at\).*show_source\(train\)",
@@ -143,11 +145,74 @@ def test_without_runs_every_question_says_what_to_run(tmp_path: Path) -> None:
     assert r"\frac{q_i^\top S}{q_i^\top z}" in shown
 
 
-def test_formulas_inside_sentences_are_set_as_formulas() -> None:
-    line = "z_T = 1000·Σ_{t=1..T} (-1)^(T - t)·x_t, within 10^-434 unless abs(z_T) is 0."
-    assert templates.with_formulas(line) == (
-        r"$z_T = 1000\,\sum_{t=1}^{T} (-1)^{T - t}\,x_t$, within $10^{-434}$ unless $|z_T|$ is 0."
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+PRESET = "Two hours of my life that nobody will ever give back to me."
+
+
+def test_texts_of_a_preset_are_never_called_reviews_of_the_author(own: Path) -> None:
+    shown = joined(notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR))
+    assert "They are not reviews by the author of this hand-in, and do not answer Q4b." in shown
+    assert "and of texts that came with its preset" in shown
+    assert "author's reviews" not in shown
+    assert "with_own_reviews" not in shown
+    assert "Q4b: your own two reviews. Write one positive and one negative review" in shown
+    found = find_runs(own).of("sentiment-train")[0].read(SentimentSummary)
+    assert PRESET in {prediction.text for prediction in found.predictions}
+    (answer,) = [r for r in answers_table([found]).rows if r["question"] == "Q4b own two reviews"]
+    assert answer[found.name] == "none were given to this run"
+
+
+def test_reviews_given_by_text_are_the_authors_unless_the_run_is_a_reference(own: Path) -> None:
+    mine = "Ten hours of my own life"
+    for file in ("config.yaml", "summary.json"):
+        change(own / "sentiment-train/homework" / file, "Two hours of my life", mine)
+    runs = find_runs(own)
+    shown = joined(notebook.all_cells(runs, {"runs": ".."}, AUTHOR))
+    assert "they stand in the table of `homework`." in shown
+    assert "with_own_reviews=['homework']" in shown
+    assert "what homework says of the given sentences and of the author's reviews" in shown
+    assert "what strong says of the given sentences, and of texts that came with" in shown
+    assert "Which of those in the table is meant to be positive" in shown
+    run = runs.get("sentiment-train", "homework")
+    assert run is not None
+    found = run.read(SentimentSummary)
+    table = answers_table([found], with_own_reviews=["homework"])
+    (answer,) = [row for row in table.rows if row["question"] == "Q4b own two reviews"]
+    assert mine in answer["homework"]
+    # The same run of somebody else's is not the author's.
+    shown = joined(notebook.all_cells(find_runs(own.parent, own), {"runs": ".."}, AUTHOR))
+    assert "they stand in the table of" not in shown
+    assert "with_own_reviews" not in shown
+
+
+def test_each_question_says_whose_run_it_shows(tmp_path: Path, own: Path) -> None:
+    mark = "*Reference run of the hw2 project, not of the author:*"
+    shown = parts(
+        joined(notebook.all_cells(find_runs(tmp_path, COMMITTED), {"runs": ".."}, AUTHOR))
     )
+    assert [mark in shown[f"Question {n}"] for n in range(1, 5)] == [True] * 4
+    assert mark not in joined(notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR))
+
+
+def test_the_accuracies_stand_alone_and_their_costs_apart() -> None:
+    run = find_runs(COMMITTED).get("vit-sweep", "standard")
+    assert run is not None
+    accuracies, costs = vision.grid_table_of(run), vision.details_table_of(run)
+    for table, pattern in (
+        (accuracies, r"92\.\d\d ± 0\.\d\d %.*"),
+        (costs, r"\d{3},\d{3} parameters, \d+ s"),
+    ):
+        rows = table.cells()
+        assert [row[0] for row in rows] == ["4", "5", "6", "7", "8"]
+        cells = [cell for row in rows for cell in row[1:]]
+        assert len(cells) == 15
+        assert all(re.fullmatch(pattern, cell) for cell in cells)
+    assert sum("*" in cell for row in accuracies.cells() for cell in row) == 1
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class"])
