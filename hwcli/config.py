@@ -12,17 +12,14 @@ experiment's own config have none in Python. Sections that are also used as a li
 
 import difflib
 import re
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -30,9 +27,9 @@ from pydantic import (
     field_validator,
 )
 
-from hwcli.errors import ConfigError
-
-MAX_RANGE_LENGTH = 10_000
+from hwcli.errors import ConfigError, short
+from hwcli.ranges import check_size
+from hwcli.yaml_files import parse_yaml, read_yaml, spell
 
 
 def flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -69,17 +66,12 @@ class Section(BaseModel):
         if type(value) is int and int in _types_in(
             cls.model_fields[info.field_name or ""].annotation
         ):
-            _check_size(value)
+            check_size(value)
         return value
 
 
 def _types_in(annotation: object) -> set[object]:
     return {annotation}.union(*map(_types_in, get_args(annotation)))
-
-
-def _check_size(number: int) -> None:
-    if not -(2**63) <= number < 2**63:
-        raise ValueError("a number beyond 64 bits")
 
 
 def _folder_name(name: str) -> str:
@@ -103,224 +95,17 @@ class RunConfig(Section):
 C = TypeVar("C", bound=RunConfig)
 
 
-# --------------------------------------------------------------------------------------
-# Ranges
-
-
-def parse_range(value: object) -> tuple[int, ...]:
-    """Expand ``4..8``, ``4..8..2``, ``256..65536*2``, ``2,3,4`` or ``5`` into integers.
-
-    Ranges include their end where a step meets it; parts joined by commas are concatenated.
-    Integers and lists of integers pass through.
-
-    Raises:
-        ValueError: the text is no range, is empty, repeats a value, or has over 10,000 values
-            (refused before it is expanded).
-    """
-    if isinstance(value, bool):
-        raise ValueError("expected a range such as 4..8, 2,3,4 or 5")
-    if isinstance(value, int):
-        _check_size(value)
-        return (value,)
-    if isinstance(value, list | tuple) and len(value) > MAX_RANGE_LENGTH:
-        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
-    if isinstance(value, list | tuple):
-        parts: list[Sequence[int]] = [parse_range(part) for part in value]
-    elif isinstance(value, str):
-        texts = value.split(",", maxsplit=MAX_RANGE_LENGTH)
-        if len(texts) > MAX_RANGE_LENGTH:
-            raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
-        parts = [_parse_part(part.strip()) for part in texts]
-    else:
-        raise ValueError("expected a range such as 4..8, 2,3,4 or 5")
-    if sum(map(len, parts)) > MAX_RANGE_LENGTH:
-        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
-    numbers = tuple(number for part in parts for number in part)
-    if not numbers:
-        raise ValueError("a range needs at least one value")
-    seen: set[int] = set()
-    for number in numbers:
-        if number in seen:
-            raise ValueError(f"{number} is listed twice")
-        seen.add(number)
-    return numbers
-
-
-_PART = re.compile(r"(-?\d+)(?:\.\.(-?\d+)(?:\.\.(\d+)|\*(\d+))?)?", re.ASCII)
-LONGEST_PART = 90  # four numbers of 64 bits
-
-
-def _parse_part(text: str) -> Sequence[int]:
-    match = _PART.fullmatch(text) if len(text) <= LONGEST_PART else None
-    if match is None:
-        raise ValueError(
-            f"{_short(text)} is not a range; "
-            "write 4..8, 4..8..2, 256..65536*2, 2,3,4 or one integer"
-        )
-    first, last, step, factor = (None if g is None else int(g) for g in match.groups())
-    assert first is not None
-    for number in (first, last, step, factor):
-        _check_size(number or 0)
-    if last is None:
-        return (first,)
-    if last < first:
-        raise ValueError(f"the range ends at {last}, before its start {first}")
-    if factor is not None:
-        if factor < 2 or first < 1:
-            raise ValueError("a geometric range starts at 1 or more and grows by 2 or more")
-        numbers = [first]
-        while numbers[-1] * factor <= last:
-            numbers.append(numbers[-1] * factor)
-        return numbers
-    step = 1 if step is None else step
-    if step < 1:
-        raise ValueError("the step of a range is 1 or more")
-    if (last - first) // step + 1 > MAX_RANGE_LENGTH:
-        raise ValueError(f"more than {MAX_RANGE_LENGTH:,} values")
-    return range(first, last + 1, step)
-
-
-IntRange = Annotated[tuple[int, ...], BeforeValidator(parse_range)]
-"""A config field that takes any spelling of :func:`parse_range`."""
-
-
-# --------------------------------------------------------------------------------------
-# YAML
-
-
-MAX_YAML_BYTES = 1_000_000
-MAX_YAML_NODES = 20_000
-MAX_YAML_DEPTH = 50
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema, without aliases, repeated keys and files that never end.
-
-    ``1e-3`` is a number and ``010`` is 10; ``no``, ``1:30`` and ``2001-01-01`` are texts.
-    """
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (each class has its own, as PyYAML wants it)
-    _num_nodes = _depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        self._num_nodes += 1
-        if self._num_nodes > MAX_YAML_NODES:
-            raise yaml.YAMLError(f"more than {MAX_YAML_NODES:,} values")
-        if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(f"line {line}: aliases are not supported; write the value out")
-        self._depth += 1
-        if self._depth > MAX_YAML_DEPTH:
-            raise yaml.YAMLError("nested too deeply")
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | None):
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be a name")
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line}: duplicate key {_short(key)}")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-    def _integer(self, node: yaml.ScalarNode) -> int:
-        text = str(self.construct_scalar(node))
-        if len(text) > 400:
-            raise yaml.YAMLError(f"{_short(text)} has more than 400 digits")
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that :class:`_Loader` would read as something else."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (each class has its own, as PyYAML wants it)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader._integer)
-for _class in (_Loader, _Dumper):
-    for _tag, _pattern, _first in (
-        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-        (
-            "float",
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-            list("-+.0123456789"),
-        ),
-    ):
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
-        )
-
-
-def parse_yaml(text: str) -> Any:
-    """Read a text of YAML 1.2.
-
-    Raises:
-        ValueError: it is not valid; one line says where.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{where}{error.problem}") from None
-    # Its constructors let through what Python says of a number or a tag that is none.
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
-
-    Raises:
-        ConfigError: the file is missing, unreadable, too large, malformed, or holds no mapping.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: not a regular file")
-        with path.open("rb") as file:
-            content = file.read(MAX_YAML_BYTES + 1)
-        if len(content) > MAX_YAML_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES // 10**6} MB")
-        document = parse_yaml(content.decode("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read ({reason})") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigError(f"{path}: expected a mapping of names to values at the top")
-    return document
-
-
-def dump_yaml(config: Section) -> str:
-    """Spell a config as YAML that :func:`load` reads back to an equal config."""
-    return spell(config.model_dump(mode="json"))
-
-
-def spell(values: Mapping[str, Any]) -> str:
-    """Spell a mapping as YAML that :func:`parse_yaml` reads back."""
-    has_values = any(isinstance(value, dict | list) for value in values.values())
-    flow = None if has_values else False
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=100)
-
-
 def default_config_path(command: str) -> Path:
     """Return the YAML shipped for a command, in the wheel or in a source checkout."""
     file_name = command.replace("-", "_") + ".yaml"
     package = Path(__file__).parent
     installed = package / "configs" / file_name
     return installed if installed.exists() else package.parent / "configs" / file_name
+
+
+def dump_yaml(config: Section) -> str:
+    """Spell a config as YAML that :func:`load` reads back to an equal config."""
+    return spell(config.model_dump(mode="json"))
 
 
 # --------------------------------------------------------------------------------------
@@ -364,7 +149,7 @@ def load(
         try:
             value = parse_yaml(text)
         except ValueError as error:
-            raise ConfigError(f"--set {key}={_short(text)}: not a YAML value: {error}") from None
+            raise ConfigError(f"--set {key}={short(text)}: not a YAML value: {error}") from None
         _assign(values, key.strip(), value)
     return build(model, values)
 
@@ -421,13 +206,13 @@ def read_file(path: Path) -> YamlFile:
     presets, preset = values.pop("presets", None) or {}, values.pop("preset", None)
     if not isinstance(presets, dict):
         raise ConfigError(
-            f"{path}: presets = {_short(presets)}: expected a mapping of names to values"
+            f"{path}: presets = {short(presets)}: expected a mapping of names to values"
         )
     for name, content in presets.items():
         if not isinstance(content, dict | None):
-            raise ConfigError(f"{path}: presets.{name} = {_short(content)}: expected a mapping")
+            raise ConfigError(f"{path}: presets.{name} = {short(content)}: expected a mapping")
     if not isinstance(preset, str | None):
-        raise ConfigError(f"{path}: preset = {_short(preset)}: expected a name under presets")
+        raise ConfigError(f"{path}: preset = {short(preset)}: expected a name under presets")
     contents = {str(name): dict(content or {}) for name, content in presets.items()}
     about = {name: str(content.pop("about", "")) for name, content in contents.items()}
     return YamlFile(values, contents, preset, about)
@@ -438,7 +223,7 @@ def _preset_values(presets: Mapping[str, Any], name: str | None) -> dict[str, An
         return {}
     if name not in presets:
         choices = ", ".join(presets) or "none in this file"
-        raise ConfigError(f"preset = {_short(name)}: unknown; choices: {choices}")
+        raise ConfigError(f"preset = {short(name)}: unknown; choices: {choices}")
     found: dict[str, Any] = presets[name]
     return found
 
@@ -476,16 +261,6 @@ def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
     values |= _merge(values, {last: value})
 
 
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
-_REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxtuple = 2, 3, 4, 4
-
-
-def _short(value: object) -> str:
-    """Spell a value for a message, however large it is."""
-    return _REPR.repr(value)
-
-
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     location = _field_path(model, first["loc"])
@@ -494,7 +269,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         known = _fields_at(model, location[:-1])
         close = difflib.get_close_matches(location[-1][:60], known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        line = f"unknown key {_short(key)}: {hint}choices: {', '.join(known)}"
+        line = f"unknown key {short(key)}: {hint}choices: {', '.join(known)}"
     elif first["type"] == "missing":
         line = f"{key}: a value is needed"
     else:
@@ -502,7 +277,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         value = first["input"]
         # A check over several fields names them itself.
         over_several = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
-        line = message if over_several else f"{key} = {_short(value)}: {message}"
+        line = message if over_several else f"{key} = {short(value)}: {message}"
     return line + (f" (and {len(others)} more)" if others else "")
 
 

@@ -1,5 +1,7 @@
 """What a user can mend: every error here is printed as one line and ends with exit code 2."""
 
+import reprlib
+
 
 class HwError(Exception):
     """A mistake or a lack that the user can mend; its text is one line naming what and how."""
@@ -21,7 +23,7 @@ class ConfigError(HwError):
 
 
 class SourceError(HwError):
-    """A data set or weight file cannot be had; says what was tried and what to do."""
+    """A data set or weight file is not available; says what was tried and what to do."""
 
 
 class OutputError(HwError):
@@ -34,3 +36,13 @@ class KernelError(HwError):
 
 class LauncherError(HwError):
     """A cluster cannot be used as it was asked to be; says what to do."""
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxtuple = 2, 3, 4, 4
+
+
+def short(value: object) -> str:
+    """Spell a value for a message, however large it is."""
+    return _REPR.repr(value)

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from hwcli.config import default_config_path, spell
+from hwcli.config import default_config_path
+from hwcli.yaml_files import spell
 
 Schema = dict[str, Any]
 

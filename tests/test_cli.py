@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from hwcli import cli, schema
-from hwcli.config import default_config_path, dump_yaml, load, read_file, read_yaml
+from hwcli.config import default_config_path, dump_yaml, load, read_file
+from hwcli.yaml_files import read_yaml
 
 SHIPPED = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
 Refused = Callable[[list[str], str], None]

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from hwcli import config
-from hwcli.config import IntRange, RunConfig, Section, dump_yaml, load, parse_range, read_yaml
+from hwcli.config import RunConfig, Section, dump_yaml, load
 from hwcli.errors import ConfigError
+from hwcli.ranges import IntRange, parse_range
+from hwcli.yaml_files import read_yaml
 
 
 class Inner(Section):

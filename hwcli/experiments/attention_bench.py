@@ -43,13 +43,14 @@ from hwcli.attention.bench.results import (
 )
 from hwcli.attention.bench.units import bytes_text, time_text
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
-from hwcli.config import IntRange, RunConfig, parse_range
+from hwcli.config import RunConfig
 from hwcli.errors import ConfigError
 from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.native import linear_attention as native_linear
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
+from hwcli.ranges import IntRange, parse_range
 
 COMMAND = "attention-bench"
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from hwcli import runtime
-from hwcli.config import RunConfig, default_config_path, load, read_yaml
+from hwcli.config import RunConfig, default_config_path, load
 from hwcli.errors import ConfigError
 from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.output import terminal
@@ -43,6 +43,7 @@ from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summary import TraceSummary
 from hwcli.rnn.tables import MAX_STATES_SHOWN, machine_table, steps_table, to_dot
 from hwcli.rnn.trace import trace
+from hwcli.yaml_files import read_yaml
 
 COMMAND = "rnn-trace"
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hwcli.config import RunConfig, Section, dump_yaml, load, read_yaml
+from hwcli.config import RunConfig, Section, dump_yaml, load
 from hwcli.errors import HwError, OutputError
 from hwcli.locks import Closing, Lock, make_folder
 from hwcli.output.files import (
@@ -29,6 +29,7 @@ from hwcli.output.files import (
     write_json,
 )
 from hwcli.output.tables import Table
+from hwcli.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hwcli.attention.bench.results import AttentionSummary
-from hwcli.config import read_yaml
 from hwcli.errors import HwError, OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import Summary
 from hwcli.rnn.summary import TraceSummary
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.vision.summary import VitSweepSummary
+from hwcli.yaml_files import read_yaml
 
 SUMMARIES: Mapping[str, type[Summary]] = {
     "rnn-trace": TraceSummary,

@@ -10,7 +10,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hwcli.config import read_yaml
 from hwcli.errors import ConfigError
 from hwcli.rnn.activations import decided
 from hwcli.rnn.cells import AnyNetwork, make_stepper
@@ -33,6 +32,7 @@ from hwcli.rnn.properties import (
 from hwcli.rnn.recognition import Finding
 from hwcli.rnn.regex import RegexError, derivative, nullable, parse
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, explore
+from hwcli.yaml_files import read_yaml
 
 # More sequences are not tried where no machine is known, and no larger machine is built.
 MAX_TRIED = 50_000

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from hwcli.config import MAX_RANGE_LENGTH, parse_range
+from hwcli.ranges import MAX_RANGE_LENGTH, parse_range
 from hwcli.rnn.exact import Exact, parse_exact, to_json
 from hwcli.rnn.network import Letter
 

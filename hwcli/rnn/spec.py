@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from hwcli.config import Section, read_yaml
+from hwcli.config import Section
 from hwcli.errors import ConfigError
 from hwcli.rnn.activations import ACTIVATIONS, ALIASES, Activation
 from hwcli.rnn.cells import GATES, AnyNetwork, CellKind, Gate, Layer, Stack
@@ -18,6 +18,7 @@ from hwcli.rnn.exact import Exact, parse_exact, to_float, to_json
 from hwcli.rnn.letters import Alphabet
 from hwcli.rnn.network import Matrix, Network, Vector
 from hwcli.rnn.sequences import to_yaml
+from hwcli.yaml_files import read_yaml
 
 # More units than a reader could follow; the largest preset has three.
 MAX_HIDDEN = 64

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hwcli.config import MAX_RANGE_LENGTH, Section, flatten, parse_range
+from hwcli.config import Section, flatten
+from hwcli.ranges import MAX_RANGE_LENGTH, parse_range
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from hwcli.config import IntRange, Section
+from hwcli.config import Section
+from hwcli.ranges import IntRange
 from hwcli.training.optimizers import OptimizerConfig
 from hwcli.vision.augmentation import AugmentationConfig
 from hwcli.vision.fashion_mnist import IMAGE_SIDE, NUM_TRAINING_IMAGES

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hwcli import cli
-from hwcli.config import read_yaml
+from hwcli.yaml_files import read_yaml
 
 
 def hw2(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
