@@ -278,10 +278,13 @@ def presets_table() -> Table:
 
 def _draw(found: Answer, folder: RunFolder) -> None:
     # Drawing takes a second to import, and the text should not wait for it.
-    from hwcli.rnn.pictures import draw_machine, draw_trace
+    from hwcli.rnn.diagrams import draw_machine, draw_network
+    from hwcli.rnn.pictures import draw_trace
 
     folder.save_figure("trace", draw_trace(found.traced, found.finding.id))
-    folder.discard("machine.png", "machine.dot")
+    folder.discard("network.png", "machine.png", "machine.dot")
+    if isinstance(found.network, Network) and (diagram := draw_network(found.network)) is not None:
+        folder.save_figure("network", diagram)
     machine, name = found.finding.machine, found.finding.id
     if machine is not None:
         folder.write("machine.dot", to_dot(machine, found.alphabet))

@@ -129,7 +129,10 @@ def lesson(network: AnyNetwork, found: Gradients) -> str:
 
 
 def _bound(network: AnyNetwork) -> str:
-    """Bound the gradient of a scalar tanh or logistic unit for every sequence of every length."""
+    """Bound the gradient of a scalar tanh or logistic unit for every sequence of every length.
+
+    A last sentence says for which other recurrent weights it vanishes likewise.
+    """
     steepest = {"tanh": Fraction(1), "logistic": Fraction(1, 4)}.get(network.activation)
     scalar = isinstance(network, Network) and network.num_hidden == network.num_inputs == 1
     if steepest is None or not scalar or network.has_feedback:
@@ -137,6 +140,7 @@ def _bound(network: AnyNetwork) -> str:
     assert isinstance(network, Network)
     ratio = simplified(steepest * magnitude(network.w_rec[0][0]))
     first = simplified(steepest * magnitude(network.w_in[0][0]))
+    size = "abs(w)" if steepest == 1 else f"abs(w)/{shown(simplified(1 / steepest))}"
     fades = (
         "goes to 0 as T grows: the gradient vanishes, whatever the inputs are"
         if ratio < 1
@@ -144,7 +148,9 @@ def _bound(network: AnyNetwork) -> str:
     )
     return (
         f"As the slope of {network.activation} is at most {shown(steepest)}, for every sequence "
-        f"abs(dh_T/dx_1) <= {shown(first)}·({shown(ratio)})^(T - 1), which {fades}."
+        f"abs(dh_T/dx_1) <= {shown(first)}·({shown(ratio)})^(T - 1), which {fades}. With any "
+        f"other recurrent weight w, abs(dh_T/dx_1) <= {shown(first)}·({size})^(T - 1): for "
+        f"abs(w) < {shown(simplified(1 / steepest))} the gradient vanishes."
     )
 
 

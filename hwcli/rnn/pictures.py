@@ -1,28 +1,17 @@
-"""Pictures of a network at work, and of its minimal state machine."""
+"""Pictures of a network at work: what its output compares, and the output, over time."""
 
 import math
-from collections.abc import Sequence
-from itertools import accumulate, groupby
-from typing import Any
+from itertools import accumulate
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch
 
 from hwcli.output import plots
-from hwcli.rnn.exact import Number, shown, to_float
-from hwcli.rnn.network import Letter
-from hwcli.rnn.state_machine import MooreMachine
+from hwcli.rnn.exact import Number, to_float
 from hwcli.rnn.trace import Trace
 
-# Beyond these a diagram is a tangle, and a curve a smear.
-MAX_STATES_DRAWN = 20
+# Beyond these a curve is a smear.
 MAX_UNITS_DRAWN = 8
-MAX_LETTERS_SPELLED = 5
 STEPS_ENLARGED = 60
-
-STATE_RADIUS = 0.19
-LABEL_BOX: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 def draw_trace(trace: Trace, property_id: str | None = None) -> Figure:
@@ -127,109 +116,3 @@ def _drawable(number: Number) -> float:
     """Leave out what no axis can hold."""
     value = to_float(number)
     return value if abs(value) < 1e100 else math.nan
-
-
-def draw_machine(machine: MooreMachine, title: str) -> Figure | None:
-    """Draw states on a circle with an arrow for each letter; None where they are too many."""
-    machine = machine.without_idle_start()
-    S = machine.num_states
-    if S > MAX_STATES_DRAWN:
-        return None
-    side = 4.4 if S <= 4 else 6.4 if S <= 12 else 9.0
-    figure, (axes,) = plots.figure(width=side + 0.6, height=side)
-    radius = 0.0 if S == 1 else max(0.75, STATE_RADIUS * S / 2.2)
-    # The start stands on the left, and the others follow clockwise.
-    angles = [math.pi - 2 * math.pi * state / S for state in range(S)]
-    places = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
-    for state, row in enumerate(machine.transitions):
-        ordered = sorted(zip(row, machine.letters, strict=True), key=lambda pair: pair[0])
-        for target, group in groupby(ordered, key=lambda pair: pair[0]):
-            label = _spell([letter for _, letter in group], len(machine.letters))
-            if target == state:
-                _draw_loop(axes, places[state], angles[state], label)
-            else:
-                _draw_arrow(axes, places[state], places[target], label)
-    for state, (x, y) in enumerate(places):
-        output = machine.outputs[state]
-        text = "start" if output is None else f"{state}: {shown(output)}"
-        edge = {"facecolor": "#eef4fa", "edgecolor": "black", "linewidth": 1.2, "zorder": 3}
-        axes.add_patch(Circle((x, y), STATE_RADIUS, **edge))
-        axes.text(x, y, text, ha="center", va="center", zorder=4)
-    x, y = places[0]
-    entry = FancyArrowPatch(
-        (x - 2.4 * STATE_RADIUS, y),
-        (x - STATE_RADIUS, y),
-        arrowstyle="-|>",
-        mutation_scale=12,
-        color="black",
-    )
-    axes.add_patch(entry)
-    reach = radius + 3.4 * STATE_RADIUS
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
-    axes.set_axis_off()
-    return figure
-
-
-def _spell(letters: Sequence[Letter], num_all: int) -> str:
-    if len(letters) == num_all > 1:
-        return "any"
-    texts = [" ".join(map(shown, letter)) for letter in letters]
-    if len(texts) <= MAX_LETTERS_SPELLED:
-        return ", ".join(texts)
-    return f"{texts[0]}, {texts[1]}, … ({len(texts)} letters)"
-
-
-def _draw_arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], label: str
-) -> None:
-    """Draw a bow, so that two arrows between the same states do not fall on each other."""
-    (x0, y0), (x1, y1) = start, end
-    length = math.hypot(x1 - x0, y1 - y0)
-    bend = -0.22  # to the left: outward, on a way from a state to the next
-    arrow = FancyArrowPatch(
-        _towards(start, end, STATE_RADIUS),
-        _towards(end, start, STATE_RADIUS),
-        connectionstyle=f"arc3,rad={bend}",
-        arrowstyle="-|>",
-        mutation_scale=12,
-        color="#444444",
-    )
-    axes.add_patch(arrow)
-    # On the arrow itself, near its start: so it cannot be taken for another arrow's.
-    control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
-    s = min(0.5, max(0.25, 2.2 * STATE_RADIUS / length))
-    x, y = (
-        (1 - s) ** 2 * a + 2 * s * (1 - s) * c + s**2 * b
-        for a, c, b in ((x0, control[0], x1), (y0, control[1], y1))
-    )
-    axes.text(x, y, label, ha="center", va="center", fontsize=8, bbox=LABEL_BOX, zorder=5)
-
-
-def _towards(
-    start: tuple[float, float], end: tuple[float, float], distance: float
-) -> tuple[float, float]:
-    (x0, y0), (x1, y1) = start, end
-    share = distance / math.hypot(x1 - x0, y1 - y0)
-    return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
-
-
-def _draw_loop(axes: Axes, place: tuple[float, float], angle: float, label: str) -> None:
-    """Draw a loop at the side of a state that looks away from the others."""
-    # A start's entry comes from the left: its loop stands on top.
-    angle = math.pi / 2 if abs(angle - math.pi) < 1e-9 else angle
-    x, y = place
-
-    def at(turn: float, distance: float) -> tuple[float, float]:
-        return x + distance * math.cos(angle + turn), y + distance * math.sin(angle + turn)
-
-    loop = FancyArrowPatch(
-        at(0.5, STATE_RADIUS),
-        at(-0.5, STATE_RADIUS),
-        connectionstyle="arc3,rad=-1.6",
-        arrowstyle="-|>",
-        mutation_scale=12,
-        color="#444444",
-    )
-    axes.add_patch(loop)
-    x, y = at(0.0, 2.6 * STATE_RADIUS)
-    axes.text(x, y, label, ha="center", va="center", fontsize=8)

@@ -135,7 +135,9 @@ def test_a_network_is_compared_with_what_is_expected(
     }.get(wanted)
 
 
-@pytest.mark.parametrize("wanted", ["parity", "count-mod-3", ".*101.*"])
+@pytest.mark.parametrize(
+    "wanted", ["parity", "count-mod-3", ".*101.*", "first-equals-last", ".*(11|00)"]
+)
 def test_designed_weights_compute_the_property_and_are_proved(
     wanted: str,
     there: Path,
@@ -150,7 +152,21 @@ def test_designed_weights_compute_the_property_and_are_proved(
     spec = there / "results/rnn-trace/design/spec.yaml"
     assert hw2(monkeypatch, "--spec", str(spec), "--expect", wanted, "--length", "7") == 0
     weights = read_yaml(spec)
-    assert {abs(w) for row in weights["w_rec"] for w in row} <= {0, 1}
+    # Over bits every weight is -1, 0 or 1, as exams ask; only biases are halves.
+    rows = [*weights["w_in"], *weights["w_rec"]]
+    assert {abs(w) for row in rows for w in row} <= {0, 1}
+    # The outputs themselves may be larger.
+    assert max(map(abs, weights["w_out"])) <= (2 if wanted == "count-mod-3" else 1)
+
+
+def test_the_network_is_drawn_up_to_four_units(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = there / "results/rnn-trace"
+    assert hw2(monkeypatch, "--preset", "binary-addition", "--length", "5") == 0
+    assert (folder / "binary-addition/network.png").exists()
+    assert hw2(monkeypatch, "--design", ".*1.0.1", "--length", "5") == 0
+    assert not (folder / "design/network.png").exists()
 
 
 def test_relu_states_of_too_many_digits_are_rounded_and_say_so(

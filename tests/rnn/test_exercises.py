@@ -1,16 +1,21 @@
 """Exercises that courses set, answered in words. Sources are named; weights are our own where the
 exercise asks to choose them."""
 
+import itertools
+import random
+import re
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from hwcli.rnn.answer import Answer, answer
+from hwcli.rnn.gradients import Gradients, gradients, lesson
 from hwcli.rnn.letters import BIT_PAIRS, BITS, Alphabet
 from hwcli.rnn.loss import loss
 from hwcli.rnn.sequences import parse_sequence
 from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.trace import trace
 
 
 def solved(
@@ -168,6 +173,27 @@ def test_three_inputs_and_a_label() -> None:
     )  # fmt: skip
     # z_1 = tanh(-2) + tanh(4) > 0; z_2 = tanh(-2 + h[2]_1) + tanh(17/2 + h[1]_1) > 0.
     assert outputs(found) == [1, 1]
+
+
+@pytest.mark.parametrize(("activation", "limit"), [("tanh", 1), ("logistic", 4)])
+def test_for_which_weights_the_gradient_vanishes(activation: str, limit: int) -> None:
+    # csc477/website_fall24, week 8, rnn-scalar: for every w with abs(w) < 1, not for one of them.
+    spec = {"w_in": 2, "w_rec": "1/2", "w_out": 1, "activation": activation}
+    told = lesson(solved(spec).network, _gradients_of(spec, 5))
+    match = re.search(r"abs\(dh_T/dx_1\) <= (\S+)·\(abs\(w\)(?:/(\d+))?\)\^\(T - 1\)", told)
+    assert match is not None
+    assert f"for abs(w) < {limit} the gradient vanishes" in told
+    for w, T in itertools.product(("-9/10", "1/3", "7/2", "-5"), (1, 2, 6, 20)):
+        size = abs(float(Fraction(w))) / int(match[2] or 1)
+        bound = float(Fraction(match[1])) * size ** (T - 1)
+        found = _gradients_of({**spec, "w_rec": w}, T)
+        assert abs(float(found.hidden[0][0][0])) <= bound * (1 + 1e-9)
+
+
+def _gradients_of(spec: dict[str, Any], T: int) -> Gradients:
+    network = NetworkSpec.model_validate(spec).network()
+    inputs = [(random.Random(T).choice((-1, 0, 1)),) for _ in range(T)]
+    return gradients(network, trace(network, inputs).head)
 
 
 def test_errors_and_gradients_of_a_loss_by_hand() -> None:

@@ -1,0 +1,198 @@
+"""Diagrams: a network with its weights, and the minimal state machine of what it computes."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+
+from hwcli.output import plots
+from hwcli.rnn.exact import Exact, shown
+from hwcli.rnn.network import Letter, Network
+from hwcli.rnn.state_machine import MooreMachine
+
+# Beyond these a diagram is a tangle.
+MAX_STATES_DRAWN = 20
+MAX_UNITS_DRAWN = 4
+MAX_LETTERS_SPELLED = 5
+
+RADIUS = 0.19
+# How far an arrow bends to the left: outward, on a way from a state to the next.
+OUTWARD = -0.22
+LABEL_BOX: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+SHAPE: Any = {"facecolor": "#eef4fa", "edgecolor": "black", "linewidth": 1.2, "zorder": 3}
+
+Place = tuple[float, float]
+
+
+def draw_network(network: Network) -> Figure | None:
+    """Draw inputs, hidden units and the output, with an arrow for each weight that is not 0.
+
+    None where the units are too many. Arrows between hidden units, and from the output back, lead
+    to the next step.
+    """
+    H, D = network.num_hidden, network.num_inputs
+    if max(H, D) > MAX_UNITS_DRAWN:
+        return None
+    figure, (axes,) = plots.figure(width=6.4, height=1.2 + SPACING * max(H, D))
+    inputs = [(0.0, y) for y in _heights(D)]
+    hidden = [(1.5, y) for y in _heights(H)]
+    output = (3.0, 0.0)
+    top = (max(H, D) - 1) / 2 * SPACING
+    for i, unit in enumerate(hidden):
+        for d, place in enumerate(inputs):
+            _draw_weight(axes, place, unit, network.w_in[i][d])
+        _draw_weight(axes, unit, output, network.w_out[i])
+        _draw_weight(axes, output, unit, network.w_feedback[i], bend=0.45)
+        for j, source in enumerate(hidden):
+            if j != i:
+                _draw_weight(axes, source, unit, network.w_rec[i][j], bend=0.5)
+            elif network.w_rec[i][i]:
+                _draw_loop(
+                    axes, unit, LOOP_ANGLE if H > 1 else math.pi / 2, shown(network.w_rec[i][i])
+                )
+    for d, (x, y) in enumerate(inputs):
+        side = 1.7 * RADIUS
+        axes.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, **SHAPE))
+        axes.text(x, y, _symbol("x", d, D), ha="center", va="center", zorder=4)
+    for i, unit in enumerate(hidden):
+        _draw_unit(axes, unit, _symbol("h", i, H), network.bias[i])
+    _draw_unit(axes, output, "$y_t$", network.output_bias)
+    for x, name in ((1.5, network.activation), (3.0, network.output_activation)):
+        axes.text(x, -top - 0.5, NAMES.get(name, name), ha="center", va="top", fontsize=8)
+    axes.set(xlim=(-0.4, 3.6), ylim=(-top - 0.75, top + 0.65), aspect="equal")
+    axes.set_title("The network; loops and arrows between hidden units lead to the next step")
+    axes.set_axis_off()
+    return figure
+
+
+# Between the centres of two units of a column; where loops stand that have units above them.
+SPACING, LOOP_ANGLE = 1.15, 2.3
+NAMES = {"identity": "linear", "step-ge": "step (z >= 0)", "step": "step (z > 0)"}
+
+
+def _heights(number: int) -> list[float]:
+    return [SPACING * ((number - 1) / 2 - i) for i in range(number)]
+
+
+def _symbol(letter: str, index: int, number: int) -> str:
+    return f"${letter}_t$" if number == 1 else f"${letter}[{index + 1}]_t$"
+
+
+def _draw_unit(axes: Axes, place: Place, text: str, bias: Exact) -> None:
+    _draw_circle(axes, place, text)
+    if bias:
+        # On the side that the arrows to the output do not take.
+        x, side = place[0] + 0.9 * RADIUS, 1 if place[1] > 0 else -1
+        y = place[1] + 1.1 * side * RADIUS
+        axes.text(x, y, f"bias {shown(bias)}", ha="left", va="center", fontsize=8)
+
+
+def _draw_weight(axes: Axes, start: Place, end: Place, weight: Exact, bend: float = 0.0) -> None:
+    if weight:
+        _draw_arrow(axes, start, end, shown(weight), bend)
+
+
+def draw_machine(machine: MooreMachine, title: str) -> Figure | None:
+    """Draw states on a circle with an arrow for each letter; None where they are too many."""
+    machine = machine.without_idle_start()
+    S = machine.num_states
+    if S > MAX_STATES_DRAWN:
+        return None
+    side = 4.4 if S <= 4 else 6.4 if S <= 12 else 9.0
+    figure, (axes,) = plots.figure(width=side + 0.6, height=side)
+    radius = 0.0 if S == 1 else max(0.75, RADIUS * S / 2.2)
+    # The start stands on the left, and the others follow clockwise.
+    angles = [math.pi - 2 * math.pi * state / S for state in range(S)]
+    places = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
+    for state, row in enumerate(machine.transitions):
+        ordered = sorted(zip(row, machine.letters, strict=True), key=lambda pair: pair[0])
+        for target, group in groupby(ordered, key=lambda pair: pair[0]):
+            label = _spell([letter for _, letter in group], len(machine.letters))
+            if target == state:
+                # A start's entry comes from the left: its loop stands on top.
+                _draw_loop(axes, places[state], angles[state] if state else math.pi / 2, label)
+            else:
+                _draw_arrow(axes, places[state], places[target], label)
+    for state, place in enumerate(places):
+        output = machine.outputs[state]
+        _draw_circle(axes, place, "start" if output is None else f"{state}: {shown(output)}")
+    x, y = places[0]
+    entry = FancyArrowPatch(
+        (x - 2.4 * RADIUS, y),
+        (x - RADIUS, y),
+        arrowstyle="-|>",
+        mutation_scale=12,
+        color="black",
+    )
+    axes.add_patch(entry)
+    reach = radius + 3.4 * RADIUS
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)
+    axes.set_axis_off()
+    return figure
+
+
+def _spell(letters: Sequence[Letter], num_all: int) -> str:
+    if len(letters) == num_all > 1:
+        return "any"
+    texts = [" ".join(map(shown, letter)) for letter in letters]
+    if len(texts) <= MAX_LETTERS_SPELLED:
+        return ", ".join(texts)
+    return f"{texts[0]}, {texts[1]}, … ({len(texts)} letters)"
+
+
+def _draw_circle(axes: Axes, place: Place, text: str) -> None:
+    axes.add_patch(Circle(place, RADIUS, **SHAPE))
+    axes.text(*place, text, ha="center", va="center", zorder=4)
+
+
+def _draw_arrow(axes: Axes, start: Place, end: Place, label: str, bend: float = OUTWARD) -> None:
+    """Draw a bow, so that two arrows between the same circles do not fall on each other."""
+    (x0, y0), (x1, y1) = start, end
+    length = math.hypot(x1 - x0, y1 - y0)
+    arrow = FancyArrowPatch(
+        _towards(start, end, RADIUS),
+        _towards(end, start, RADIUS),
+        connectionstyle=f"arc3,rad={bend}",
+        arrowstyle="-|>",
+        mutation_scale=12,
+        color="#444444",
+    )
+    axes.add_patch(arrow)
+    # On the arrow itself, near its start: so it cannot be taken for another arrow's.
+    control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
+    s = min(0.5, max(0.25, 2.2 * RADIUS / length))
+    x, y = (
+        (1 - s) ** 2 * a + 2 * s * (1 - s) * c + s**2 * b
+        for a, c, b in ((x0, control[0], x1), (y0, control[1], y1))
+    )
+    axes.text(x, y, label, ha="center", va="center", fontsize=8, bbox=LABEL_BOX, zorder=5)
+
+
+def _towards(start: Place, end: Place, distance: float) -> Place:
+    (x0, y0), (x1, y1) = start, end
+    share = distance / math.hypot(x1 - x0, y1 - y0)
+    return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+
+
+def _draw_loop(axes: Axes, place: Place, angle: float, label: str) -> None:
+    """Draw a loop at the side of a circle that an angle names."""
+    x, y = place
+
+    def at(turn: float, distance: float) -> Place:
+        return x + distance * math.cos(angle + turn), y + distance * math.sin(angle + turn)
+
+    loop = FancyArrowPatch(
+        at(0.5, RADIUS),
+        at(-0.5, RADIUS),
+        connectionstyle="arc3,rad=-1.6",
+        arrowstyle="-|>",
+        mutation_scale=12,
+        color="#444444",
+    )
+    axes.add_patch(loop)
+    x, y = at(0.0, 2.6 * RADIUS)
+    axes.text(x, y, label, ha="center", va="center", fontsize=8)
