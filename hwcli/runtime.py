@@ -1,7 +1,6 @@
-"""Where a run happens: device, precision, threads, and the fingerprint stored beside its numbers.
+"""Where a run happens: device, precision, threads, and the fingerprint stored with its numbers.
 
-Nothing here imports torch before a function needs it: the command line's help and ``hw2 status``
-answer without it.
+Nothing here imports torch before a function needs it: help and ``hw2 status`` work without it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -301,6 +299,8 @@ def fingerprint(
 
     Holds no host name and no absolute path, so that it can be committed.
     """
+    from importlib import metadata  # 10 ms, which the help does without
+
     versions = {}
     for package in FINGERPRINTED_PACKAGES:
         try:

@@ -1,12 +1,10 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
-import csv
 import hashlib
-import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -93,17 +91,6 @@ def short_digest(value: Mapping[str, Any]) -> str:
     """Return 16 hex digits that name a JSON object, whatever the order of its keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Return rows as CSV under a line of keys, by default every key that a row has."""
-    if columns is None:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:

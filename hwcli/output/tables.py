@@ -1,11 +1,11 @@
 """A table is columns and rows; it is spelled as CSV, Markdown and on the terminal."""
 
+import csv
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-
-from hwcli.output.files import csv_text
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -151,6 +151,17 @@ class Table:
         for row in self.rows:
             table.add_row(*(Text(column.text(row)) for column in shown))
         return table
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Return rows as CSV under a line of keys, by default every key that a row has."""
+    if columns is None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
 
 
 def _pipe(text: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any, get_args
 
 from hwcli.config import flatten
 from hwcli.errors import OutputError
-from hwcli.output.files import csv_text, read_json
+from hwcli.output.files import read_json
 from hwcli.output.run_folder import STAGING
-from hwcli.output.tables import Column, Table
+from hwcli.output.tables import Column, Table, csv_text
 from hwcli.output.units import duration
 from hwcli.sweep.ownership import read_owner
 from hwcli.sweep.store import State, TrialFolder, TrialStore

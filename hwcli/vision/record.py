@@ -19,7 +19,8 @@ from safetensors.numpy import load_file, save
 from hwcli.config import flatten
 from hwcli.errors import HwError
 from hwcli.output import terminal
-from hwcli.output.files import csv_text, read_json
+from hwcli.output.files import read_json
+from hwcli.output.tables import csv_text
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrainedOn, TrialRecord, TrialResult
 from hwcli.vision.grid import CellKey, Point
