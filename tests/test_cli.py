@@ -139,6 +139,9 @@ def test_every_preset_says_what_it_is_for(path: Path) -> None:
         ("hw2 sentiment-train --head ", {"gru", "mean", "cls"}),
         ("hw2 data fetch f", {"fashion-mnist"}),
         ("hw2 config show v", {"vit-sweep"}),
+        ("hw2 config show vit-sweep --preset q", {"quick"}),
+        ("hw2 config show vit-sweep --preset ", {"quick", "standard", "strong"}),
+        ("hw2 config show --preset q", set()),
     ],
 )
 def test_the_shell_completes_values(

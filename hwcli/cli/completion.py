@@ -27,8 +27,10 @@ def complete_preset(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the presets of a command."""
     from hwcli.config import default_config_path, read_file
 
-    command = context.params.get("command") or context.info_name or ""
-    presets = read_file(default_config_path(command)).presets
+    # Of a command line that is not whole yet, arguments are in ``args``.
+    words = (context.info_name, context.params.get("command"), *context.args)
+    command = next((word for word in words if word in COMMANDS), None)
+    presets = read_file(default_config_path(command)).presets if command else ()
     return [name for name in presets if name.startswith(incomplete)]
 
 
