@@ -21,7 +21,7 @@ from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
-from hwcli.rnn.answer import Answer, answer, report_lines, summarise
+from hwcli.rnn.answer import Answer, answer
 from hwcli.rnn.design import design, spelled_weights
 from hwcli.rnn.expectations import read_property
 from hwcli.rnn.letters import Alphabet, make_alphabet, vector
@@ -40,8 +40,9 @@ from hwcli.rnn.sequences import (
 )
 from hwcli.rnn.spec import NetworkSpec, as_spec_file
 from hwcli.rnn.spelling import description, recurrence
+from hwcli.rnn.summarise import summarise
 from hwcli.rnn.summary import TraceSummary
-from hwcli.rnn.tables import MAX_STATES_SHOWN, machine_table, steps_table, to_dot
+from hwcli.rnn.tables import MAX_STATES_SHOWN, machine_table, report_lines, steps_table, to_dot
 from hwcli.rnn.trace import trace
 from hwcli.yaml_files import read_yaml
 

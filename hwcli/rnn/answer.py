@@ -1,52 +1,26 @@
-"""Everything that is found of one network and one sequence, from the trace to the summary."""
+"""Everything that is found of one network and one sequence."""
 
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from hwcli.errors import ConfigError
 from hwcli.rnn.activations import decided
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm, closed_form
-from hwcli.rnn.exact import approximately, shown, to_float, to_json
+from hwcli.rnn.exact import shown, to_float
 from hwcli.rnn.expectations import Verdict, judge, read_property
-from hwcli.rnn.gradients import Gradients, gradients, lesson, linear_gradients
-from hwcli.rnn.letters import Alphabet, vector
-from hwcli.rnn.loss import Loss
+from hwcli.rnn.gradients import Gradients, gradients, linear_gradients
+from hwcli.rnn.letters import Alphabet
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.observations import Checks, Observations, agree, check
 from hwcli.rnn.recognition import Finding, recognise
-from hwcli.rnn.spec import NetworkSpec
-from hwcli.rnn.spelling import (
-    description,
-    number,
-    output_formula,
-    recurrences,
-    start_in_words,
-    unrolled_lines,
-)
 from hwcli.rnn.statements import value
-from hwcli.rnn.summary import (
-    ChecksSummary,
-    ClosedFormSummary,
-    ExpectationSummary,
-    GradientsSummary,
-    LossSummary,
-    MachineSummary,
-    NetworkSummary,
-    ProofSummary,
-    PropertySummary,
-    StepSummary,
-    TraceSummary,
-    Value,
-)
-from hwcli.rnn.tables import checks_lines, closed_form_lines, definitions
 from hwcli.rnn.tape import stack_gradients
-from hwcli.rnn.trace import Step, Trace, trace
+from hwcli.rnn.trace import Trace, trace
 
 # Coefficients and gradients are written for this many of the last inputs.
 MAX_WRITTEN = 2000
@@ -55,11 +29,6 @@ MAX_ON_TAPE = 200
 MAX_BITS = 200_000
 # Longer sequences are not predicted: that would only confirm the trace.
 MAX_PREDICTED = 100_000
-KINDS = {
-    "closed-form": "closed form",
-    "state-machine": "state machine",
-    "interval-machine": "intervals",
-}
 
 
 @dataclass(frozen=True)
@@ -209,176 +178,3 @@ def rounding_remarks(
                 f"the exact network ends in the class {value(predicted)}."
             )
     return tuple(remarks)
-
-
-def report_lines(found: Answer) -> list[str]:
-    """Return the answer as lines of text, the sentence first."""
-    final, finding = found.traced.final, found.finding
-    T = found.traced.length
-    lines = [finding.statement.text]
-    if found.verdict is not None:
-        lines.append(found.verdict.text)
-    if not finding.statement.always:
-        lines.append(f"Here {finding.statement.here(T)}")
-    if finding.margin:
-        lines.append(finding.margin)
-    lines.append(f"Name: {finding.id or 'none'}.")
-    if finding.proved:
-        how = KINDS[finding.kind]
-        lines.append(f"Proof ({how}), {finding.scope}:")
-        lines += [f"  {i}. {line}" for i, line in enumerate(finding.proof, 1)]
-    else:
-        lines.append("Evidence: none." if finding.predict is None else finding.proof[0])
-    lines += checks_lines(found.checks)
-    lines += definitions(found.network)
-    if finding.linear is not None and found.closed is None:
-        lines.append("As relu never clips here:")
-    lines += closed_form_lines(finding.linear)
-    if found.gradients is not None:
-        lines.append(f"Gradients: {lesson(found.network, found.gradients)}")
-    lines += [f"Rounding: {' '.join(found.remarks)}"] if found.remarks else []
-    lines.append(
-        f"Final: h_T = {vector(final.hidden)}, z_T = {number(final.preactivation)}, "
-        f"y_T = {shown(final.output)} (T = {T:,}, {found.arithmetic} arithmetic)."
-    )
-    return lines
-
-
-def summarise(
-    found: Answer,
-    spec: NetworkSpec,
-    name: str,
-    num_steps: int,
-    others: Sequence[Answer] = (),
-    found_loss: Loss | None = None,
-) -> TraceSummary:
-    """Return the typed summary of a run."""
-    network, finding, machine = found.network, found.finding, found.finding.machine
-    if machine is not None:
-        machine = machine.without_idle_start()
-    return TraceSummary(
-        command="rnn-trace",
-        name=name,
-        status="complete",
-        length=found.traced.length,
-        arithmetic=found.arithmetic,
-        network=NetworkSummary(
-            description=description(network),
-            spec=spec,
-            recurrence=recurrences(network, "t"),
-            output=(output_formula(network),),
-            start=start_in_words(network),
-        ),
-        steps=tuple(
-            _step(step, network, unrolled_lines(network, found.closed, found.traced, i))
-            for i, step in enumerate(found.traced.head[:num_steps])
-        ),
-        final=_step(found.traced.final),
-        property=_property(found),
-        more_outputs=tuple(map(_property, others)),
-        loss=None if found_loss is None else _loss(found_loss),
-        proof=ProofSummary(
-            proved=finding.proved,
-            kind=finding.kind,
-            scope=finding.scope,
-            lines=finding.proof,
-            remarks=found.remarks,
-        ),
-        closed_form=None
-        if finding.linear is None
-        else ClosedFormSummary(
-            lines=tuple(closed_form_lines(finding.linear)),
-            coefficients=hidden_in_json(network, found.gradients) if found.gradients else [],
-        ),
-        machine=None
-        if machine is None
-        else MachineSummary(
-            num_states=machine.num_states,
-            letters=tuple(map(found.alphabet.spell, machine.letters)),
-            next=machine.transitions,
-            outputs=tuple(None if y is None else to_json(y) for y in machine.outputs),
-        ),
-        checks=ChecksSummary(
-            num_exhaustive=found.checks.num_exhaustive,
-            num_random=found.checks.num_random,
-            num_failed=found.checks.num_failed,
-            counterexample=_sequence(found.checks.counterexample),
-        ),
-        gradients=None if found.gradients is None else gradients_summary(network, found.gradients),
-        expectation=None
-        if found.verdict is None
-        else ExpectationSummary(
-            passed=found.verdict.passed,
-            proved=found.verdict.proved,
-            verdict=found.verdict.text,
-            counterexample=_sequence(found.verdict.counterexample),
-        ),
-    )
-
-
-def _sequence(letters: Sequence[Letter] | None) -> tuple[tuple[Value, ...], ...] | None:
-    return None if letters is None else tuple(tuple(map(to_json, letter)) for letter in letters)
-
-
-def gradients_summary(network: AnyNetwork, found: Gradients) -> GradientsSummary:
-    """Return the gradients of h_T and of y_T, and what they mean for learning."""
-    sizes = found.sizes()
-    # A slope that underflows meets weights that overflow: the product is taken exactly.
-    slope = Fraction(found.output_derivative)
-    largest = max(slope * Fraction(max(g, -g)) for row in found.preactivation for g in row)
-    return GradientsSummary(
-        first_step=found.first,
-        hidden=hidden_in_json(network, found),
-        hidden_largest=to_json(max(sizes)),
-        hidden_smallest=to_json(min(sizes)),
-        output_derivative=to_json(found.output_derivative),
-        output_largest=to_float(largest) if largest < 10**300 else approximately(largest),
-        meaning=lesson(network, found),
-    )
-
-
-def hidden_in_json(network: AnyNetwork, found: Gradients) -> list[Any]:
-    """Return dh_T/dx_t, t ascending: of a linear network, the weight of x_t in h_T.
-
-    A number for each t in a network of one input and one hidden unit, else H rows of D.
-    """
-    if network.num_hidden == network.num_inputs == 1:
-        return [to_json(gradient) for ((gradient,),) in found.hidden]
-    return [[list(map(to_json, row)) for row in rows] for rows in found.hidden]
-
-
-def _step(
-    step: Step, network: AnyNetwork | None = None, unrolled: tuple[str, ...] = ()
-) -> StepSummary:
-    z = step.preactivation
-    return StepSummary(
-        t=step.t,
-        letter=tuple(map(to_json, step.letter)),
-        recurrence=() if network is None else recurrences(network, step.t),
-        unrolled=unrolled,
-        hidden=tuple(map(to_json, step.hidden)),
-        preactivation=tuple(map(to_json, z)) if isinstance(z, tuple) else to_json(z),
-        output=to_json(step.output),
-    )
-
-
-def _property(found: Answer) -> PropertySummary:
-    finding = found.finding
-    return PropertySummary(
-        id=finding.id,
-        statement=finding.statement.text,
-        here=finding.statement.here(found.traced.length),
-        quantity=finding.quantity,
-        scale=None if finding.scale is None else to_json(finding.scale),
-        margin=finding.margin,
-    )
-
-
-def _loss(found: Loss) -> LossSummary:
-    return LossSummary(
-        total=to_json(found.total),
-        errors=tuple(None if step.error is None else to_json(step.error) for step in found.steps),
-        output_gradients=tuple(to_json(step.output_gradient) for step in found.steps),
-        hidden_gradients=tuple(tuple(map(to_json, s.hidden_gradient)) for s in found.steps),
-        weights={name: to_json(gradient) for name, gradient in found.weights.items()},
-    )

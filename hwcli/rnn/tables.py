@@ -1,10 +1,12 @@
-"""What a trace shows: the table of its first steps, and its formulas and evidence in words."""
+"""What a trace shows: its tables, and the answer with its evidence in words."""
 
 from hwcli.output.tables import Column, Table
 from hwcli.rnn.activations import DEFINITIONS
+from hwcli.rnn.answer import Answer
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import shown
+from hwcli.rnn.gradients import lesson
 from hwcli.rnn.letters import Alphabet, vector
 from hwcli.rnn.observations import Checks
 from hwcli.rnn.spelling import number, recurrences, unrolled_lines
@@ -17,6 +19,11 @@ MAX_LETTERS_SPELLED = 6
 # Larger machines are in machine.dot and summary.json.
 MAX_STATES_SHOWN = 40
 
+KINDS = {
+    "closed-form": "closed form",
+    "state-machine": "state machine",
+    "interval-machine": "intervals",
+}
 STEPS = (
     Column("t", "t"),
     Column("input", "x_t"),
@@ -53,6 +60,39 @@ def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, n
 def first_steps(num: int, length: int) -> str:
     """Return the title of a table of steps."""
     return f"The first {num} of {length:,} steps"
+
+
+def report_lines(found: Answer) -> list[str]:
+    """Return the answer as lines of text, the sentence first."""
+    final, finding = found.traced.final, found.finding
+    T = found.traced.length
+    lines = [finding.statement.text]
+    if found.verdict is not None:
+        lines.append(found.verdict.text)
+    if not finding.statement.always:
+        lines.append(f"Here {finding.statement.here(T)}")
+    if finding.margin:
+        lines.append(finding.margin)
+    lines.append(f"Name: {finding.id or 'none'}.")
+    if finding.proved:
+        how = KINDS[finding.kind]
+        lines.append(f"Proof ({how}), {finding.scope}:")
+        lines += [f"  {i}. {line}" for i, line in enumerate(finding.proof, 1)]
+    else:
+        lines.append("Evidence: none." if finding.predict is None else finding.proof[0])
+    lines += checks_lines(found.checks)
+    lines += definitions(found.network)
+    if finding.linear is not None and found.closed is None:
+        lines.append("As relu never clips here:")
+    lines += closed_form_lines(finding.linear)
+    if found.gradients is not None:
+        lines.append(f"Gradients: {lesson(found.network, found.gradients)}")
+    lines += [f"Rounding: {' '.join(found.remarks)}"] if found.remarks else []
+    lines.append(
+        f"Final: h_T = {vector(final.hidden)}, z_T = {number(final.preactivation)}, "
+        f"y_T = {shown(final.output)} (T = {T:,}, {found.arithmetic} arithmetic)."
+    )
+    return lines
 
 
 def closed_form_lines(closed: ClosedForm | None) -> list[str]:
