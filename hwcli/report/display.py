@@ -15,9 +15,11 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from hwcli.output.plots import STYLE, figure
+from hwcli.output.plots import STYLE
 from hwcli.output.tables import Column, Table
 from hwcli.report.templates import in_tex
+from hwcli.rnn import diagrams
+from hwcli.rnn.network import Network
 from hwcli.rnn.summary import MachineSummary, NetworkSummary, TraceSummary
 from hwcli.rnn.tables import STEPS, first_steps
 
@@ -151,26 +153,6 @@ def machine_table(machine: MachineSummary) -> Table:
 
 
 def draw_network(network: NetworkSummary) -> Figure | None:
-    """Draw a network with one hidden unit and its weights; None for a larger one."""
-    spec = network.spec
-    if len(spec.w_rec) != 1 or len(spec.w_in[0]) != 1:
-        return None
-    made, (axes,) = figure(width=6.4, height=1.5)
-    w_out = spec.w_out if not isinstance(spec.w_out, tuple) else spec.w_out[0]
-    places = {"x_t": 0.0, "h_t": 2.0, "y_t": 4.0}
-    for name, x in places.items():
-        axes.plot([x], [0], "o", markersize=30, color="white", markeredgecolor="black")
-        axes.text(x, 0, f"${name}$", ha="center", va="center", fontsize=12)
-    arrow = {"arrowstyle": "->", "shrinkA": 16, "shrinkB": 16}
-    for start, end, weight in (("x_t", "h_t", spec.w_in[0][0]), ("h_t", "y_t", w_out)):
-        axes.annotate("", (places[end], 0), (places[start], 0), arrowprops=arrow)
-        axes.text((places[start] + places[end]) / 2, 0.12, str(weight), ha="center", fontsize=11)
-    loop = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-1.7", "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", (2.16, 0.2), (1.84, 0.2), arrowprops=loop)
-    axes.text(2.0, 0.78, f"{spec.w_rec[0][0]}", ha="center", fontsize=11)
-    axes.text(0, -0.5, "input", ha="center", color="#555555")
-    axes.text(2, -0.5, f"hidden ({spec.activation})", ha="center", color="#555555")
-    axes.text(4, -0.5, f"output ({spec.output_activation})", ha="center", color="#555555")
-    axes.set(xlim=(-0.8, 4.8), ylim=(-0.65, 1.0))
-    axes.set_axis_off()
-    return made
+    """Draw a network with its weights; None for one with gates or layers, or too many units."""
+    made = network.spec.network()
+    return diagrams.draw_network(made) if isinstance(made, Network) else None
