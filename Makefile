@@ -16,7 +16,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check --quiet
 # The first install names what it downloads: minutes of silence look like a fault.
 PIP_ALOUD := $(BIN)/pip install --disable-pip-version-check --progress-bar off
 
-.PHONY: help install dev sweep homework report test test-slow lint schemas clean
+.PHONY: help install dev sweep homework report test test-slow lint schemas pictures clean
 .DELETE_ON_ERROR:
 
 help:
@@ -93,6 +93,10 @@ lint: $(VENV)/.tested
 schemas: $(VENV)/.installed
 	for name in $(filter-out __init__,$(notdir $(basename $(wildcard hwcli/experiments/*.py)))); do \
 	  $(BIN)/hw2 config schema $$name >configs/schemas/$$name.json || exit 1; done
+
+# README's and docs' pictures: what the commands print now, and the reference hand-in's first page.
+pictures: $(VENV)/.reporting
+	$(BIN)/python docs/pictures/make.py
 
 test: lint
 	$(BIN)/pytest -n 2
