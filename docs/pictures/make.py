@@ -27,8 +27,6 @@ REFERENCE = HERE.parents[1] / "results" / "reference"
 WIDTH = 100
 TERMINALS = {
     "rnn-trace": "hw2 rnn-trace --length 20 --steps 4",
-    "help": "hw2 --help",
-    "status": "hw2 status --out results/reference",
     "dry-run": "hw2 vit-sweep --layers 4..5 --heads 2..4 --preset quick --dry-run",
 }
 PAGE_WIDTH = "360pt"
@@ -81,6 +79,7 @@ def draw_first_page() -> None:
 
 
 def main() -> None:
+    """Make all of them."""
     for name, command in TERMINALS.items():
         draw_terminal(name, command)
     draw_first_page()

@@ -6,6 +6,7 @@ never leaves. Where none of them succeeds, a named property is only checked on s
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -302,10 +303,12 @@ def _interval_machine(
         shown: Number | None = shown_by(network.output_activation, moving.preactivation(box))
         return shown
 
-    machine = box_machine(start, letters, moving.advance, classify)
-    if machine is not None:
-        return machine, None
-    return bounded_box_machine(start, letters, moving.advance, classify, max(length, 1000))
+    with suppress(OverflowError):  # boxes beyond the range of float64 prove nothing
+        machine = box_machine(start, letters, moving.advance, classify)
+        if machine is not None:
+            return machine, None
+        return bounded_box_machine(start, letters, moving.advance, classify, max(length, 1000))
+    return None
 
 
 def _linear_where_it_runs(network: AnyNetwork, letters: Sequence[Letter]) -> Network | None:
@@ -317,8 +320,10 @@ def _linear_where_it_runs(network: AnyNetwork, letters: Sequence[Letter]) -> Net
         return None
     moving = dynamics(linear, lambda activation, z: z.activated(activation))
     start: Box = tuple(map(Interval.point, moving.start))
-    kept = never_clips(start, letters, moving.advance, network.num_hidden)
-    return linear if kept else None
+    with suppress(OverflowError):  # as above
+        if never_clips(start, letters, moving.advance, network.num_hidden):
+            return linear
+    return None
 
 
 # --------------------------------------------------------------------------------------

@@ -106,11 +106,16 @@ def _combined(
             continue
         for right, output in row.items():
             column = {out for (_, each), out in table.items() if each == right}
-            clause = right if len(column) == 1 else f"{left} and {right}"
+            clause = right if len(column) == 1 else f"{_operand(left)} and {_operand(right)}"
             listed = cases.setdefault(output, [])
             if clause not in listed:
                 listed.append(clause)
     return {output: tuple(clauses) for output, clauses in cases.items()}
+
+
+def _operand(clause: str) -> str:
+    """Put brackets around clauses joined by or, so that "and" takes the whole of them."""
+    return f"({clause})" if ") or (" in clause else clause
 
 
 def _of_partition(

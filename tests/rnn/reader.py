@@ -453,4 +453,12 @@ def _split_outside_brackets(text: str, word: str) -> list[str]:
 
 
 def _unbracketed(text: str) -> str:
-    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
+    """Take brackets away that enclose the whole text."""
+    if not text.startswith("("):
+        return text
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return text[1:-1] if i == len(text) - 1 else text
+    return text
