@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from hwcli.attention.functional import linear_attention, softmax_attention
-from hwcli.report import notebook, templates
+from hwcli.report import notebook, templates, vision
 from hwcli.report.runs import find_runs
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.trace import trace
 from hwcli.sentiment.heads import GRUHead, HeadConfig
 from hwcli.sentiment.training import batch_loss
+from hwcli.vision.vit import ViT, ViTConfig, to_patches
 
 from .conftest import COMMITTED
 
@@ -140,13 +141,53 @@ def _read(gru: nn.Module, name: str, states: torch.Tensor) -> torch.Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "class"])
+def test_the_formula_of_the_vit_is_what_the_code_computes(printed: str, pooling: str) -> None:
+    """The displayed equations, computed with plain tensor products, against ``ViT.forward``."""
+    for formula in (
+        r"X_0 &= [E p_1; \dots; E p_N] + E_{\mathrm{pos}}",
+        r"X'_l &= X_{l-1} + \mathrm{MSA}(\mathrm{LN}(X_{l-1}))",
+        r"X_l &= X'_l + \mathrm{MLP}(\mathrm{LN}(X'_l))",
+        r"\mathrm{logits} &= W\, \mathrm{LN}\Bigl(\tfrac1N \sum_{i=1}^{N} (X_L)_i\Bigr) + b",
+    ):
+        assert formula in printed
+    assert vision.POOLED["class"] == r"\mathrm{LN}\bigl((X_L)_0\bigr)"
+    torch.manual_seed(0)
+    config = ViTConfig(
+        patch_size=4, width=6, mlp_width=10, head_width=None, pooling=pooling,
+        attention="softmax", dropout=0.0,
+    )  # fmt: skip
+    model = ViT(layers=2, heads=3, config=config, image_size=8, num_classes=5).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+        images = torch.randn(7, 1, 8, 8, dtype=torch.float64)
+        x = to_patches(images, 4) @ model.embed.weight.T + model.embed.bias
+        if model.class_token is not None:
+            x = torch.cat([model.class_token.expand(7, 1, 6), x], dim=1)
+        x = x + model.positions
+        for block in model.blocks:
+            normed = block.norm1(x)
+            q, k, v = (normed @ block.attention.to_qkv.weight.T).chunk(3, dim=-1)
+            heads = []
+            for h in range(3):
+                one = slice(2 * h, 2 * h + 2)
+                weights = (q[..., one] @ k[..., one].mT / 2**0.5).softmax(dim=-1)
+                heads.append(weights @ v[..., one])
+            x = x + block.attention.to_out(torch.cat(heads, dim=-1))
+            x = x + block.mlp(block.norm2(x))
+        pooled = x.mean(dim=1) if pooling == "mean" else x[:, 0]
+        logits = model.norm(pooled) @ model.head.weight.T + model.head.bias
+        torch.testing.assert_close(model(images), logits, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("sentence", "typeset"),
     [
         (
             "z_T = 1000·Σ_{t=1..T} (-1)^(T - t)·x_t, within 10^-434 unless abs(z_T) is 0.",
-            r"$z_T = 1000\,\sum_{t=1}^{T} (-1)^{T - t}\,x_t$, within $10^{-434}$ unless $|z_T|$ "
-            "is 0.",
+            r"$z_T = 1000\,\sum_{t=1}^{T} (-1)^{T - t}\,x_t$, within $10^{-434}$ "
+            r"unless $\left|z_T\right|$ is 0.",
         ),
         (
             "For T = 1 it says h_1 = -h_0 + x_1 with h_0 = 0.",

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from hwcli.config import load
 from hwcli.report import front_and_back_matter, notebook, vision
@@ -12,7 +11,6 @@ from hwcli.report.cells import Cell
 from hwcli.report.runs import find_runs
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import answers_table
-from hwcli.vision.vit import ViT, ViTConfig, to_patches
 
 from .conftest import COMMITTED
 
@@ -213,35 +211,3 @@ def test_the_accuracies_stand_alone_and_their_costs_apart() -> None:
         assert len(cells) == 15
         assert all(re.fullmatch(pattern, cell) for cell in cells)
     assert sum("*" in cell for row in accuracies.cells() for cell in row) == 1
-
-
-@pytest.mark.parametrize("pooling", ["mean", "class"])
-def test_the_formula_of_the_vit_is_what_the_code_computes(pooling: str) -> None:
-    """The displayed equations, computed with plain tensor products, against ``ViT.forward``."""
-    torch.manual_seed(0)
-    config = ViTConfig(
-        patch_size=4, width=6, mlp_width=10, head_width=None, pooling=pooling,
-        attention="softmax", dropout=0.0,
-    )  # fmt: skip
-    model = ViT(layers=2, heads=3, config=config, image_size=8, num_classes=5).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter))
-        images = torch.randn(7, 1, 8, 8, dtype=torch.float64)
-        x = to_patches(images, 4) @ model.embed.weight.T + model.embed.bias
-        if model.class_token is not None:
-            x = torch.cat([model.class_token.expand(7, 1, 6), x], dim=1)
-        x = x + model.positions
-        for block in model.blocks:
-            normed = block.norm1(x)
-            q, k, v = (normed @ block.attention.to_qkv.weight.T).chunk(3, dim=-1)
-            heads = []
-            for h in range(3):
-                one = slice(2 * h, 2 * h + 2)
-                weights = (q[..., one] @ k[..., one].mT / 2**0.5).softmax(dim=-1)
-                heads.append(weights @ v[..., one])
-            x = x + block.attention.to_out(torch.cat(heads, dim=-1))
-            x = x + block.mlp(block.norm2(x))
-        pooled = x.mean(dim=1) if pooling == "mean" else x[:, 0]
-        logits = model.norm(pooled) @ model.head.weight.T + model.head.bias
-        torch.testing.assert_close(model(images), logits, rtol=1e-9, atol=1e-9)
