@@ -284,7 +284,7 @@ def _draw(found: Answer, folder: RunFolder) -> None:
 
     folder.save_figure("trace", draw_trace(found.traced, found.finding.id))
     folder.discard("network.png", "machine.png", "machine.dot")
-    if isinstance(found.network, Network) and (diagram := draw_network(found.network)) is not None:
+    if (diagram := draw_network(found.network)) is not None:
         folder.save_figure("network", diagram)
     machine, name = found.finding.machine, found.finding.id
     if machine is not None:

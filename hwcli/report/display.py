@@ -18,9 +18,7 @@ from matplotlib.figure import Figure
 from hwcli.output.plots import STYLE
 from hwcli.output.tables import Column, Table
 from hwcli.report.templates import in_tex
-from hwcli.rnn import diagrams
-from hwcli.rnn.network import Network
-from hwcli.rnn.summary import MachineSummary, NetworkSummary, TraceSummary
+from hwcli.rnn.summary import MachineSummary, TraceSummary
 from hwcli.rnn.tables import STEPS, first_steps
 
 MOST_VECTOR_POINTS = 300
@@ -150,9 +148,3 @@ def machine_table(machine: MachineSummary) -> Table:
             for s, output in enumerate(machine.outputs)
         ],
     )
-
-
-def draw_network(network: NetworkSummary) -> Figure | None:
-    """Draw a network with its weights; None for one with gates or layers, or too many units."""
-    made = network.spec.network()
-    return diagrams.draw_network(made) if isinstance(made, Network) else None

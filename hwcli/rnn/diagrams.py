@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 from hwcli.output import plots
+from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.exact import Exact, shown
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.state_machine import MooreMachine
@@ -28,12 +29,14 @@ SHAPE: Any = {"facecolor": "#eef4fa", "edgecolor": "black", "linewidth": 1.2, "z
 Place = tuple[float, float]
 
 
-def draw_network(network: Network) -> Figure | None:
+def draw_network(network: AnyNetwork) -> Figure | None:
     """Draw inputs, hidden units and the output, with an arrow for each weight that is not 0.
 
-    None where the units are too many. Arrows between hidden units, and from the output back, lead
-    to the next step.
+    Loops, arrows between hidden units and arrows from the output lead to the next step. None for
+    gated cells, stacked layers, and where the units are too many.
     """
+    if not isinstance(network, Network):
+        return None
     H, D = network.num_hidden, network.num_inputs
     if max(H, D) > MAX_UNITS_DRAWN:
         return None
@@ -64,7 +67,6 @@ def draw_network(network: Network) -> Figure | None:
     for x, name in ((1.5, network.activation), (3.0, network.output_activation)):
         axes.text(x, -top - 0.5, NAMES.get(name, name), ha="center", va="top", fontsize=8)
     axes.set(xlim=(-0.4, 3.6), ylim=(-top - 0.75, top + 0.65), aspect="equal")
-    axes.set_title("The network; loops and arrows between hidden units lead to the next step")
     axes.set_axis_off()
     return figure
 

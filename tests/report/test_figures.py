@@ -9,8 +9,9 @@ from matplotlib.text import Text
 from hwcli.attention.bench.pictures import draw_memory, draw_times
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.report import vision
-from hwcli.report.display import TEXT_WIDTH_IN, draw_network, png_width_in
+from hwcli.report.display import TEXT_WIDTH_IN, png_width_in
 from hwcli.report.runs import read_run
+from hwcli.rnn.diagrams import draw_network
 from hwcli.rnn.summary import TraceSummary
 
 from .conftest import COMMITTED
@@ -19,9 +20,8 @@ LEAST_PT = 7.0
 
 
 def network() -> Figure | None:
-    return draw_network(
-        read_run(COMMITTED / "rnn-trace/alternating-sum").read(TraceSummary).network
-    )
+    trace = read_run(COMMITTED / "rnn-trace/alternating-sum").read(TraceSummary)
+    return draw_network(trace.network.spec.networks()[0])
 
 
 def bench() -> AttentionSummary:
