@@ -605,6 +605,9 @@ def main() -> None:
     isa: str = arguments.isa
     warnings.simplefilter("ignore")
     os.environ.update(ISAS[isa].variables)  # torch reads them when it is imported
+    # torch.compile takes what it has compiled for other vectors, and then writes past its arrays.
+    cache = Path(tempfile.gettempdir()) / f"hw2-vit-speed-{os.getuid()}-{isa}"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
     hold_to(isa)
     import torch
 
