@@ -169,7 +169,7 @@ def plan(preset: str, out: Path) -> None:
             except HwError as error:
                 states[part] = "blocked"
                 terminal.log(f"question {part.question}: {error}")
-    terminal.show(_plan_table(parts, states, plans, out))
+    terminal.show(plan_table(parts, states, plans, out))
 
 
 def _hw2(arguments: Sequence[str]) -> int:
@@ -180,7 +180,7 @@ def _spelled(part: Part, out: Path) -> str:
     return f"hw2 {shlex.join(part.arguments(out))}"
 
 
-def _plan_table(
+def plan_table(
     parts: Sequence[Part], states: dict[Part, PartState], plans: dict[Part, Plan], out: Path
 ) -> Table:
     seconds = sum(planned.seconds or 0.0 for planned in plans.values()) + HAND_IN_S

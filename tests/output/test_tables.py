@@ -1,13 +1,11 @@
 import csv
 import io
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
-from hwcli.sweep.status import status_table
 
 TABLE = Table(
     title="Accuracy & time",
@@ -73,10 +71,12 @@ WIDE = Table(
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
-@pytest.mark.parametrize(
-    "table", [WIDE, status_table(Path(__file__).parents[2] / "results" / "reference")]
-)
-def test_no_word_and_no_number_is_broken_at_any_width(table: Table, width: int) -> None:
+def test_no_word_and_no_number_is_broken_at_any_width(width: int) -> None:
+    hold_whole(WIDE, width)
+
+
+def hold_whole(table: Table, width: int) -> None:
+    """Check that a table fits, that its words and numbers are whole, and that it owns up."""
     console = Console(width=width, file=io.StringIO(), color_system=None)
     console.print(table.to_rich(width))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
