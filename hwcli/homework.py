@@ -183,6 +183,7 @@ def _spelled(part: Part, out: Path) -> str:
 def plan_table(
     parts: Sequence[Part], states: dict[Part, PartState], plans: dict[Part, Plan], out: Path
 ) -> Table:
+    """Return what each part takes: those that are planned, and the others without figures."""
     seconds = sum(planned.seconds or 0.0 for planned in plans.values()) + HAND_IN_S
     rows = [
         {

@@ -62,7 +62,10 @@ def tables() -> Iterator[tuple[str, Table]]:
     yield "dry run", plan_table("vit-sweep standard: 15 trials", found.axes, [row], ["A note."])
     parts = homework.PRESETS["standard"]
     plans = {part: Plan("", 3723.0, 4_000_000_000, 120_000_000) for part in parts}
-    yield "homework", homework.plan_table(parts, dict.fromkeys(parts, "missing"), plans, Path("out"))
+    yield (
+        "homework",
+        homework.plan_table(parts, dict.fromkeys(parts, "missing"), plans, Path("out")),
+    )
 
 
 TABLES = dict(tables())

@@ -77,6 +77,36 @@ def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:
     assert f"{round(fastest, -2):,.0f} images/s" in QUOTED
 
 
+INSTRUCTIONS = {
+    "amx-bf16": "AMX",
+    "avx2": "AVX2",
+    "none": "AMX, no compiler",
+    "none-avx2": "AVX2, no compiler",
+}
+
+
+@pytest.mark.parametrize("isa", INSTRUCTIONS)
+def test_the_speed_of_a_step_is_that_of_the_benchmark(isa: str) -> None:
+    figures = json.loads((ROOT / "tests/benchmarks/vit_speed.json").read_text())[isa]
+    rates, precision = figures["images_per_s"], figures["precision"]
+    plain = max(rate for who, rate in rates.items() if "1 x 2 threads" in who)
+    tuned = max(rate for who, rate in rates.items() if "2 x 1 threads, " in who)
+    cells = (
+        INSTRUCTIONS[isa],
+        precision,
+        f"{rates[f'hw2, {precision}, 2 x 1 threads']:,.0f}",
+        f"{plain:,.0f}",
+        f"{figures['ratio_to_best_peer']:.1f}",
+        f"{tuned:,.0f}",
+        f"{figures['ratio_to_tuned_peer']:.1f}",
+        f"{100 * figures['share_of_peak_in_layers']:.0f} %",
+    )
+    assert f"| {' | '.join(cells)} |" in TEXT
+    if isa == "amx-bf16":
+        assert f"do {figures['all_workers_over_one']:.2f} times the work of one" in QUOTED
+        assert figures["overhead_share"] < 0.01
+
+
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
     path = ROOT / "results/reference/rnn-trace/alternating-sum/summary.json"
     statement = json.loads(path.read_text())["property"]["statement"]

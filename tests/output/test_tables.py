@@ -44,7 +44,6 @@ def test_the_terminal_shows_every_cell_in_full() -> None:
         assert text in captured.get()
 
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 WIDE = Table(
     "Every column that a command has",
     [
@@ -73,6 +72,8 @@ WIDE = Table(
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_no_word_and_no_number_is_broken_at_any_width(width: int) -> None:
     hold_whole(WIDE, width)
+    if width == 140:
+        assert WIDE.fit(width) == (WIDE.columns, [])
 
 
 def hold_whole(table: Table, width: int) -> None:
@@ -91,8 +92,6 @@ def hold_whole(table: Table, width: int) -> None:
     for column in left_out:
         assert column.heading in joined
     assert all(column in shown for column in table.columns if column.priority == 0)
-    if width == 140:
-        assert not left_out
 
 
 def test_columns_are_left_out_by_priority() -> None:
