@@ -61,7 +61,7 @@ def rnn_trace(
         ),
     ] = False,
 ) -> Flags:
-    """State what a recurrent network computes, with a proof (question 1)."""
+    """State what a recurrent network computes, and prove it where possible (question 1)."""
     if spec is not None:
         from hwcli.rnn.spec import read_spec
 

@@ -1,5 +1,6 @@
 """Help texts: an experiment's come from its YAML and its schema, read when help is asked for."""
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -55,11 +56,16 @@ class ExperimentCommand(Command):
 
 
 def _explain(flag: Flag, field: dict[str, Any], values: Any) -> str:
-    """Return a field's description with its default, where that says something."""
+    """Return a field's description with its default, where that says something.
+
+    What null means is for who writes the YAML: of a flag it is what happens without it.
+    """
     text = str(field.get("description", ""))
     default = values
     for key in flag.key.split("."):
         default = default.get(key, field.get("default")) if default else None
+    if default is None:
+        return re.sub(r"; null: (.+)\.$", r". Default: \1.", text)
     if isinstance(default, bool):
         # "false" says nothing about a switch without an opposite.
         words = (flag.name or "").split("/")

@@ -42,7 +42,14 @@ from hwcli.rnn.spec import NetworkSpec, as_spec_file
 from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summarise import summarise
 from hwcli.rnn.summary import TraceSummary
-from hwcli.rnn.tables import MAX_STATES_SHOWN, machine_table, report_lines, steps_table, to_dot
+from hwcli.rnn.tables import (
+    MAX_STATES_SHOWN,
+    answer_lines,
+    evidence_lines,
+    machine_table,
+    steps_table,
+    to_dot,
+)
 from hwcli.rnn.trace import trace
 from hwcli.yaml_files import read_yaml
 
@@ -87,7 +94,8 @@ class Config(RunConfig):
         "letters, or a machine's YAML file; null: none."
     )
     design: str | None = Field(
-        description="Property to find weights for, written as for expect; null: none."
+        description="Property to find weights for: a name, a regular expression over the letters, "
+        "or a machine's YAML file; null: none."
     )
     steps: int = Field(ge=1, le=100, description="Number of recurrence steps to show.")
     max_states: int = Field(
@@ -182,6 +190,23 @@ def input_sequence(config: Config) -> Sequence[Letter]:
     return sequence
 
 
+def inputs_in_words(config: Config) -> str:
+    """Say what random inputs are drawn from; empty where the inputs are given."""
+    if config.inputs is not None or config.inputs_file is not None:
+        return ""
+    numbers = sorted(set(config.alphabet))
+    low, high = numbers[0], numbers[-1]
+    if config.letters is not None:
+        drawn = f"letters {', '.join(config.letters)}"
+    elif numbers == [0, 1]:
+        drawn = "bits"
+    elif numbers == list(range(int(low), int(high) + 1)):
+        drawn = f"integers from {low} to {high}"
+    else:
+        drawn = "numbers of the alphabet"
+    return f"random {drawn}, seed {config.seed}"
+
+
 # --------------------------------------------------------------------------------------
 # The run
 
@@ -201,11 +226,8 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
         for network in networks
     ]
     folder.claim(config, runtime.fingerprint(dtype=first.arithmetic, num_threads=1))
-    sentence, *lines = report_lines(first)
-    if others:
-        sentence = "\n".join(
-            f"Output {k}: {each.finding.statement.text}" for k, each in enumerate(answers, 1)
-        )
+    inputs = inputs_in_words(config)
+    heading, lines = answer_lines(answers, inputs), evidence_lines(first)
     tables = [steps_table(first.network, first.closed, first.traced, config.steps)]
     machine = first.finding.machine
     if machine is not None and machine.num_states <= MAX_STATES_SHOWN:
@@ -219,23 +241,25 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
         exercise = as_spec_file(config.network, first.alphabet)
         folder.write("spec.yaml", exercise)
         lines.insert(0, f"The weights, as a spec file (spec.yaml):\n{exercise}")
-    _show(sentence, tables, lines, folder)
-    summary = summarise(first, config.network, config.name, config.steps, others, found_loss)
+    _show(heading, tables, lines, folder)
+    summary = summarise(
+        first, config.network, config.name, config.steps, others, found_loss, inputs
+    )
     for step in (*summary.steps, summary.final):
         folder.append_metrics(t=step.t, hidden=step.hidden, output=step.output)
     _draw(first, folder)
     return summary
 
 
-def _show(sentence: str, tables: Sequence[Table], lines: Sequence[str], folder: RunFolder) -> None:
-    """Show the answer, the sentence first, and write the same into the folder."""
-    terminal.show(sentence)
-    for table in tables:
-        terminal.show(table)
-    for line in lines:
-        terminal.show(line)
+def _show(
+    heading: Sequence[str], tables: Sequence[Table], lines: Sequence[str], folder: RunFolder
+) -> None:
+    """Show the answer, then the steps and the evidence, and write the same into the folder."""
+    shown: list[Table | str] = [*heading, *tables, *lines]
+    for part in shown:
+        terminal.show(part)
     folder.write("table.csv", tables[0].to_csv())
-    parts = [sentence, *(table.to_markdown() for table in tables), *lines]
+    parts = [*heading, *(table.to_markdown() for table in tables), *lines]
     folder.write("table.md", "\n\n".join(parts) + "\n")
 
 

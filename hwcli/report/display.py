@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from hwcli.output.plots import STYLE
 from hwcli.output.tables import Column, Table
-from hwcli.report.templates import in_tex
+from hwcli.report.templates import in_tex, with_formulas
 from hwcli.rnn.summary import MachineSummary, TraceSummary
-from hwcli.rnn.tables import STEPS, first_steps
+from hwcli.rnn.tables import first_steps, step_columns
 
 MOST_VECTOR_POINTS = 300
 
@@ -114,16 +114,17 @@ def trace_table(trace: TraceSummary) -> Table:
         }
         for step in trace.steps
     ]
+    columns = step_columns(trace.network.spec.networks()[0])
     return Table(
         title=first_steps(len(rows), trace.length),
-        columns=[_in_formulas(column) for column in STEPS if column.key != "preactivation"],
+        columns=[_in_formulas(column) for column in columns if column.key != "preactivation"],
         rows=rows,
     )
 
 
 def _in_formulas(column: Column) -> Column:
-    is_word = column.key in ("recurrence", "unrolled")
-    return column if is_word else replace(column, heading=f"${column.heading}$")
+    heading = "$t$" if column.key == "t" else with_formulas(column.heading)
+    return replace(column, heading=heading)
 
 
 def _formulas(lines: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ HOMEWORK = "alternating-sum"
 
 # How to read the picture of a trace, by what the output compares.
 SEE = {
-    HOMEWORK: "after an even step the output is 1 where the sum at even positions, above, is the "
-    "larger one; after an odd step where the other is.",
+    HOMEWORK: "after an even step (filled) the output is 1 where the sum at even positions, above, "
+    "is the larger one; after an odd step (hollow) where the other is.",
     "difference-of-sums": "the output is 1 where the sum of the first inputs, above, is the "
     "larger one.",
 }

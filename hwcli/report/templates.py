@@ -49,6 +49,7 @@ _TEX = (
     (r"\babs\(([^()]*)\)", r"\\left|\1\\right|"),
     (r"\b(logistic)\b", r"\\sigma"),
     (r"\b(step|sign|relu|tanh|identity)\b", r"\\mathrm{\1}"),
+    (r"\bexp\(", r"\\exp("),
     (r"\bsqrt\(([^()]*)\)", r"\\sqrt{\1}"),
     (r"(?<=\d)·(?=\d)", r" \\cdot "),
     (r"·", r"\\,"),
@@ -68,7 +69,7 @@ def in_tex(formula: str) -> str:
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _TERM = (
     r"(?:abs\([hxyz]_\w+\)|Σ_\{[^}]*\}|[hxyz](?:\[\w+\])?_(?:\{[^}]*\}|\w+)"
-    r"|\(-?[\d/]+\)\^\([^)]*\)|10\^-?\d+|-?\d+(?:/\d+)?·|O\([TD^\d]+\)"
+    r"|(?:\(-?[\d/]+\)|\d+)\^\([^)]*\)|10\^-?\d+|-?\d+(?:/\d+)?·|O\([TD^\d]+\)"
     rf"|\(T - \d+\)|[TD](?:\^-?{_NUMBER})?(?![\w'-]))"
 )
 # A formula begins with a term; behind a sign there may be a number.

@@ -20,8 +20,9 @@ ALIASES: dict[str, Activation] = {
     "heaviside": "step",
     "softmax": "argmax",
 }
-# Said wherever one of them is used: courses differ at z = 0.
+# Said wherever one of them is used: courses differ at z = 0, or in the name.
 DEFINITIONS: dict[Activation, str] = {
+    "logistic": "logistic(z) is 1/(1 + exp(-z)).",
     "step": "step(z) is 1 for z > 0 and 0 for z <= 0 (step-ge is 1 at z = 0 too).",
     "step-ge": "step-ge(z) is 1 for z >= 0 and 0 for z < 0.",
     "argmax": "y_t is the number of the largest output, counted from 1; the first one on a tie.",

@@ -63,6 +63,17 @@ class WeightedSum:
         known = [f for f in (*self.formulas, self.offset_formula) if f is not None]
         return any(f.alternates for f in known)
 
+    @property
+    def differs_by_parity(self) -> bool:
+        """Tell whether even and odd T differ in more than the sign of the whole sum."""
+        if not self.alternates:
+            return False
+        known = [f for f in (*self.formulas, self.offset_formula) if f is not None]
+        flips = len(known) == len(self.formulas) + 1 and all(
+            not any(f.transient) and all(root < 0 for root, _ in f.powers) for f in known
+        )
+        return not flips
+
     def least_magnitude(self, letters: Sequence[Letter]) -> Exact | None:
         """Return a lower bound of abs(r_T) over all sequences where it is not 0, if one is known.
 
@@ -158,6 +169,11 @@ def _powers(network: Network, row: Vector, n: int) -> list[Vector]:
 def _number(number: Exact) -> str:
     """Spell a coefficient; a formula is exact where its numbers are not absurdly long."""
     return shown(number, max_digits=MAX_DIGITS_IN_FORMULAS)
+
+
+def coefficient(factor: Exact, ratio: Exact, exponent: str) -> str:
+    """Spell ``factor * ratio^(exponent)``, such as ``2·(-1)^(T - t)``."""
+    return _times(factor, "" if ratio == 1 else f"{_base(ratio)}^({exponent})")
 
 
 def _rule(symbol: str, recurrence: Recurrence, first: int = 0) -> str:

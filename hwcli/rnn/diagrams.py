@@ -40,39 +40,61 @@ def draw_network(network: AnyNetwork) -> Figure | None:
     H, D = network.num_hidden, network.num_inputs
     if max(H, D) > MAX_UNITS_DRAWN:
         return None
-    figure, (axes,) = plots.figure(width=6.4, height=1.2 + SPACING * max(H, D))
-    inputs = [(0.0, y) for y in _heights(D)]
-    hidden = [(1.5, y) for y in _heights(H)]
-    output = (3.0, 0.0)
+    # Weights have names where there is one of each, and stand in the middle of their arrows.
+    scalar = H == D == 1
+    columns = (0.0, 1.2, 2.4) if scalar else (0.0, 1.5, 3.0)
+    inputs = [(columns[0], y) for y in _heights(D)]
+    hidden = [(columns[1], y) for y in _heights(H)]
+    output = (columns[2], 0.0)
     top = (max(H, D) - 1) / 2 * SPACING
+    left, right = -1.5 * RADIUS, columns[2] + (3.2 if network.output_bias else 1.8) * RADIUS
+    # Room above for a loop and its weight, below for the name of the activation.
+    low, high = -top - 2.3 * RADIUS, top + (2.6 if scalar else 2.9) * RADIUS
+    inches = min(MAX_INCHES_A_UNIT, MAX_HEIGHT_IN / (high - low))
+    figure, (axes,) = plots.figure(width=inches * (right - left), height=inches * (high - low))
+
+    def weigh(start: Place, end: Place, weight: Exact, name: str, bend: float = 0.0) -> None:
+        if weight:
+            gap = BOX / 2 if start in inputs else RADIUS
+            label = f"{name} = {shown(weight)}" if scalar else shown(weight)
+            _draw_arrow(axes, start, end, label, bend, gap=gap, middle=scalar)
+
     for i, unit in enumerate(hidden):
         for d, place in enumerate(inputs):
-            _draw_weight(axes, place, unit, network.w_in[i][d])
-        _draw_weight(axes, unit, output, network.w_out[i])
-        _draw_weight(axes, output, unit, network.w_feedback[i], bend=0.45)
+            weigh(place, unit, network.w_in[i][d], "w_in")
+        weigh(unit, output, network.w_out[i], "w_out")
+        weigh(output, unit, network.w_feedback[i], "w_feedback", bend=0.45)
         for j, source in enumerate(hidden):
             if j != i:
-                _draw_weight(axes, source, unit, network.w_rec[i][j], bend=0.5)
-            elif network.w_rec[i][i]:
-                _draw_loop(
-                    axes, unit, LOOP_ANGLE if H > 1 else math.pi / 2, shown(network.w_rec[i][i])
-                )
+                weigh(source, unit, network.w_rec[i][j], "w_rec", bend=0.5)
+            elif weight := network.w_rec[i][i]:
+                label = f"w_rec = {shown(weight)}" if scalar else shown(weight)
+                angle = LOOP_ANGLE if H > 1 else math.pi / 2
+                _draw_loop(axes, unit, angle, label, 2.15 * RADIUS)
     for d, (x, y) in enumerate(inputs):
-        side = 1.7 * RADIUS
-        axes.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, **SHAPE))
+        axes.add_patch(Rectangle((x - BOX / 2, y - BOX / 2), BOX, BOX, **SHAPE))
         axes.text(x, y, _symbol("x", d, D), ha="center", va="center", zorder=4)
     for i, unit in enumerate(hidden):
         _draw_unit(axes, unit, _symbol("h", i, H), network.bias[i])
     _draw_unit(axes, output, "$y_t$", network.output_bias)
-    for x, name in ((1.5, network.activation), (3.0, network.output_activation)):
-        axes.text(x, -top - 0.5, NAMES.get(name, name), ha="center", va="top", fontsize=8)
-    axes.set(xlim=(-0.4, 3.6), ylim=(-top - 0.75, top + 0.65), aspect="equal")
+    for (x, y), name, bias in (
+        (hidden[-1], network.activation, network.bias[-1]),
+        (output, network.output_activation, network.output_bias),
+    ):
+        # A bias stands at the circle's lower side: the name goes below it.
+        below = y - (1.6 if bias else 1.15) * RADIUS
+        axes.text(x, below, NAMES.get(name, name), ha="center", va="top", fontsize=8)
+    axes.set(xlim=(left, right), ylim=(low, high), aspect="equal")
     axes.set_axis_off()
     return figure
 
 
 # Between the centres of two units of a column; where loops stand that have units above them.
 SPACING, LOOP_ANGLE = 1.15, 2.3
+# Inches of print for a unit of the drawing, and of the whole.
+MAX_INCHES_A_UNIT, MAX_HEIGHT_IN = 1.75, 5.8
+# The side of an input's box.
+BOX = 1.7 * RADIUS
 NAMES = {"identity": "linear", "step-ge": "step (z >= 0)", "step": "step (z > 0)"}
 
 
@@ -91,11 +113,6 @@ def _draw_unit(axes: Axes, place: Place, text: str, bias: Exact) -> None:
         x, side = place[0] + 0.9 * RADIUS, 1 if place[1] > 0 else -1
         y = place[1] + 1.1 * side * RADIUS
         axes.text(x, y, f"bias {shown(bias)}", ha="left", va="center", fontsize=8)
-
-
-def _draw_weight(axes: Axes, start: Place, end: Place, weight: Exact, bend: float = 0.0) -> None:
-    if weight:
-        _draw_arrow(axes, start, end, shown(weight), bend)
 
 
 def draw_machine(machine: MooreMachine, title: str) -> Figure | None:
@@ -151,22 +168,43 @@ def _draw_circle(axes: Axes, place: Place, text: str) -> None:
     axes.text(*place, text, ha="center", va="center", zorder=4)
 
 
-def _draw_arrow(axes: Axes, start: Place, end: Place, label: str, bend: float = OUTWARD) -> None:
-    """Draw a bow, so that two arrows between the same circles do not fall on each other."""
+def _draw_arrow(
+    axes: Axes,
+    start: Place,
+    end: Place,
+    label: str,
+    bend: float = OUTWARD,
+    *,
+    gap: float = RADIUS,
+    middle: bool = False,
+) -> None:
+    """Draw a bow, so that two arrows between the same circles do not fall on each other.
+
+    Args:
+        axes: to draw on.
+        start: centre of what it comes from.
+        end: centre of the circle it leads to.
+        label: on the arrow.
+        bend: to the left, as a share of the length.
+        gap: from the first centre to where the arrow begins.
+        middle: put the label there, and not near the start.
+    """
     (x0, y0), (x1, y1) = start, end
     length = math.hypot(x1 - x0, y1 - y0)
     arrow = FancyArrowPatch(
-        _towards(start, end, RADIUS),
+        _towards(start, end, gap),
         _towards(end, start, RADIUS),
         connectionstyle=f"arc3,rad={bend}",
         arrowstyle="-|>",
         mutation_scale=12,
         color="#444444",
+        shrinkA=0,
+        shrinkB=0,
     )
     axes.add_patch(arrow)
     # On the arrow itself, near its start: so it cannot be taken for another arrow's.
     control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
-    s = min(0.5, max(0.25, 2.2 * RADIUS / length))
+    s = 0.5 if middle else min(0.5, max(0.25, 2.2 * RADIUS / length))
     x, y = (
         (1 - s) ** 2 * a + 2 * s * (1 - s) * c + s**2 * b
         for a, c, b in ((x0, control[0], x1), (y0, control[1], y1))
@@ -180,8 +218,10 @@ def _towards(start: Place, end: Place, distance: float) -> Place:
     return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
 
 
-def _draw_loop(axes: Axes, place: Place, angle: float, label: str) -> None:
-    """Draw a loop at the side of a circle that an angle names."""
+def _draw_loop(
+    axes: Axes, place: Place, angle: float, label: str, label_at: float = 2.6 * RADIUS
+) -> None:
+    """Draw a loop at the side of a circle that an angle names, its label so far from the centre."""
     x, y = place
 
     def at(turn: float, distance: float) -> Place:
@@ -194,7 +234,9 @@ def _draw_loop(axes: Axes, place: Place, angle: float, label: str) -> None:
         arrowstyle="-|>",
         mutation_scale=12,
         color="#444444",
+        shrinkA=0,
+        shrinkB=0,
     )
     axes.add_patch(loop)
-    x, y = at(0.0, 2.6 * RADIUS)
+    x, y = at(0.0, label_at)
     axes.text(x, y, label, ha="center", va="center", fontsize=8)

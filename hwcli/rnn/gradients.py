@@ -172,14 +172,16 @@ def _hidden_lesson(network: AnyNetwork, found: Gradients) -> str:
             f"The gradient of the hidden state is {_roughly(largest)} at the only step: one step "
             "says nothing about vanishing or exploding gradients."
         )
-    size = "The largest absolute gradient of the hidden state"
+    scalar = network.num_hidden == network.num_inputs == 1
+    size = "abs(dh_T/dx_t)" if scalar else "The largest absolute gradient of the hidden state"
     if smallest == largest:
         for_all = ", whatever the inputs are" if network.is_linear else " of this sequence"
+        when = "for every t" if scalar and network.is_linear else f"at each of the {n:,} steps"
         return (
-            f"{size} is {shown(largest)} at each of the {n:,} steps{for_all}: "
-            "it neither vanishes nor explodes."
+            f"{size} is {shown(largest)} {when}{for_all}: the gradient neither vanishes nor "
+            "explodes."
         )
-    ends = f"{_roughly(last)} at the last step, {_roughly(first)} {n - 1:,} steps before it"
+    ends = f"{_roughly(last)} at the last step, {_roughly(first)} at {n - 1:,} steps before it"
     if 1000 * first <= last:
         return f"{size} vanishes: {ends}. What came early cannot be learned from."
     if first >= 1000 * last:
@@ -201,10 +203,13 @@ def _output_lesson(network: AnyNetwork, found: Gradients) -> str:
             return f"The output unit passes errors on unchanged, as z = {shown(z)} is positive."
         return f"The output unit is off at z = {shown(z)}: its derivative is 0."
     if abs(to_float(z)) > SATURATED:
-        return (
-            f"The output unit is saturated at z = {shown(z)}: its derivative is {_tiny(found)}, "
-            "so almost nothing of an error reaches the weights."
+        said = (
+            f"The output unit is saturated at z_T = {shown(z)}: its derivative is {_tiny(found)}, "
+            "so almost nothing of a squared error reaches the weights."
         )
+        if activation == "logistic":
+            said += " With cross-entropy dE/dz_T = y_T - target, without this derivative."
+        return said
     slope = _roughly(found.output_derivative)
     return f"The derivative of the output unit at z = {shown(z)} is {slope}."
 

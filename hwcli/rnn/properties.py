@@ -33,6 +33,8 @@ class Weighed:
         above, below, at: the three cases in words, each a clause of its own; where they are empty
             they compare Q with zero.
         odd: the same three where T is odd, if they differ.
+        split: Q as a formula, and the step from it (or from what stands for it) to the words, where
+            it takes one.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Weighed:
     below: str = ""
     at: str = ""
     odd: tuple[str, str, str] | None = None
+    split: tuple[str, str] | None = None
 
     def cases(self, bound: Exact) -> tuple[tuple[str, str, str], tuple[str, str, str] | None]:
         """Return Q > bound, Q < bound and Q = bound in words, and the same for odd T."""
@@ -113,6 +116,12 @@ def alternating_sum() -> Weighed:
         above_even,
         *compared[1:],
         odd=(above_odd, *compared[1:]),
+        split=(
+            "Σ_{t=1..T} (-1)^(T - t)·x_t",
+            "(-1)^(T - t) is 1 where t and T are both even or both odd, and -1 elsewhere. So for "
+            "even T, {0} = (sum at even positions) - (sum at odd positions); for odd T, {0} = (sum "
+            "at odd positions) - (sum at even positions).",
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from hwcli.rnn.intervals import Box, Interval
 from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.network import Letter, Network, dynamics
 from hwcli.rnn.observations import Observations, Prediction, agree, shown_by, shows_values
+from hwcli.rnn.proofs import linear_proof, reason
 from hwcli.rnn.properties import (
     Weighed,
     alternating_sum,
@@ -33,7 +34,6 @@ from hwcli.rnn.properties import (
     recognise_weighed,
     running_sum,
 )
-from hwcli.rnn.spelling import recurrence
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, network_machine
 from hwcli.rnn.statements import Statement
 from hwcli.rnn.words import describe, sentence
@@ -58,9 +58,11 @@ class Finding:
         proof: the proof in a few sentences.
         predict: what the property says of a sequence, None where nothing is claimed.
         machine: the minimal state machine, where one is known.
-        quantity, scale: the weighted sum Q with z_T = scale * Q + ..., in words.
+        quantity, scale, offset: the weighted sum Q with z_T = scale * Q + offset, Q in words.
         margin: how close a smooth output is to its class.
         linear: the linear network that this one equals over the alphabet, and its closed form.
+        reason: why it computes this, in a sentence or two.
+        longest: the proof holds for sequences of up to so many steps; None: of any length.
     """
 
     id: str | None
@@ -72,8 +74,11 @@ class Finding:
     machine: MooreMachine | None = None
     quantity: str | None = None
     scale: Exact | None = None
+    offset: Exact = 0
     margin: str | None = None
     linear: ClosedForm | None = None
+    reason: str | None = None
+    longest: int | None = None
 
     @property
     def proved(self) -> bool:
@@ -120,6 +125,7 @@ def _by_closed_form(
     weighted, activation = closed.preactivation, network.output_activation
     scope = "for all real inputs and every length"
     quantity, scale = None, None
+    offset: Exact = 0
     if (known := recognise_weighed(weighted, letters)) is not None:
         name, scale, offset = known
         found_id: str | None = name.id
@@ -143,7 +149,21 @@ def _by_closed_form(
         def predict(xs: Sequence[Letter]) -> Number:
             return decided(activation, weighted.value(xs))
 
-    proof = _linear_proof(network, closed)
+    proof = linear_proof(network, closed, known)
+    if found_id == "constant":
+        margin = _margin_of_constant(activation, predict(letters[:1]), letters)
+    else:
+        least = weighted.least_magnitude(letters)
+        integers = _holds_integers(network, closed, letters)
+        margin = statements.margin(activation, least, letters, holds_integers=integers)
+        if (last := statements.distance(activation, least, letters)) is not None:
+            if found_id not in ABOUT_BITS:
+                grid = statements.grid(letters)
+                scope = (
+                    f"for every length; steps 1 to {len(proof)} for all real inputs, step "
+                    f"{len(proof) + 1} {grid[0].lower()}{grid[1:]}"
+                )
+            proof = (*proof, last)
     if clipped is not None:
         scope = "for every sequence over the alphabet"
         proof = (
@@ -161,54 +181,26 @@ def _by_closed_form(
         predict,
         quantity=quantity,
         scale=scale,
-        margin=None
-        if found_id == "constant"
-        else statements.margin(activation, weighted.least_magnitude(letters), letters),
+        offset=offset,
+        margin=margin,
         linear=closed,
+        reason=reason(network),
     )
 
 
-def _linear_proof(network: Network, closed: ClosedForm) -> tuple[str, ...]:
-    """Prove the closed form: by induction in a scalar network, else by equal recurrences."""
-    scalar = network.num_hidden == network.num_inputs == 1 and not network.has_feedback
-    if scalar and not network.bias[0] and not network.initial_state[0]:
-        (into,), rec = network.w_in[0], network.w_rec[0][0]
-        keeps = (
-            "keeps each earlier coefficient"
-            if rec == 1
-            else (f"multiplies each earlier coefficient by {statements.value(rec)}")
-        )
-        first = (
-            f"Claim: h_T = {closed.hidden[0].text()}. For T = 1 it says "
-            f"{recurrence(network, 0, 1)} with h_0 = 0: true."
-        )
-        step = (
-            f"If it holds for T - 1, it holds for T: {recurrence(network, 0, 'T')} {keeps} "
-            f"and adds x_T with coefficient {statements.value(into)}."
-        )
-    else:
-        first = (
-            "The network is linear: unrolled, z_T is a weighted sum of the inputs, and the weight "
-            "of x_(T-k) is w_out · w_rec^k · w_in."
-        )
-        step = (
-            "By Cayley and Hamilton these weights obey a linear recurrence of an order that is at "
-            "most the number of hidden units. The stated formula obeys the same recurrence and has "
-            "the same first terms, so both are equal for every T."
-        )
-    return (first, step, f"So z_T = {closed.preactivation.text()}, {_reads(network)}")
+def _holds_integers(network: Network, closed: ClosedForm, letters: Sequence[Letter]) -> bool:
+    """Tell whether z is a weight times one hidden unit, which holds any integer."""
+    if network.num_hidden > 1 or network.has_feedback or network.output_bias:
+        return False
+    return closed.hidden[0].least_magnitude(letters) == 1
 
 
-def _reads(network: AnyNetwork) -> str:
-    match network.output_activation:
-        case "identity":
-            return "and y_T = z_T."
-        case "relu":
-            return "and y_T = max(0, z_T)."
-        case "logistic":
-            return "and a logistic unit is above 0.5 exactly when z_T > 0, and 0.5 when z_T = 0."
-        case activation:
-            return f"and {activation} reads its sign."
+def _margin_of_constant(
+    activation: Activation, always: Number, letters: Sequence[Letter]
+) -> str | None:
+    """Say what a smooth output's class means where it never changes; None for a tie."""
+    margin = statements.margin(activation, None, letters)
+    return None if margin is None or always == decided(activation, 0) else margin
 
 
 def by_machine(
@@ -268,7 +260,8 @@ def by_machine(
         machine,
         margin=statements.margin(network.output_activation, None, alphabet.letters)
         if found_id != "constant"
-        else None,
+        else _margin_of_constant(network.output_activation, machine.values[0], alphabet.letters),
+        longest=longest,
     )
 
 

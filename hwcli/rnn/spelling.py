@@ -38,21 +38,24 @@ def number(z: Any) -> str:
     return vector(z) if isinstance(z, tuple) else shown(z)
 
 
-def output_formula(network: AnyNetwork) -> str:
-    """Spell the output unit, such as ``y_t = logistic(1000·h_t)``."""
+def output_formulas(network: AnyNetwork) -> tuple[str, ...]:
+    """Spell the output unit: ``z_t = 1000·h_t`` and ``y_t = 1/(1 + exp(-z_t))``."""
     if isinstance(network, Stack):
         several = len(network.w_out[0]) > 1
         sums = [
             _sum([*((w, f"h[{j}]_t" if several else "h_t") for j, w in enumerate(row, 1)), (b, "")])
             for row, b in zip(network.w_out, network.output_bias, strict=True)
         ]
-        return f"y_t = {_applied(network.output_activation, ', '.join(sums))}"
+        return (f"y_t = {_applied(network.output_activation, ', '.join(sums))}",)
     several = network.num_hidden > 1
     terms = [
         *((w, f"h[{j}]_t" if several else "h_t") for j, w in enumerate(network.w_out, 1)),
         (network.output_bias, ""),
     ]
-    return f"y_t = {_applied(network.output_activation, _sum(terms))}"
+    y = _applied(network.output_activation, "z_t")
+    if network.output_activation == "logistic":
+        y += " = 1/(1 + exp(-z_t))"
+    return f"z_t = {_sum(terms)}", f"y_t = {y}"
 
 
 def start_in_words(network: AnyNetwork) -> str:
@@ -80,7 +83,7 @@ def _applied(activation: str, inner: str) -> str:
     return inner if activation == "identity" else f"{activation}({inner})"
 
 
-def _unrolled(closed: ClosedForm, unit: int, t: int) -> str:
+def unrolled(closed: ClosedForm, unit: int, t: int) -> str:
     """Spell h_t by the inputs alone, such as ``x_2 - x_1``."""
     weighted = closed.hidden[unit]
     several = len(weighted.responses) > 1
@@ -133,7 +136,7 @@ def unrolled_lines(
         return ()
     step, units = traced.head[i], range(network.num_hidden)
     if closed is not None:
-        return tuple(_unrolled(closed, unit, step.t) for unit in units)
+        return tuple(unrolled(closed, unit, step.t) for unit in units)
     before = traced.head[i - 1].hidden if i else network.initial_state
     fed_back = traced.head[i - 1].output if i else network.initial_output
     return tuple(_with_numbers(network, unit, before, step.letter, fed_back) for unit in units)

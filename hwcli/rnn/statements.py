@@ -29,6 +29,8 @@ LN_10 = (2_302_585_092_994_045_685, 10**18)
 LOG10_2 = (301_029_995_663_981_196, 10**18)
 # From here on a smooth output is called saturated.
 SATURATED = 20
+# Larger exponents are not spelled.
+MAX_EXPONENT = 10**9
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,15 @@ class Statement:
         """Return the sentence that applies at one T."""
         if self.always:
             return self.always
-        parity = "even" if T % 2 == 0 else "odd"
-        return f"T = {T:,} is {parity}, so {self.odd if T % 2 else self.even}"
+        parity, sentence = ("odd", self.odd) if T % 2 else ("even", self.even)
+        return f"For T = {T:,} ({parity}): {sentence}"
+
+    def elsewhere(self, T: int) -> str:
+        """Return the sentence for the other parity of T; empty where one sentence says it all."""
+        if self.always:
+            return ""
+        parity, sentence = ("even", self.even) if T % 2 else ("odd", self.odd)
+        return f"For {parity} T: {sentence}"
 
 
 def value(number: Number) -> str:
@@ -67,7 +76,7 @@ def constant(number: Number) -> Statement:
 def weighed(name: Weighed, scale: Exact, offset: Exact, activation: Activation) -> Statement:
     """State what an output does that reads z_T = scale * Q + offset."""
     if activation in SHOW_VALUES:
-        shown_value = _affine(name.value, scale, offset)
+        shown_value = affine(name.value, scale, offset)
         if activation == "relu":
             shown_value = f"the larger of 0 and {shown_value}"
         return Statement(f"y_T is {shown_value}.")
@@ -107,21 +116,55 @@ NOTHING = Statement(
 )
 
 
-def margin(activation: Activation, least: Exact | None, letters: Sequence[Letter]) -> str | None:
-    """Say how close a smooth output is to its class, ``least`` being a bound of abs(z) off 0."""
+def margin(
+    activation: Activation,
+    least: Exact | None,
+    letters: Sequence[Letter],
+    *,
+    holds_integers: bool = False,
+) -> str | None:
+    """Say how close a smooth output is to its class; None for one that shows it exactly.
+
+    Args:
+        activation: of the output.
+        least: abs(z) is a whole multiple of it, None where no such number is known.
+        letters: what is read.
+        holds_integers: the one hidden unit holds integers, and z is ``least`` times one of them.
+    """
     if activation not in ("logistic", "tanh"):
         return None
-    if least is not None and least >= SATURATED:
-        exponent = _exponent(int(least), activation)
-        classes = "0, 0.5 or 1" if activation == "logistic" else "-1, 0 or 1"
-        how_close = f"within 10^-{exponent}" if exponent < 10**9 else "closer than any float64"
-        how_close += " of" if exponent < 10**9 else " can show to"
-        return (
-            f"{_grid(letters)}, abs(z_T) is at least {shown(least)} unless it is 0, so y_T is "
-            f"{how_close} {classes}."
-        )
-    middle = "0.5" if activation == "logistic" else "0"
-    return f"The class is read from the side of {middle} on which y_T lies."
+    high, low, tie = CLASSES[activation]
+    if least is None or least < SATURATED:
+        return f'"y_T is {high}" means that y_T is above {tie}, "y_T is {low}" that it is below.'
+    why = "h_T is an integer" if holds_integers else f"z_T is a whole multiple of {shown(least)}"
+    return (
+        f"{grid(letters)}, {why}: at a tie y_T is exactly {tie}, elsewhere it is "
+        f"{_near(activation, least)}."
+    )
+
+
+def distance(activation: Activation, least: Exact | None, letters: Sequence[Letter]) -> str | None:
+    """Prove the margin of a saturated output in a sentence or two; None of any other."""
+    if activation not in ("logistic", "tanh") or least is None or least < SATURATED:
+        return None
+    _, _, tie = CLASSES[activation]
+    z = shown(least)
+    bound = ""
+    if (exponent := _exponent(int(least), activation)) < MAX_EXPONENT:
+        away = f"1/(1 + exp({z}))" if activation == "logistic" else f"1 - tanh({z})"
+        bound = f", and {away} < 10^-{exponent}"
+    return (
+        f"{grid(letters)}, z_T is 0 or at least {z} away from it{bound}. So y_T is exactly {tie} "
+        f"at a tie, and elsewhere {_near(activation, least)}."
+    )
+
+
+def _near(activation: Activation, least: Exact) -> str:
+    high, low, _ = CLASSES[activation]
+    exponent = _exponent(int(least), activation)
+    if exponent < MAX_EXPONENT:
+        return f"less than 10^-{exponent} from {low} or {high}"
+    return f"closer to {low} or {high} than any float64 can show"
 
 
 def _exponent(least: int, activation: Activation) -> int:
@@ -135,7 +178,7 @@ def _exponent(least: int, activation: Activation) -> int:
     return digits // (LN_10[0] * LOG10_2[1])
 
 
-def _grid(letters: Sequence[Letter]) -> str:
+def grid(letters: Sequence[Letter]) -> str:
     """Name the inputs for which whole multiples of the letters' divisors are all there is."""
     divisors = {
         greatest_common_divisor(letter[d] for letter in letters) for d in range(len(letters[0]))
@@ -147,7 +190,8 @@ def _grid(letters: Sequence[Letter]) -> str:
     return "For inputs of this alphabet"
 
 
-def _affine(name: str, scale: Exact, offset: Exact) -> str:
+def affine(name: str, scale: Exact, offset: Exact) -> str:
+    """Spell scale * Q + offset, Q in words."""
     text = name if scale == 1 else f"{shown(scale)} times ({name})"
     if offset == 0:
         return text

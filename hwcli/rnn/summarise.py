@@ -13,7 +13,7 @@ from hwcli.rnn.network import Letter
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.spelling import (
     description,
-    output_formula,
+    output_formulas,
     recurrences,
     start_in_words,
     unrolled_lines,
@@ -43,6 +43,7 @@ def summarise(
     num_steps: int,
     others: Sequence[Answer] = (),
     found_loss: Loss | None = None,
+    inputs: str = "",
 ) -> TraceSummary:
     """Return the typed summary of a run."""
     network, finding, machine = found.network, found.finding, found.finding.machine
@@ -53,12 +54,13 @@ def summarise(
         name=name,
         status="complete",
         length=found.traced.length,
+        inputs=inputs,
         arithmetic=found.arithmetic,
         network=NetworkSummary(
             description=description(network),
             spec=spec,
             recurrence=recurrences(network, "t"),
-            output=(output_formula(network),),
+            output=output_formulas(network),
             start=start_in_words(network),
         ),
         steps=tuple(
@@ -160,9 +162,11 @@ def _property(found: Answer) -> PropertySummary:
         id=finding.id,
         statement=finding.statement.text,
         here=finding.statement.here(found.traced.length),
+        elsewhere=finding.statement.elsewhere(found.traced.length),
         quantity=finding.quantity,
         scale=None if finding.scale is None else to_json(finding.scale),
         margin=finding.margin,
+        reason=finding.reason,
     )
 
 

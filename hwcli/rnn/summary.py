@@ -27,7 +27,7 @@ class NetworkSummary(Section):
         description: one clause, such as "one linear hidden unit, one input per step, ...".
         spec: its weights as a spec file writes them.
         recurrence: one step of each hidden unit, for a general t.
-        output: the output unit, for a general t.
+        output: the output unit, for a general t, a line each for z_t and y_t.
         start: what the network holds before the first step.
     """
 
@@ -62,9 +62,11 @@ class PropertySummary(Section):
         id: its name, None where it has none.
         statement: the whole answer in sentences, for every length.
         here: the sentence that applies at the T of this trace.
+        elsewhere: the sentence for the other parity of T; empty where one says it all.
         quantity: the weighted sum of the inputs that z_T is ``scale`` times of, in words; None
             where the property is kept in a finite memory.
         scale: see ``quantity``.
+        reason: why the output computes this, where a sentence or two say it.
         margin: how close y_T is to its class off a tie; None where the output is exact, or
             where no bound is known.
     """
@@ -72,9 +74,11 @@ class PropertySummary(Section):
     id: str | None
     statement: str
     here: str
+    elsewhere: str = ""
     quantity: str | None = None
     scale: Value | None = None
     margin: str | None = None
+    reason: str | None = None
 
 
 class ProofSummary(Section):
@@ -84,7 +88,7 @@ class ProofSummary(Section):
         proved: for every sequence that ``scope`` names.
         kind: the method; ``none`` where the property was checked on sequences only.
         scope: for which inputs and lengths it holds.
-        lines: the proof in about three sentences.
+        lines: the proof, step by step.
         remarks: what else a reader has to know, such as rounding.
     """
 
@@ -96,7 +100,9 @@ class ProofSummary(Section):
 
 
 class ClosedFormSummary(Section):
-    """The weighted sums of a linear network; a line for each parity of T where they differ.
+    """The weighted sums of a linear network.
+
+    Even and odd T stand apart where they differ in more than the sign of the whole.
 
     Attributes:
         lines: of each hidden unit and of z, in reading order.
@@ -183,10 +189,12 @@ class TraceSummary(Summary):
     """What ``hw2 rnn-trace`` found; of a network with several outputs, for the first of them.
 
     Attributes:
+        inputs: what the inputs are an example of, such as random integers; empty if given.
         more_outputs: the properties of the second output and those after it.
     """
 
     length: int
+    inputs: str = ""
     arithmetic: Literal["exact", "float64"]
     network: NetworkSummary
     steps: tuple[StepSummary, ...]

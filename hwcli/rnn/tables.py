@@ -1,7 +1,9 @@
 """What a trace shows: its tables, and the answer with its evidence in words."""
 
+from collections.abc import Sequence
+
 from hwcli.output.tables import Column, Table
-from hwcli.rnn.activations import DEFINITIONS
+from hwcli.rnn.activations import DEFINITIONS, EXACT, UNBOUNDED
 from hwcli.rnn.answer import Answer
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
@@ -9,7 +11,13 @@ from hwcli.rnn.exact import shown
 from hwcli.rnn.gradients import lesson
 from hwcli.rnn.letters import Alphabet, vector
 from hwcli.rnn.observations import Checks
-from hwcli.rnn.spelling import number, recurrences, unrolled_lines
+from hwcli.rnn.spelling import (
+    number,
+    output_formulas,
+    recurrences,
+    start_in_words,
+    unrolled_lines,
+)
 from hwcli.rnn.state_machine import MooreMachine
 from hwcli.rnn.statements import value
 from hwcli.rnn.trace import Trace
@@ -18,21 +26,29 @@ from hwcli.rnn.trace import Trace
 MAX_LETTERS_SPELLED = 6
 # Larger machines are in machine.dot and summary.json.
 MAX_STATES_SHOWN = 40
+# More equations are in the table's first row and in summary.json.
+MAX_EQUATIONS = 12
 
 KINDS = {
     "closed-form": "closed form",
     "state-machine": "state machine",
     "interval-machine": "intervals",
 }
-STEPS = (
-    Column("t", "t"),
-    Column("input", "x_t"),
-    Column("recurrence", "recurrence"),
-    Column("unrolled", "unrolled"),
-    Column("hidden", "h_t"),
-    Column("preactivation", "z_t"),
-    Column("output", "y_t"),
-)
+
+
+def step_columns(network: AnyNetwork) -> list[Column]:
+    """Return the columns of a table of steps; what is rounded says so."""
+    hidden = "" if network.is_exact else " (rounded)"
+    output = " (rounded)" if _is_rounded(network) else ""
+    return [
+        Column("t", "t"),
+        Column("input", "x_t"),
+        Column("recurrence", "recurrence"),
+        Column("unrolled", "h_t by the inputs alone" if network.is_linear else "h_t in numbers"),
+        Column("hidden", f"h_t{hidden}"),
+        Column("preactivation", f"z_t{hidden}"),
+        Column("output", f"y_t{output}"),
+    ]
 
 
 def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, num: int) -> Table:
@@ -50,9 +66,10 @@ def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, n
         for i, step in enumerate(traced.head[:num])
     ]
     left_out = set() if any(row["unrolled"] for row in rows) else {"unrolled"}
+    columns = step_columns(network)
     return Table(
         title=first_steps(len(rows), traced.length),
-        columns=[column for column in STEPS if column.key not in left_out],
+        columns=[column for column in columns if column.key not in left_out],
         rows=rows,
     )
 
@@ -62,41 +79,89 @@ def first_steps(num: int, length: int) -> str:
     return f"The first {num} of {length:,} steps"
 
 
-def report_lines(found: Answer) -> list[str]:
-    """Return the answer as lines of text, the sentence first."""
-    final, finding = found.traced.final, found.finding
-    T = found.traced.length
-    lines = [finding.statement.text]
-    if found.verdict is not None:
-        lines.append(found.verdict.text)
-    if not finding.statement.always:
-        lines.append(f"Here {finding.statement.here(T)}")
-    if finding.margin:
-        lines.append(finding.margin)
-    lines.append(f"Name: {finding.id or 'none'}.")
+def answer_lines(answers: Sequence[Answer], inputs: str = "") -> list[str]:
+    """Return the answer as lines of text: for the T at hand, what it gives here, and why.
+
+    Args:
+        answers: one for each output; all but the sentences is said of the first.
+        inputs: what the inputs are an example of; empty where they were given.
+    """
+    found = answers[0]
+    finding, T = found.finding, found.traced.length
+    if len(answers) > 1:
+        lines = [f"Output {k}: {each.finding.statement.text}" for k, each in enumerate(answers, 1)]
+    else:
+        lines = [finding.statement.here(T), finding.statement.elsewhere(T)]
+    lines.append("" if found.verdict is None else found.verdict.text)
+    lines.append(finding.margin or "")
+    lines.append(final_line(found, inputs))
+    lines.append(f"Why: {finding.reason}" if finding.reason else "")
+    equations = (*recurrences(found.network, "t"), *output_formulas(found.network))
+    if len(equations) <= MAX_EQUATIONS:
+        lines.append(f"The network, with {start_in_words(found.network)}:")
+        lines += [f"  {equation}" for equation in equations]
+    lines += definitions(found.network)
+    return [line for line in lines if line]
+
+
+def final_line(found: Answer, inputs: str = "") -> str:
+    """Say what this sequence ends in, and which of these numbers are exact."""
+    network, final, y = found.network, found.traced.final, shown(found.traced.final.output)
+    held = [
+        _equation("h_T", vector(final.hidden), exact=network.is_exact),
+        _equation("z_T", number(final.preactivation), exact=network.is_exact),
+    ]
+    if _is_rounded(network) and (final.preactivation != 0 or not network.is_exact):
+        tail = f"; y_T {'rounds to' if y in ('-1', '0', '1') else '≈'} {y}"
+    else:
+        held.append(_equation("y_T", y, exact=True))
+        tail = ""
+    exactly = "" if any("≈" in each for each in held) else " exactly"
+    sequence = f"Example ({inputs}, " if inputs else "For the given inputs ("
+    said = f"{', '.join(held[:-1])} and {held[-1]}{exactly}{tail}"
+    return f"{sequence}T = {found.traced.length:,}): {said}."
+
+
+def _is_rounded(network: AnyNetwork) -> bool:
+    """Tell whether y is a rounded number: a smooth unit's, or that of a rounded state."""
+    activation = network.output_activation
+    return activation not in EXACT or (activation in UNBOUNDED and not network.is_exact)
+
+
+def _equation(name: str, value: str, *, exact: bool) -> str:
+    is_exact = exact and "≈" not in value
+    return f"{name} {'=' if is_exact else '≈'} {value.removeprefix('≈')}"
+
+
+def evidence_lines(found: Answer) -> list[str]:
+    """Return how the answer is known, and what it means for learning, as lines of text."""
+    finding = found.finding
     if finding.proved:
-        how = KINDS[finding.kind]
-        lines.append(f"Proof ({how}), {finding.scope}:")
+        lines = [f"Proof ({KINDS[finding.kind]}), {finding.scope}:"]
         lines += [f"  {i}. {line}" for i, line in enumerate(finding.proof, 1)]
     else:
-        lines.append("Evidence: none." if finding.predict is None else finding.proof[0])
-    lines += checks_lines(found.checks)
-    lines += definitions(found.network)
-    if finding.linear is not None and found.closed is None:
-        lines.append("As relu never clips here:")
-    lines += closed_form_lines(finding.linear)
+        lines = ["Evidence: none." if finding.predict is None else finding.proof[0]]
+    lines += checks_lines(found.checks, proved=finding.proved)
+    # What the proof has said is not said again.
+    rest = [
+        line
+        for line in closed_form_lines(finding.linear)
+        if not any(f"{line}." in step for step in finding.proof)
+    ]
+    if rest and found.closed is None:
+        rest.insert(0, "As relu never clips here:")
+    lines += rest
+    lines += [f"Rounding: {' '.join(found.remarks)}"] if found.remarks else []
     if found.gradients is not None:
         lines.append(f"Gradients: {lesson(found.network, found.gradients)}")
-    lines += [f"Rounding: {' '.join(found.remarks)}"] if found.remarks else []
-    lines.append(
-        f"Final: h_T = {vector(final.hidden)}, z_T = {number(final.preactivation)}, "
-        f"y_T = {shown(final.output)} (T = {T:,}, {found.arithmetic} arithmetic)."
-    )
     return lines
 
 
 def closed_form_lines(closed: ClosedForm | None) -> list[str]:
-    """Spell the closed form of each hidden unit and of z; even and odd T apart if they differ."""
+    """Spell the closed form of each hidden unit and of z.
+
+    Even and odd T stand apart where they differ in more than the sign of the whole.
+    """
     if closed is None:
         return []
     readouts = [(f"h[{i}]_T", unit) for i, unit in enumerate(closed.hidden, 1)]
@@ -105,20 +170,25 @@ def closed_form_lines(closed: ClosedForm | None) -> list[str]:
     lines = []
     for name, weighted in (*readouts, ("z_T", closed.preactivation)):
         lines.append(f"{name} = {weighted.text()}")
-        if weighted.alternates:
+        if weighted.differs_by_parity:
             lines += [f"  for {p} T: {name} = {weighted.text(p)}" for p in ("even", "odd")]
     return lines
 
 
-def checks_lines(checks: Checks) -> list[str]:
+def checks_lines(checks: Checks, *, proved: bool) -> list[str]:
     """Say what was checked, and the first counterexample if one was found."""
     if not checks.num_exhaustive:
         return []
     longest, num = checks.longest_exhaustive, checks.num_letters
+    right = (
+        "the answer was right for every one."
+        if not checks.num_failed
+        else f"the answer was wrong for {checks.num_failed:,} of them."
+    )
     line = (
-        f"Checked on the network itself: all {checks.num_exhaustive:,} sequences of up to "
-        f"{counted(longest, 'step')} over {counted(num, 'letter')}, and "
-        f"{counted(checks.num_random, 'longer one')}: {checks.num_failed} failed."
+        f"{'Besides the proof, the' if proved else 'The'} network was run on all "
+        f"{checks.num_exhaustive:,} sequences of up to {counted(longest, 'step')} "
+        f"({counted(num, 'possible input')} per step) and on {checks.num_random:,} more: {right}"
     )
     if checks.num_rounded:
         line += f" In {checks.num_rounded:,} of them float64 rounds to another class."
@@ -128,9 +198,14 @@ def checks_lines(checks: Checks) -> list[str]:
 
 
 def definitions(network: AnyNetwork) -> list[str]:
-    """Define the activations that courses define differently, where they are used."""
-    used = dict.fromkeys((network.activation, network.output_activation))
-    return [DEFINITIONS[activation] for activation in used if activation in DEFINITIONS]
+    """Define the activations that courses define differently, where an equation names them."""
+    equations = (*recurrences(network, "t"), *output_formulas(network))
+    named = [equation for equation in equations if "exp(" not in equation]
+    return [
+        definition
+        for activation, definition in DEFINITIONS.items()
+        if any(f"{activation}(" in equation for equation in named)
+    ]
 
 
 def counted(num: int, thing: str) -> str:

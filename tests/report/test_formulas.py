@@ -30,7 +30,8 @@ def test_the_recurrence_and_its_sum_are_what_the_network_computes(printed: str) 
     for formula in (
         r"$h_0 = 0$",
         r"$$h_t = -h_{t-1} + x_t$$",
-        r"$$y_t = \sigma(1000\,h_t)$$",
+        r"$$z_t = 1000\,h_t$$",
+        r"$$y_t = \sigma(z_t) = 1/(1 + \exp(-z_t))$$",
         r"$$h_T = \sum_{t=1}^{T} (-1)^{T - t}\,x_t$$",
         r"$$z_T = 1000\,\sum_{t=1}^{T} (-1)^{T - t}\,x_t$$",
     ):

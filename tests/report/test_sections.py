@@ -20,7 +20,7 @@ AUTHOR = notebook.Author("Ada", ("Worked with a friend.",))
 ASKED = {
     "Question 1": [
         r"Answer.*even positions.*odd positions",
-        r"\$T = \\text\{1,000\}\$ is even",
+        r"\$T = \\text\{1,000\}\$ \(even\)",
         r"10\^\{-434\}",
         r"h_t = -h_\{t-1\} \+ x_t",
         r"\\sum_\{t=1\}\^\{T\}",

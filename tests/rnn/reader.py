@@ -381,6 +381,23 @@ class Reader:
         if match := re.fullmatch(r"For even T, (y_T .+?\.) For odd T, (y_T .+\.)", text):
             even, odd = (self._one(part) for part in match.groups())
             return lambda xs: (odd if len(xs) % 2 else even)(xs)
+        if match := re.fullmatch(r"For T = ([\d,]+) \((even|odd)\): (y_T [^\n]+)", text):
+            T, said = int(match[1].replace(",", "")), self._one(match[3])
+            assert match[2] == ("odd" if T % 2 else "even")
+
+            def here(xs: Sequence_) -> Any:
+                assert len(xs) == T, text
+                return said(xs)
+
+            return here
+        if match := re.fullmatch(r"For (even|odd) T: (y_T [^\n]+)", text):
+            remainder, said_too = ("even", "odd").index(match[1]), self._one(match[2])
+
+            def elsewhere(xs: Sequence_) -> Any:
+                assert len(xs) % 2 == remainder, text
+                return said_too(xs)
+
+            return elsewhere
         return self._one(text)
 
     def _one(self, text: str) -> Evaluated:

@@ -102,6 +102,15 @@ def hold_to_the_letter(seed: int) -> str:
         if isinstance(y, float):
             said_number = float(said_number)
         assert agree(y, said_number), (seed, spec, xs, y, said, found.finding.statement.text)
+        if says is not None:
+            # As printed: for a T at hand, and for the other parity.
+            here = reader.statement(found.finding.statement.here(len(xs)))
+            assert here is not None
+            assert here(xs) == said, (seed, spec, xs)
+            if elsewhere := found.finding.statement.elsewhere(len(xs) + 1):
+                other = reader.statement(elsewhere)
+                assert other is not None
+                assert other(xs) == said, (seed, spec, xs)
         for parity, left, value in lines:
             if parity is None or parity == ("odd" if len(xs) % 2 else "even"):
                 unit = int(left[2:-3]) - 1 if left.startswith("h[") else 0

@@ -69,11 +69,60 @@ def test_the_homework_is_stated_for_both_parities_and_ties() -> None:
         "sum of the inputs at odd positions exceeds the sum at even positions, 0 when it is "
         "smaller, 0.5 when they are equal."
     )
-    assert finding.statement.here(1000).startswith("T = 1,000 is even, so y_T is 1 when the sum of")
-    assert finding.margin == (
-        "For integer inputs, abs(z_T) is at least 1000 unless it is 0, so y_T is within 10^-434 of "
-        "0, 0.5 or 1."
+    assert finding.statement.here(1000) == (
+        "For T = 1,000 (even): y_T is 1 when the sum of the inputs at even positions exceeds the "
+        "sum at odd positions, 0 when it is smaller, 0.5 when they are equal."
     )
+    assert finding.statement.elsewhere(1000).startswith("For odd T: y_T is 1 when the sum of the")
+    assert finding.margin == (
+        "For integer inputs, h_T is an integer: at a tie y_T is exactly 0.5, elsewhere it is less "
+        "than 10^-434 from 0 or 1."
+    )
+
+
+def test_the_homework_is_proved_up_to_the_sentence() -> None:
+    finding = say(scalar(1, -1, 1000))
+    assert finding.scope == (
+        "for every length; steps 1 to 5 for all real inputs, step 6 for integer inputs"
+    )
+    assert finding.proof == (
+        "Claim: h_T = Σ_{t=1..T} (-1)^(T - t)·x_t. For T = 1 the claim says h_1 = x_1; the "
+        "recurrence gives h_1 = -h_0 + x_1 = x_1, because h_0 = 0.",
+        "Suppose the claim holds for T - 1: the coefficient of x_t in h_{T-1} is (-1)^(T - 1 - t). "
+        "By h_T = -h_{T-1} + x_T, its coefficient in h_T is -1·(-1)^(T - 1 - t) = (-1)^(T - t), "
+        "and that of x_T is 1. So the claim holds for T.",
+        "So z_T = 1000·Σ_{t=1..T} (-1)^(T - t)·x_t.",
+        "(-1)^(T - t) is 1 where t and T are both even or both odd, and -1 elsewhere. So for even "
+        "T, h_T = (sum at even positions) - (sum at odd positions); for odd T, h_T = (sum at odd "
+        "positions) - (sum at even positions).",
+        "y_T = logistic(z_T) is above 0.5 where z_T > 0, below 0.5 where z_T < 0, and 0.5 where "
+        "z_T = 0.",
+        "For integer inputs, z_T is 0 or at least 1000 away from it, and 1/(1 + exp(1000)) < "
+        "10^-434. So y_T is exactly 0.5 at a tie, and elsewhere less than 10^-434 from 0 or 1.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "steps"),
+    [
+        ((3, 1, "1/2"), ("coefficient of x_t in h_{T-1} is 3. By h_T = h_{T-1} + 3·x_T, its",
+                         "coefficient in h_T stays 3, and that of x_T is 3",
+                         "That is 3/2 times (the sum of all inputs).")),
+        ((1, 0, 5), ("The recurrence is h_T = x_T: no earlier state enters.",
+                     "That is 5 times (the last input).")),
+        ((2, "1/2", 1), ("h_T = 1/2·h_{T-1} + 2·x_T, its coefficient in h_T is "
+                         "1/2·2·(1/2)^(T - 1 - t) = 2·(1/2)^(T - t), and that of x_T is 2",)),
+    ],
+)  # fmt: skip
+def test_the_induction_shows_its_coefficients(weights: Any, steps: tuple[str, ...]) -> None:
+    proof = " ".join(say(scalar(*weights)).proof)
+    assert [step for step in steps if step not in proof] == []
+
+
+def test_a_bound_is_derived_from_the_formula() -> None:
+    finding = say(scalar(1, 1, -2, output_bias=3))
+    assert finding.proof[-2] == "So z_T > 0 exactly when the sum of all inputs is less than 3/2."
+    assert finding.margin == '"y_T is 1" means that y_T is above 0.5, "y_T is 0" that it is below.'
 
 
 def test_a_negative_output_weight_swaps_the_classes() -> None:
@@ -135,10 +184,10 @@ def test_the_distance_to_a_class_is_not_overstated_for_tanh() -> None:
     # 1 - tanh(22) = 1.556e-19: 10^-19 would be too small.
     margin = say(scalar(1, 1, 22, output_activation="tanh")).margin
     assert margin is not None
-    assert "within 10^-18 of" in margin
+    assert "less than 10^-18 from -1 or 1" in margin
     spaced = say(scalar(1, -1, 1000), ((2,), (4,))).margin
     assert spaced is not None
-    assert spaced.startswith("For inputs that are whole multiples of 2, abs(z_T) is at least 2000")
+    assert spaced.startswith("For inputs that are whole multiples of 2, z_T is a whole multiple of")
 
 
 def test_a_scale_multiplies_the_whole_quantity() -> None:

@@ -1,0 +1,141 @@
+"""What is printed of a network: the answer first, what is exact and what is rounded, the checks."""
+
+from typing import Any
+
+import pytest
+
+from hwcli.rnn.answer import Answer, answer
+from hwcli.rnn.letters import BITS, Alphabet
+from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.tables import answer_lines, evidence_lines, final_line, steps_table
+
+INTEGERS = tuple((n,) for n in range(-9, 10))
+
+
+def found(inputs: Any, letters: Any = INTEGERS, expected: str | None = None, **spec: Any) -> Answer:
+    (network,) = NetworkSpec.model_validate(spec).networks()
+    return answer(
+        network,
+        [(x,) for x in inputs],
+        Alphabet(tuple(letters)),
+        max_states=500,
+        seed=0,
+        expected=expected,
+    )
+
+
+HOMEWORK: dict[str, Any] = {"w_in": 1, "w_rec": -1, "w_out": 1000}
+STEP: dict[str, Any] = {"activation": "step", "output_activation": "identity"}
+
+
+def test_the_answer_for_the_length_at_hand_comes_first_and_once() -> None:
+    lines = answer_lines([found([3, -1, 4, 4], **HOMEWORK)], "random integers, seed 3")
+    assert lines[0].startswith("For T = 4 (even): y_T is 1 when the sum of the inputs at even")
+    assert lines[1].startswith("For odd T: y_T is 1 when the sum of the inputs at odd")
+    assert sum("exceeds" in line for line in lines) == 2
+    assert lines[3] == (
+        "Example (random integers, seed 3, T = 4): h_T = -4 and z_T = -4000 exactly; y_T rounds "
+        "to 0."
+    )
+    assert lines[-4:] == [
+        "The network, with h_0 = 0:",
+        "  h_t = -h_{t-1} + x_t",
+        "  z_t = 1000·h_t",
+        "  y_t = logistic(z_t) = 1/(1 + exp(-z_t))",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "spec", "said"),
+    [
+        ([5, 5], HOMEWORK, "h_T = 0, z_T = 0 and y_T = 0.5 exactly."),
+        ([2], {**HOMEWORK, "w_out": 1}, "h_T = 2 and z_T = 2 exactly; y_T ≈ 0.880797."),
+        ([2], {**HOMEWORK, "output_activation": "identity"}, "z_T = 2000 and y_T = 2000 exactly."),
+        ([1], {**HOMEWORK, "activation": "tanh", "output_activation": "step"},
+         "h_T ≈ 0.761594, z_T ≈ 761.594 and y_T = 1."),
+        ([1], {**HOMEWORK, "activation": "tanh", "output_activation": "identity", "w_out": 1},
+         "h_T ≈ 0.761594 and z_T ≈ 0.761594; y_T ≈ 0.761594."),
+    ],
+)  # fmt: skip
+def test_only_what_is_exact_is_called_so(inputs: Any, spec: Any, said: str) -> None:
+    line = final_line(found(inputs, **spec))
+    assert line.startswith(f"For the given inputs (T = {len(inputs)}): ")
+    assert line.endswith(said)
+
+
+def test_headings_say_what_is_rounded() -> None:
+    def headings(**spec: Any) -> list[str]:
+        each = found([1, 0], BITS, **spec)
+        table = steps_table(each.network, each.closed, each.traced, 2)
+        return [column.heading for column in table.columns][-4:]
+
+    assert headings(**HOMEWORK) == ["h_t by the inputs alone", "h_t", "z_t", "y_t (rounded)"]
+    assert headings(**HOMEWORK, **STEP) == ["h_t in numbers", "h_t", "z_t", "y_t"]
+    assert headings(**HOMEWORK, activation="tanh")[1:] == [
+        "h_t (rounded)",
+        "z_t (rounded)",
+        "y_t (rounded)",
+    ]
+
+
+def test_the_evidence_ends_in_the_gradients_and_repeats_no_formula() -> None:
+    lines = evidence_lines(found([3, -1, 4, 4], **HOMEWORK))
+    assert lines[-1] == (
+        "Gradients: abs(dh_T/dx_t) is 1 for every t, whatever the inputs are: the gradient neither "
+        "vanishes nor explodes. The output unit is saturated at z_T = -4000: its derivative is "
+        "less than 10^-100, so almost nothing of a squared error reaches the weights. With "
+        "cross-entropy dE/dz_T = y_T - target, without this derivative."
+    )
+    assert lines[-2].startswith("Besides the proof, the network was run on all 380 sequences of up")
+    assert lines[-2].endswith("more: the answer was right for every one.")
+    assert not any(line.startswith(("h_T =", "z_T =", "  for ")) for line in lines)
+
+
+def test_formulas_of_both_parities_are_shown_where_more_than_the_sign_differs() -> None:
+    both = found([1], w_in=[[1], [1]], w_rec=[[1, 0], [0, -1]], w_out=[1, 2])
+    assert any(line.startswith("  for even T: z_T = ") for line in evidence_lines(both))
+
+
+def test_activations_are_defined_where_an_equation_names_them() -> None:
+    assert "logistic(z) is 1/(1 + exp(-z))." in answer_lines(
+        [found([1, 0], BITS, **{**HOMEWORK, "activation": "logistic"})]
+    )
+    assert any(
+        line.startswith("step(z) is 1 for z > 0")
+        for line in answer_lines([found([1, 0], BITS, **HOMEWORK, **STEP)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "change", "passed"),
+    [
+        ("running-sum", {}, True),
+        ("running-sum", {"output_bias": -3}, False),  # 1 where the sum exceeds 3/2
+        ("running-sum", {"output_activation": "step-ge"}, False),  # 1 at a tie
+        ("running-sum", {"output_activation": "identity"}, True),  # shows twice the sum
+        ("running-sum", {"w_out": -2}, False),
+        ("sign-of-last-input", {"w_rec": 0, "output_activation": "sign"}, True),
+    ],
+)
+def test_a_sum_is_expected_with_its_sign(expected: str, change: Any, passed: bool) -> None:
+    spec: dict[str, Any] = {"w_in": 1, "w_rec": 1, "w_out": 2, **change}
+    verdict = found([1], [(-1,), (0,), (1,)], expected, **spec).verdict
+    assert verdict is not None
+    assert verdict.passed == passed
+
+
+def test_a_machine_that_holds_up_to_a_length_is_no_proof_for_all() -> None:
+    # The gates of this LSTM leak: its parity holds for every sequence in sight, not for ever.
+    gates: dict[str, Any] = {
+        "input": {"w_in": 200, "w_rec": -400, "bias": -50},
+        "forget": {"w_in": -200, "w_rec": 0, "bias": 100},
+        "output": {"w_in": 0, "w_rec": 0, "bias": 100},
+        "candidate": {"w_in": 0, "w_rec": 0, "bias": 100},
+    }
+    lstm = found(
+        [1, 0], BITS, "parity", layers={"cell": "lstm", "gates": gates}, w_out=1,
+        output_bias="-1/2", output_activation="step",
+    )  # fmt: skip
+    assert lstm.verdict is not None
+    assert lstm.verdict.passed
+    assert "all sequences of up to 1,000 steps" in lstm.verdict.text
