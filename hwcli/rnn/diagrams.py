@@ -189,11 +189,11 @@ def _draw_arrow(
         gap: from the first centre to where the arrow begins.
         middle: put the label there, and not near the start.
     """
-    (x0, y0), (x1, y1) = start, end
-    length = math.hypot(x1 - x0, y1 - y0)
+    length = math.dist(start, end)
+    (x0, y0), (x1, y1) = first, last = _towards(start, end, gap), _towards(end, start, RADIUS)
     arrow = FancyArrowPatch(
-        _towards(start, end, gap),
-        _towards(end, start, RADIUS),
+        first,
+        last,
         connectionstyle=f"arc3,rad={bend}",
         arrowstyle="-|>",
         mutation_scale=12,
@@ -204,7 +204,7 @@ def _draw_arrow(
     axes.add_patch(arrow)
     # On the arrow itself, near its start: so it cannot be taken for another arrow's.
     control = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
-    s = 0.5 if middle else min(0.5, max(0.25, 2.2 * RADIUS / length))
+    s = 0.5 if middle else min(0.5, max(0.2, RADIUS / length))
     x, y = (
         (1 - s) ** 2 * a + 2 * s * (1 - s) * c + s**2 * b
         for a, c, b in ((x0, control[0], x1), (y0, control[1], y1))

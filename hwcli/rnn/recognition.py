@@ -184,7 +184,7 @@ def _by_closed_form(
         offset=offset,
         margin=margin,
         linear=closed,
-        reason=reason(network),
+        reason=None if found_id == "constant" else reason(network),
     )
 
 
