@@ -35,6 +35,18 @@ def test_the_table_of_a_grid_is_that_of_its_run(name: str) -> None:
     assert summary["status"] == "complete"
 
 
+def test_the_time_of_the_quick_grid_is_that_of_its_trials() -> None:
+    run = ROOT / "results/reference/vit-sweep/quick"
+    results = [trial.result for trial in read_record(run).trials]
+    minutes = sum(result.train_s for result in results if result is not None) / 2 / 60
+    assert f"the instructions of an ordinary laptop: {minutes:.0f} minutes of training" in QUOTED
+    assert f"| {minutes:.0f} | {5 * minutes:.0f} | | run [quick]" in QUOTED
+    assert "(avx2)" in json.loads((run / "env.json").read_text())["cpu"]
+    accuracies = [100 * result.test_accuracy for result in results if result is not None]
+    reached = f"reach {min(accuracies):.1f} to {max(accuracies):.1f} %"
+    assert reached in (ROOT / "configs/vit_sweep.yaml").read_text()
+
+
 def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
     sweep = ROOT / "results/reference/vit-sweep"
     trials = read_record(sweep / "standard").trials

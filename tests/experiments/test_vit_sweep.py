@@ -40,7 +40,8 @@ def test_todays_code_gives_the_committed_trials_their_ids(
     committed = read_record(REFERENCE / name).trials
     resolved = committed[0].identity["config"]
     monkeypatch.setattr(vit_sweep, "resolve_device", lambda _: _Device(resolved["device"]))
-    monkeypatch.setattr(runtime, "has_fast_bf16", lambda device: True)
+    fast = resolved["precision"] == "bfloat16"
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda device: fast)
     monkeypatch.setattr(compiler, "reason_against", lambda: None)
     digest = committed[0].identity["data"]
     files = Found(path=Path("unused"), name="fashion-mnist", origin="", digest=digest)
