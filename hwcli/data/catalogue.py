@@ -52,7 +52,16 @@ class Entry:
 
 
 # What a checkpoint consists of: weights as safetensors, and nothing that could run.
-CHECKPOINT = ("config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt")
+CHECKPOINT = (
+    "config.json",
+    "model*.safetensors*",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",  # SentencePiece: spm.model, spiece.model, sentencepiece.bpe.model
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 FASHION_MNIST = Entry(
     name="fashion-mnist",

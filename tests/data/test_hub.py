@@ -4,6 +4,7 @@ import base64
 import hashlib
 import socket
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hwcli.data import catalogue
 from hwcli.data.catalogue import CHECKPOINT, Entry, find, find_encoder
 from hwcli.data.hub import HubRepository, Published, PythonPackage, package_files
 from hwcli.errors import SourceError
+from hwcli.sentiment.encoder import TOKENIZER_FILES
 
 REVIEWS = Published(
     (
@@ -173,6 +175,16 @@ def test_the_hub_alone_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_pat
         find(IMDB, "stanfordnlp/imdb")
     assert "film-words:" not in str(caught.value)
     assert find(IMDB, "film-words").name == "film-words"
+
+
+def test_every_file_of_a_tokenizer_is_fetched_with_the_weights() -> None:
+    def fetched(name: str) -> bool:
+        return any(fnmatch(name, pattern) for pattern in CHECKPOINT)
+
+    wanted = (*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "merges.txt")
+    assert [name for name in wanted if not fetched(name)] == []
+    assert not fetched("pytorch_model.bin")
+    assert not fetched("modeling.py")
 
 
 def test_the_catalogue_names_every_entry_once_and_refuses_others() -> None:
