@@ -137,7 +137,7 @@ def test_what_a_bad_server_sends_is_never_kept(
     started = time.monotonic()
     with pytest.raises(SourceError) as caught:
         find(server.tiny)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert reason in str(caught.value)
     assert "Put a.gz, b.gz into" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -141,7 +141,7 @@ def test_killed_at_random_moments_it_ends_with_the_numbers_of_an_uninterrupted_r
             program.kill()
             program.wait()
         finished = (tmp_path / "vit-sweep" / "standard" / "summary.json").exists()
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30
         while any(map(is_alive, workers)):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -162,7 +162,7 @@ def test_ctrl_c_stops_soon_and_says_how_to_go_on(uninterrupted: Path, tmp_path: 
     ) as program:
         time.sleep(8)
         os.killpg(program.pid, signal.SIGINT)  # the terminal signals every process at once
-        _, shown = program.communicate(timeout=20)
+        _, shown = program.communicate(timeout=60)
     assert program.returncode == 130
     assert "run the same command again to go on" in shown
     assert "Traceback" not in shown

@@ -144,7 +144,7 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
     ) as program:
         wait_until(lambda: all(store.folder(t).checkpoint.exists() for t in trials))
         program.send_signal(signal.SIGKILL)
-    wait_until(lambda: not any(store.folder(t).is_owned() for t in trials), seconds=3)
+    wait_until(lambda: not any(store.folder(t).is_owned() for t in trials), seconds=15)
     assert all(store.folder(t).state() == "interrupted" for t in trials)
 
 
