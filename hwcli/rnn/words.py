@@ -114,8 +114,8 @@ def _combined(
 
 
 def _operand(clause: str) -> str:
-    """Put brackets around clauses joined by or, so that "and" takes the whole of them."""
-    return f"({clause})" if ") or (" in clause else clause
+    """Put brackets around a clause of several parts, so that "and" takes the whole of it."""
+    return f"({clause})" if ") or (" in clause or ", later " in clause else clause
 
 
 def _of_partition(

@@ -125,8 +125,9 @@ def test_sentences_and_formulas_are_literally_true_of_random_networks() -> None:
 
 
 def test_clauses_in_brackets_and_boxes_beyond_float64() -> None:
-    # "((A) or (B)) and C" of the first; the boxes of the second grow without end.
+    # "((A) or (B)) and C", "(A, later B) and C"; the boxes of the last grow without end.
     assert hold_to_the_letter(2612) == "state-machine"
+    assert hold_to_the_letter(60313) == "interval-machine"
     assert hold_to_the_letter(2914) == "none"
 
 
