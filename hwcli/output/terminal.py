@@ -29,13 +29,19 @@ class SturdyStream:
         self.error: OSError | ValueError | None = None
 
     @property
+    def _stream(self) -> Any:
+        """The stream as it is now; not rich's proxy of it, which writes to the asking console."""
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)
+
+    @property
     def encoding(self) -> str:
         """The letters that the stream has."""
-        return getattr(getattr(sys, self._name), "encoding", None) or "utf-8"
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
         """Write a text; letters that the stream does not have become question marks."""
-        stream = getattr(sys, self._name)
+        stream = self._stream
         if self.error is None and stream is not None:
             try:
                 try:
@@ -49,7 +55,7 @@ class SturdyStream:
 
     def flush(self) -> None:
         """Pass on what was written."""
-        stream = getattr(sys, self._name)
+        stream = self._stream
         if self.error is None and stream is not None:
             try:
                 stream.flush()
@@ -58,14 +64,14 @@ class SturdyStream:
 
     def isatty(self) -> bool:
         """Tell whether a person may be watching."""
-        stream = getattr(sys, self._name)
+        stream = self._stream
         with suppress(OSError, ValueError):
             return stream is not None and bool(stream.isatty())
         return False
 
     def fileno(self) -> int:
         """Return the number of the open file."""
-        return int(getattr(sys, self._name).fileno())
+        return int(self._stream.fileno())
 
 
 _stdout, _stderr = SturdyStream("stdout"), SturdyStream("stderr")

@@ -1,6 +1,12 @@
 """The lines that a running sweep shows fit the terminal, and say what happens."""
 
 import io
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -47,6 +53,60 @@ def test_no_line_of_the_view_is_wider_than_the_terminal(width: int) -> None:
     assert "elapsed" in lines[0]
     assert max(map(len, lines)) <= width
     assert "epoch 24/40" in lines[1]
+
+
+PROGRAM = """
+import sys, time
+from hwcli.output import terminal
+from hwcli.sweep.events import Event
+from hwcli.sweep.live import LiveView
+from hwcli.training.progress import Progress
+from tests.sweep.toy_trials import toy
+
+trials = [toy(2), toy(3)]
+with LiveView(trials) as view:
+    for trial in trials:
+        view.show(Event("started", trial))
+        for step in range(4):
+            time.sleep(0.2)
+            view.show(Event("progress", trial, progress=Progress(step + 1, 4, step, 4, loss=0.5)))
+        print("a library says something")
+        terminal.log(f"{trial} is done")
+        view.show(Event("done", trial, result={}))
+terminal.show("the table")
+"""
+
+
+def test_in_a_terminal_it_draws_and_ends(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    (tmp_path / "program.py").write_text(PROGRAM)
+    reading, writing = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root), "TERM": "xterm", "COLUMNS": "80"},
+        stdin=writing,
+        stdout=writing,
+        stderr=writing,
+    ) as program:
+        os.close(writing)
+        shown = b""
+        try:
+            # Reading ends by an error on Linux, and by nothing to read elsewhere.
+            while len(shown) < 100_000 and select.select([reading], [], [], 30)[0]:
+                if not (part := os.read(reading, 4096)):
+                    break
+                shown += part
+        except OSError:
+            pass
+        program.kill()
+    os.close(reading)
+    text = shown.decode()
+    assert len(shown) < 100_000
+    assert "0/2 trials" in text
+    assert "a library says something" in text
+    assert "number 3 is done" in text
+    assert text.rstrip().endswith("the table")
 
 
 def test_where_nobody_watches_a_line_says_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
