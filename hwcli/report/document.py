@@ -3,6 +3,7 @@
 import ast
 import base64
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -10,9 +11,14 @@ from nbformat import NotebookNode
 
 from hwcli.report.display import ANSWER, TEXT_WIDTH_IN, png_width_in
 from hwcli.report.merge import answer, id_of, is_open, is_prompt, is_untouched, question
+from hwcli.report.own_pictures import with_pictures
 
 # Of pandoc's Markdown, what a measured text could trip over is left out.
-FORMAT = "markdown-smart-citations-subscript-superscript-example_lists-fancy_lists-definition_lists"
+FORMAT = (
+    "markdown-smart-citations-subscript-superscript-example_lists-fancy_lists-definition_lists"
+    # As a notebook shows it: a list needs no empty line before it, TeX outside of $ is text.
+    "-raw_tex+lists_without_preceding_blankline"
+)
 
 # A line break within a table's cell has no other spelling in Markdown.
 LINE_BREAKS = """
@@ -33,12 +39,20 @@ _TABLE = re.compile(
 _RULES = re.compile(r"(?<=\| )---(?= \|)")
 
 
-def to_markdown(notebook: NotebookNode, folder: Path) -> str:
+def to_markdown(
+    notebook: NotebookNode, folder: Path, beside: Path, say: Callable[[str], None]
+) -> str:
     """Return the notebook as pandoc's Markdown, and write its figures into a folder.
 
     The title is left to the page's own heading, and the generated code that only shows something
     to the notebook. The author's words stand in boxes; a prompt that is still open says so in its
     box.
+
+    Args:
+        notebook: an executed one.
+        folder: for the figures.
+        beside: the notebook's own folder, where the author's pictures are looked for.
+        say: prints a line of progress.
     """
     parts: list[str] = []
     num_figures = 0
@@ -46,13 +60,14 @@ def to_markdown(notebook: NotebookNode, folder: Path) -> str:
         if id_of(cell) == "title":
             continue
         if is_prompt(cell):
-            parts.append(_box(cell))
+            parts.append(with_pictures(_box(cell), cell, beside, folder, say))
             continue
         if cell.cell_type == "raw":
             parts.append(_fenced(cell.source, "output"))
             continue
         if cell.cell_type == "markdown":
-            parts.append(with_captions(cell.source))
+            shown = with_pictures(cell.source, cell, beside, folder, say)
+            parts.append(with_captions(shown))
             continue
         if not _only_shows(cell):
             parts.append(_fenced(cell.source, "python"))

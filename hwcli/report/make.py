@@ -115,7 +115,7 @@ def build(
         contents["ipynb"] = nbformat.writes(made) + "\n"
     with tempfile.TemporaryDirectory() as temporary:
         figures = Path(temporary)
-        text = document.to_markdown(made, figures)
+        text = document.to_markdown(made, figures, folder, say)
         named = declared.name or None
         if "pdf" in formats:
             say("setting the PDF")

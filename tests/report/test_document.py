@@ -1,10 +1,14 @@
 """From a notebook to pages: captions, figures, and the same bytes each time."""
 
+import base64
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nbformat import v4
+from PIL import Image
 
 from hwcli.output.plots import figure
 from hwcli.report import display, document, html, pdf
@@ -28,6 +32,40 @@ def test_a_table_longer_than_a_page_may_break() -> None:
     assert "breakable" not in document.with_captions(TABLE)
 
 
+def markdown(cells: list[Any], folder: Path, told: list[str] | None = None) -> str:
+    say = ([] if told is None else told).append
+    return document.to_markdown(v4.new_notebook(cells=cells), folder, folder / "beside", say)
+
+
+def test_the_authors_pictures_are_printed_and_one_that_is_missing_is_told(tmp_path: Path) -> None:
+    beside, told = tmp_path / "beside", list[str]()
+    beside.mkdir()
+    Image.new("RGB", (3, 2)).save(beside / "my drawing.png")
+    (beside / "torn.png").write_bytes(b"no picture")
+    pasted = v4.new_markdown_cell("Seen: ![a](attachment:image.png)")
+    content = base64.b64encode((beside / "my drawing.png").read_bytes()).decode()
+    pasted.attachments = {"image.png": {"image/png": content}}
+    named = v4.new_markdown_cell(
+        "![b](my%20drawing.png) ![c](torn.png) ![](attachment:gone.png) ![d](http://a.b/c.png)"
+    )
+    text = markdown([pasted, named], tmp_path, told)
+    printed = re.findall(r"!\[(.)\]\((own-\w+\.png)\)", text)
+    assert [name for name, _ in printed] == ["a", "b"]
+    assert all((tmp_path / path).exists() for _, path in printed)
+    assert "**[picture: c]** **[picture: attachment:gone.png]** **[picture: d]**" in text
+    assert [line.split()[3] for line in told] == [
+        "torn.png",
+        "attachment:gone.png",
+        "http://a.b/c.png",
+    ]
+
+
+def test_lists_and_tex_of_an_answer_are_kept(tmp_path: Path) -> None:
+    made = document.run_pandoc("First:\n- one\n- two\n\n\\fraq{1}{2} here", "html", tmp_path)
+    assert made.count("<li>") == 2
+    assert "fraq" in made
+
+
 def test_print_leaves_out_generated_code_that_only_shows_something(tmp_path: Path) -> None:
     sources = {
         "shown": "from hwcli.report import vision\n\nsweep = read_run(RUNS / 'a')\nshow(f(sweep))",
@@ -35,7 +73,7 @@ def test_print_leaves_out_generated_code_that_only_shows_something(tmp_path: Pat
         "printed": "print(17)",
     }
     cells = [to_node(Cell("code", source, name)) for name, source in sources.items()]
-    text = document.to_markdown(v4.new_notebook(cells=cells), tmp_path)
+    text = markdown(cells, tmp_path)
     assert "read_run" not in text
     assert sources["computed"] in text
     assert sources["printed"] in text
@@ -43,12 +81,12 @@ def test_print_leaves_out_generated_code_that_only_shows_something(tmp_path: Pat
     changed = to_node(Cell("code", sources["shown"], "shown"))
     changed.source += "  # mine"
     added = v4.new_code_cell("show(mine)")
-    text = document.to_markdown(v4.new_notebook(cells=[changed, added]), tmp_path)
+    text = markdown([changed, added], tmp_path)
     assert "# mine" in text
     assert "show(mine)" in text
     broken = to_node(Cell("code", "show(1)", "shown"))
     broken.source = "show(1"
-    assert "show(1" in document.to_markdown(v4.new_notebook(cells=[broken]), tmp_path)
+    assert "show(1" in markdown([broken], tmp_path)
 
 
 def test_source_is_shown_a_block_for_each_function_under_its_file(
@@ -84,7 +122,7 @@ def test_the_table_that_is_asked_for_is_larger_in_print(tmp_path: Path) -> None:
         v4.new_output("display_data", {"text/markdown": TABLE}, metadata={display.ANSWER: True}),
         v4.new_output("display_data", {"text/markdown": TABLE}),
     ]
-    text = document.to_markdown(v4.new_notebook(cells=[cell]), tmp_path)
+    text = markdown([cell], tmp_path)
     pypdf = pytest.importorskip("pypdf")
     made = pdf.to_pdf(text, tmp_path, title="T", author=None)
     sizes: list[float] = []
@@ -128,7 +166,7 @@ def text(tmp_path: Path) -> str:
             words,
         ]
     )
-    return document.to_markdown(notebook, tmp_path)
+    return document.to_markdown(notebook, tmp_path, tmp_path, print)
 
 
 def test_a_pdf_holds_text_code_table_and_caption_and_no_date(text: str, tmp_path: Path) -> None:

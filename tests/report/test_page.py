@@ -35,7 +35,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         ),
     ]
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell(FORMULA), code])
-    return html.to_html(document.to_markdown(notebook, folder), folder, title="T", author=None)
+    return html.to_html(
+        document.to_markdown(notebook, folder, folder, print), folder, title="T", author=None
+    )
 
 
 def rules(css: str) -> Iterator[tuple[str, str, dict[str, str]]]:
