@@ -7,6 +7,8 @@ VENV ?= .venv
 OUT ?= results
 PRESET ?= quick
 AUTHOR ?=
+# By way of the environment, so that a name may hold any letter: O'Brien.
+export AUTHOR
 # auto: the PyTorch that pip takes, which on Linux brings CUDA along (6.4 GB installed).
 # cpu: without CUDA (about 2.3 GB), by uv, or by pip from the index that TORCH_INDEX names.
 TORCH ?= auto
@@ -77,10 +79,10 @@ sweep: install
 # All four questions, then the hand-in; finished parts are reused.
 homework: $(VENV)/.reporting
 	-$(BIN)/hw2 data fetch fashion-mnist
-	$(BIN)/hw2 homework --preset '$(PRESET)' --out '$(OUT)' $(if $(AUTHOR),--author '$(AUTHOR)')
+	$(BIN)/hw2 homework --preset '$(PRESET)' --out '$(OUT)' $(if $(AUTHOR),--author "$$AUTHOR")
 
 report: $(VENV)/.reporting
-	$(BIN)/hw2 report --out '$(OUT)' $(if $(AUTHOR),--author '$(AUTHOR)')
+	$(BIN)/hw2 report --out '$(OUT)' $(if $(AUTHOR),--author "$$AUTHOR")
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .
