@@ -149,4 +149,4 @@ def _own_reviews(chosen: Sequence[Run]) -> str:
             "The further texts in the tables above came with the presets of the runs. They are not "
             "reviews by the author of this hand-in, and do not answer Q4b."
         )
-    return "No review by the author of this hand-in has been classified yet."
+    return "This run was given no review by the author; the box below is for two of them."
