@@ -189,7 +189,7 @@ def plan_table(
         {
             "question": part.question,
             "state": states[part],
-            "time": None if planned is None or planned.seconds is None else planned.seconds,
+            "time": None if planned is None else planned.seconds,
             "memory": None if planned is None else planned.memory_bytes,
             "disk": None if planned is None else planned.disk_bytes,
             "command": _spelled(part, out),

@@ -24,6 +24,9 @@ RADIUS = 0.19
 # How far an arrow bends to the left: outward, on a way from a state to the next.
 OUTWARD = -0.22
 LABEL_BOX: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+ARROW: Any = {
+    "arrowstyle": "-|>", "mutation_scale": 12, "color": "#444444", "shrinkA": 0, "shrinkB": 0,
+}  # fmt: skip
 SHAPE: Any = {"facecolor": "#eef4fa", "edgecolor": "black", "linewidth": 1.2, "zorder": 3}
 
 Place = tuple[float, float]
@@ -195,11 +198,7 @@ def _draw_arrow(
         first,
         last,
         connectionstyle=f"arc3,rad={bend}",
-        arrowstyle="-|>",
-        mutation_scale=12,
-        color="#444444",
-        shrinkA=0,
-        shrinkB=0,
+        **ARROW,
     )
     axes.add_patch(arrow)
     # On the arrow itself, near its start: so it cannot be taken for another arrow's.
@@ -231,11 +230,7 @@ def _draw_loop(
         at(0.5, RADIUS),
         at(-0.5, RADIUS),
         connectionstyle="arc3,rad=-1.6",
-        arrowstyle="-|>",
-        mutation_scale=12,
-        color="#444444",
-        shrinkA=0,
-        shrinkB=0,
+        **ARROW,
     )
     axes.add_patch(loop)
     x, y = at(0.0, label_at)
