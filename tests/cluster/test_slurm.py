@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -170,7 +171,15 @@ def test_a_driver_that_was_stopped_finds_its_jobs_again(
 def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
+    # SLURM often ends the job before scontrol, which asks for that from inside, has its answer.
+    slow = tmp_path / "bin" / "scontrol"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\n{shutil.which("scontrol")} "$@"\nstatus=$?\nsleep 3\nexit $status\n'
+    )
+    slow.chmod(0o755)
     grid = ["--layers", "1", "--heads", "2", "--epochs", "4", "--train-limit", "5000"]
+    grid += ["--set", f"launcher.setup=['export PATH={slow.parent}:$PATH']"]
     with start(tmp_path, environment, grid) as program:
         trials = tmp_path / "vit-sweep" / "trials"
         wait_until(lambda: list(trials.glob("*/checkpoint.safetensors")))

@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -61,6 +62,10 @@ class _TrialJob:
         """Ask to be queued again: the trial's own checkpoint is on disk."""
         from submitit.helpers import DelayedSubmission
 
+        # submitit now runs scontrol inside of this job. SLURM ends the job with SIGTERM, perhaps
+        # before scontrol has its answer, and a killed scontrol would look like a failed trial.
+        # Programs inherit that a signal is ignored; this process survives SIGTERM anyway.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return DelayedSubmission(self, trial)
 
 
