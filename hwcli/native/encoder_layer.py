@@ -103,7 +103,7 @@ def encode(
         and gemm_bf16.usable()
     )
     # Inside a function of its own kind autograd is always off.
-    keeps = not low and torch.is_grad_enabled()
+    keeps = torch.is_grad_enabled()
     return EncoderLayer.apply(x, shape, epsilon, low, keeps, *parameters)  # type: ignore[no-any-return]
 
 
@@ -143,17 +143,16 @@ class EncoderLayer(torch.autograd.Function):
         keeps: bool,
         *parameters: Tensor,
     ) -> Tensor:
-        """Compute y. In float32 keep what costs more to compute again than to read."""
+        """Compute y. Keep what costs more to compute again than to read."""
         x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        made = _bfloat16(shape) if low else _float32(shape)
+        made = _library(shape, low=low)
         kept = None
         if keeps and any(ctx.needs_input_grad):
             kept = torch.empty(made.layer_kept_bytes(ctypes.c_long(len(x))), dtype=torch.uint8)
-        ctx.kept = () if low else (_pointer(kept),)
         made.layer_forward(
-            _pointer(x), _pointers(parameters), _pointer(y), *ctx.kept, *_rest(x, epsilon)
+            _pointer(x), _pointers(parameters), _pointer(y), _pointer(kept), *_rest(x, epsilon)
         )
-        ctx.made, ctx.epsilon, ctx.memory = made, epsilon, kept
+        ctx.made, ctx.epsilon, ctx.kept = made, epsilon, kept
         ctx.save_for_backward(x, *parameters)
         return y
 
@@ -170,7 +169,7 @@ class EncoderLayer(torch.autograd.Function):
             _pointer(dy),
             _pointer(dx),
             _pointers(sums.parts),
-            *ctx.kept,
+            _pointer(ctx.kept),
             *_rest(x, ctx.epsilon),
         )
         return dx, None, None, None, None, *sums.total()
@@ -192,15 +191,14 @@ class _Sums:
         return [part.view_as(parameter) for part, parameter in parts]
 
 
-def _float32(shape: LayerShape) -> ctypes.CDLL:
-    texts = {name: str(number) for name, number in shape.constants.items()}
-    made = compiler.library("encoder_layer_float32.cpp", **texts)
+def _library(shape: LayerShape, *, low: bool) -> ctypes.CDLL:
+    if low:
+        made = gemm_bf16.library("encoder_layer_bfloat16.cpp", **shape.constants)
+    else:
+        texts = {name: str(number) for name, number in shape.constants.items()}
+        made = compiler.library("encoder_layer_float32.cpp", **texts)
     made.layer_kept_bytes.restype = ctypes.c_long
     return made
-
-
-def _bfloat16(shape: LayerShape) -> ctypes.CDLL:
-    return gemm_bf16.library("encoder_layer_bfloat16.cpp", **shape.constants)
 
 
 def _rest(x: Tensor, epsilon: float) -> tuple[Any, ...]:

@@ -1,42 +1,57 @@
 // One encoder layer of a Vision Transformer in bfloat16, forward and backward (layer_parts.h says what
 // it computes), a few images at a time.
 //
-// What a handful of images need between x and y fits the second-level cache and never reaches
-// memory; the backward pass is given x alone and computes it again (Chen et al. 2016, "Training
-// Deep Nets with Sublinear Memory Cost"). Products are of bfloat16 and summed in float32; the
-// residual stream, norms, softmax and GELU are float32. D and M are multiples of 32, W of 16.
+// What a handful of images need between x and y fits the second-level cache. With a matrix unit it
+// never reaches memory; the backward pass is given x alone and computes it again (Chen et al. 2016,
+// "Training Deep Nets with Sublinear Memory Cost"). Vectors multiply more slowly than memory is read:
+// there the forward pass keeps what costs products. Numbers are the same either way.
+//
+// Products are of bfloat16 and summed in float32; the residual stream, norms, softmax and GELU are
+// float32. D and M are multiples of 32, W of 16.
+//
+// A matrix unit wants rows and sums filled up to whole tiles, vectors do not: the units of gemm_bf16.h
+// say how far.
 #include "gemm_bf16.h"
 #include "layer_parts.h"
 
-constexpr int STRIP = 32;  // tokens at a time, where each is worked on alone
+// Where each token is worked on alone, strips of at most 32 are: of so many tokens, as high as evenly
+// filled ones are.
+constexpr int strip_height(int tokens) {
+    int strips = (tokens + 31) / 32;
+    return round_up((tokens + strips - 1) / strips, ROW_UNIT);
+}
+constexpr int filled_up(int tokens) { return round_up(tokens, strip_height(tokens)); }
 
 // Of as many images as fit the cache, the number that leaves the smallest part of its strips empty.
 constexpr int images_at_a_time() {
     int best = 1;
     for (int n = 2; n <= 384 / D; n++)
-        if (round_up(n * T, STRIP) * best < round_up(best * T, STRIP) * n) best = n;
+        if (filled_up(n * T) * best < filled_up(best * T) * n) best = n;
     return best;
 }
 
 constexpr int IMAGES = images_at_a_time();
-constexpr int N = IMAGES * T;                   // their tokens
-constexpr int NP = round_up(N, STRIP);
+constexpr int N = IMAGES * T;  // their tokens
+constexpr int STRIP = strip_height(N), NP = filled_up(N);
 constexpr int TP = round_up(T, 32), TV = TP / LANES;
-constexpr int ROWS = NP + TP;                   // a head's padded rows may reach behind NP
-constexpr int I = H * W, IP = round_up(I, 32);  // all heads side by side
-constexpr int QKV = 3 * I, QP = round_up(QKV, 32);
-constexpr int WP = round_up(W, 32);
+constexpr int ROWS = NP + TP;  // a head's padded rows may reach behind NP
+// A head's tokens as rows of a product, and as what a product sums over; the latter of all tokens.
+constexpr int TR = round_up(T, ROW_UNIT), TI = round_up(T, INNER_UNIT);
+constexpr int NI = round_up(NP, INNER_UNIT);
+constexpr int WP = round_up(W, INNER_UNIT);
+constexpr int I = H * W, IP = round_up(I, INNER_UNIT);  // all heads side by side
+constexpr int QKV = 3 * I, QP = round_up(QKV, INNER_UNIT);
 static_assert(WP <= TP, "places for scores, TP x TP, also hold a head's keys and values");
 
 // A weight as right-hand matrices: inputs to outputs, and outputs' gradients to inputs'.
 template <int OUTPUTS, int INPUTS> struct Packed {
-    alignas(64) bf16 forward[round_up(INPUTS, 32) * OUTPUTS];
-    alignas(64) bf16 backward[round_up(OUTPUTS, 32) * INPUTS];
+    alignas(64) bf16 forward[round_up(INPUTS, INNER_UNIT) * OUTPUTS];
+    alignas(64) bf16 backward[round_up(OUTPUTS, INNER_UNIT) * INPUTS];
     void pack(const float *weight) {
         alignas(64) static thread_local bf16 rounded[OUTPUTS * INPUTS + 32];
         for (int i = 0; i < OUTPUTS * INPUTS; i += LANES) store(rounded + i, AT(weight + i));
         pair_columns(forward, rounded, INPUTS, OUTPUTS, INPUTS);
-        pair_rows(backward, rounded, INPUTS, OUTPUTS, round_up(OUTPUTS, 32), INPUTS);
+        pair_rows(backward, rounded, INPUTS, OUTPUTS, round_up(OUTPUTS, INNER_UNIT), INPUTS);
     }
 };
 
@@ -58,7 +73,8 @@ struct Weights {
 struct alignas(64) Workspace {
     float x[NP][D], mean1[NP], scale1[NP];
     bf16 h1[NP][D], qkv[ROWS][QP];               // norm1(x); under linear attention, features
-    float shares[IMAGES * H][TP];                // of each query: one over the sum of its weights
+    // Of each query: its largest score, in powers of two, and one over the sum of its weights.
+    float top[IMAGES * H][TP], shares[IMAGES * H][TP];
     bits weights[IMAGES * H][TP / 2][TV];        // softmax: pairs of keys down, queries across
     bf16 state[IMAGES * H][W + 1][W];            // linear: sum of k v^T, and a row to read behind
     float key_sums[IMAGES * H][W];               // linear
@@ -70,8 +86,30 @@ struct alignas(64) Workspace {
     bf16 dy[NP][D], dhidden[NP][M], dx2[NP][D], dmixed[ROWS][IP], dqkv[ROWS][QP];
     // Results of a product before they are rounded, and operands made for one.
     float strip[STRIP * std::max({QKV, M, D})];
-    bf16 left[NP * std::max({QP, M, D})], right[NP * std::max({QP, M, D})];
+    bf16 left[NI * std::max({QP, M, D})], right[NI * std::max({QP, M, D})];
 };
+
+// What the forward pass keeps for the backward pass: transfer(numbers here, bytes) for each array.
+constexpr bool KEEPS = !TILES;
+constexpr long whole_lines(long bytes) { return (bytes + 63) / 64 * 64; }
+
+template <class Transfer> static void with_kept(Workspace &w, Transfer transfer) {
+    if (!KEEPS) return;
+    transfer(w.qkv, whole_lines(sizeof(bf16) * N * QP));
+    transfer(w.mixed, whole_lines(sizeof(bf16) * N * IP));
+    transfer(w.hidden, whole_lines(sizeof(bf16) * N * M));
+    transfer(w.slope, whole_lines(sizeof(bf16) * N * M));
+    transfer(w.shares, whole_lines(sizeof w.shares));
+    if (!LINEAR) transfer(w.top, whole_lines(sizeof w.top));
+    if (LINEAR) transfer(w.state, whole_lines(sizeof w.state));
+    if (LINEAR) transfer(w.key_sums, whole_lines(sizeof w.key_sums));
+}
+
+static long kept_bytes(Workspace &w) {
+    long total = 0;
+    with_kept(w, [&](void *, long bytes) { total += bytes; });
+    return total;
+}
 
 static void store_rows(bf16 *to, int row, const float *from, int columns, int rows) {
     for (int r = 0; r < rows; r++)
@@ -95,21 +133,45 @@ static void store_rows(bf16 *to, int row, const float *from, int columns, int ro
 
 #if !HW2_LINEAR
 
-// Keys down and queries across: sums over keys need no lane to know another.
-static void attend(Workspace &w, int image, int head) {
+// y = share (weights^T v): (T, W), where `weights` are pairs of keys down and queries across.
+static void mix(bf16 *y, int y_row, const bits (*weights)[TV], const float *shares, const bf16 *v) {
+    alignas(64) bf16 pairs[TI * W];
+    if constexpr (TILES) {  // by columns: to turn v costs less than to turn the weights
+        alignas(64) bf16 columns_of_v[W * TI];
+        alignas(64) float columns[W][TP];
+        Words left = turned(columns_of_v, pairs, v, QP, T, TI, W);
+        multiply(W, TP, TI, columns[0], TP, left, (const bf16 *)weights, TP);
+        for (int d = 0; d < W; d++)
+            for (int c = 0; c < TV; c++) AT(columns[d] + c * LANES) *= AT(shares + c * LANES);
+        store_columns(y, y_row, columns);
+    } else {
+        alignas(64) float rows[T][W];
+        pair_rows(pairs, v, QP, T, TI, W);
+        multiply(T, W, TI, rows[0], W, {(const word *)weights, 1, TP}, pairs, W);
+        for (int t = 0; t < T; t++)
+            for (int c = 0; c < W; c += LANES) store(y + t * y_row + c, AT(rows[t] + c) * shares[t]);
+    }
+}
+
+// Keys down and queries across: sums over keys need no lane to know another. With `again`, the
+// weights are made of what is kept.
+static void attend(Workspace &w, int image, int head, bool again) {
     static const float scale = 1.44269504f / std::sqrt((float)W);  // of powers of two
-    alignas(64) float scores[TP][TP], columns[W][TP];
-    alignas(64) bf16 pairs[TP * TP], turned[W * TP];
+    alignas(64) float scores[TP][TP];
+    alignas(64) bf16 pairs[TP * TP];
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     auto &weights = w.weights[image * H + head];
     auto &shares = w.shares[image * H + head];
+    auto &largest = w.top[image * H + head];
     pair_columns(pairs, q, QP, TP, W);
-    multiply(TP, TP, WP, scores[0], TP, k, QP, pairs, TP);
+    multiply(TR, TP, WP, scores[0], TP, rows_of(k, QP), pairs, TP);
     vec top[TV], total[TV] = {};
-    for (int c = 0; c < TV; c++) top[c] = AT(scores[0] + c * LANES);
-    for (int t = 1; t < T; t++)
-        for (int c = 0; c < TV; c++) top[c] = greater(top[c], AT(scores[t] + c * LANES));
-    for (int c = 0; c < TV; c++) top[c] *= scale;
+    for (int c = 0; c < TV; c++) top[c] = AT((again ? largest : scores[0]) + c * LANES);
+    if (!again) {
+        for (int t = 1; t < T; t++)
+            for (int c = 0; c < TV; c++) top[c] = greater(top[c], AT(scores[t] + c * LANES));
+        for (int c = 0; c < TV; c++) AT(largest + c * LANES) = top[c] *= scale;
+    }
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
             vec a = rough_power_of_two(AT(scores[t] + c * LANES) * scale - top[c]);
@@ -118,27 +180,23 @@ static void attend(Workspace &w, int image, int head) {
             total[c] += a + b;
             weights[t / 2][c] = pair(a, b);
         }
+    if (again) return;
     for (int c = 0; c < TV; c++) AT(shares + c * LANES) = 1.0f / total[c];
-    pair_rows(pairs, v, QP, T, TP, W);
-    transpose_pairs(turned, pairs, TP, W);
-    multiply(W, TP, TP, columns[0], TP, turned, TP, (bf16 *)weights, TP);
-    for (int d = 0; d < W; d++)
-        for (int c = 0; c < TV; c++) AT(columns[d] + c * LANES) *= AT(shares + c * LANES);
-    store_columns(&w.mixed[image * T][head * W], IP, columns);
+    mix(&w.mixed[image * T][head * W], IP, weights, shares, v);
 }
 
 // With P the shares and g = dL/dy: dL/dP = g v^T, dL/dS = P (dL/dP - sum P dL/dP), then products.
 static void attend_backward(Workspace &w, int image, int head) {
     static const float scale = 1 / std::sqrt((float)W);
-    alignas(64) float slopes[TP][TP], columns[W][TP];
-    alignas(64) bf16 pairs[TP * TP], turned[W * TP], P[TP][TP] = {}, dscores[TP][TP] = {};
+    alignas(64) float slopes[TP][TP], ones[TP];
+    alignas(64) bf16 pairs[TP * TP], P[TR][TP] = {}, dscores[TR][TP] = {};
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     const bf16 *g = &w.dmixed[image * T][head * W];
     bf16 *dq = &w.dqkv[image * T][head * W], *dk = dq + I, *dv = dk + I;
     auto &weights = w.weights[image * H + head];
     auto &shares = w.shares[image * H + head];
     pair_columns(pairs, g, IP, TP, W);
-    multiply(TP, TP, WP, slopes[0], TP, v, QP, pairs, TP);
+    multiply(TR, TP, WP, slopes[0], TP, rows_of(v, QP), pairs, TP);
     vec mean[TV] = {};
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
@@ -156,31 +214,29 @@ static void attend_backward(Workspace &w, int image, int head) {
             store(dscores[t + 1] + c * LANES, b);
             weights[t / 2][c] = pair(a, b);  // from here on dL/dS, in pairs of keys
         }
-    pair_rows(pairs, k, QP, T, TP, W);
-    transpose_pairs(turned, pairs, TP, W);
-    multiply(W, TP, TP, columns[0], TP, turned, TP, (bf16 *)weights, TP);
-    store_columns(dq, QP, columns);
-    pair_rows(pairs, g, IP, T, TP, W);
-    multiply(TP, W, TP, slopes[0], W, P[0], TP, pairs, W);
+    for (int c = 0; c < TV; c++) AT(ones + c * LANES) = vec{} + 1.0f;
+    mix(dq, QP, weights, ones, k);
+    pair_rows(pairs, g, IP, T, TI, W);
+    multiply(TR, W, TI, slopes[0], W, rows_of(P[0], TP), pairs, W);
     store_rows(dv, QP, slopes[0], W, T);
-    pair_rows(pairs, q, QP, T, TP, W);
-    multiply(TP, W, TP, slopes[0], W, dscores[0], TP, pairs, W);
+    pair_rows(pairs, q, QP, T, TI, W);
+    multiply(TR, W, TI, slopes[0], W, rows_of(dscores[0], TP), pairs, W);
     store_rows(dk, QP, slopes[0], W, T);
 }
 
 #else
 
 // q and k are features already. N = q S with S = k^T v, and y = N / n with n = q . z, z = sum k.
-static void attend(Workspace &w, int image, int head) {
+static void attend(Workspace &w, int image, int head, bool again) {
+    if (again) return;
     alignas(64) float product[TP * W];
-    alignas(64) bf16 pairs[TP * W], turned[W * TP], state_pairs[WP * W];
+    alignas(64) bf16 pairs[TI * W], columns[W * TI], state_pairs[WP * W];
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     auto &state = w.state[image * H + head];
     auto &key_sums = w.key_sums[image * H + head];
-    pair_rows(pairs, k, QP, T, TP, W);
-    transpose_pairs(turned, pairs, TP, W);
-    pair_rows(pairs, v, QP, T, TP, W);
-    multiply(W, W, TP, product, W, turned, TP, pairs, W);
+    Words left = turned(columns, pairs, k, QP, T, TI, W);
+    pair_rows(pairs, v, QP, T, TI, W);
+    multiply(W, W, TI, product, W, left, pairs, W);
     store_rows(state[0], W, product, W, W);
     for (int c = 0; c < W; c += LANES) {
         vec total = {};
@@ -188,7 +244,7 @@ static void attend(Workspace &w, int image, int head) {
         AT(key_sums + c) = total;
     }
     pair_rows(state_pairs, state[0], W, W, WP, W);
-    multiply(TP, W, WP, product, W, q, QP, state_pairs, W);
+    multiply(TR, W, WP, product, W, rows_of(q, QP), state_pairs, W);
     for (int t = 0; t < T; t++) {
         vec n = {};
         for (int c = 0; c < W; c += LANES) n += load(q + t * QP + c) * AT(key_sums + c);
@@ -203,7 +259,7 @@ static void attend(Workspace &w, int image, int head) {
 // dv = k dS; a feature's slope is 1 above 1, where the map is x + 1, and itself below: e^x.
 static void attend_backward(Workspace &w, int image, int head) {
     alignas(64) float product[TP * W], slope_sums[W] = {}, m[T];
-    alignas(64) bf16 pairs[TP * W], turned[W * TP], state_pairs[WP * W], h[TP][WP] = {};
+    alignas(64) bf16 pairs[TI * W], columns[W * TI], state_pairs[WP * W], h[TP][WP] = {};
     alignas(64) bf16 dstate[W][W + 16];
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     const bf16 *g = &w.dmixed[image * T][head * W], *y = &w.mixed[image * T][head * W];
@@ -221,24 +277,23 @@ static void attend_backward(Workspace &w, int image, int head) {
         for (int c = 0; c < W; c += LANES) AT(slope_sums + c) += m[t] * load(q + t * QP + c);
     }
     pair_columns(state_pairs, w.state[image * H + head][0], W, W, W);
-    multiply(TP, W, WP, product, W, h[0], WP, state_pairs, W);
+    multiply(TR, W, WP, product, W, rows_of(h[0], WP), state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
             store(dq + t * QP + c, elu_slope(load(q + t * QP + c)) *
                                        (AT(product + t * W + c) + m[t] * AT(key_sums + c)));
-    pair_rows(pairs, q, QP, T, TP, W);
-    transpose_pairs(turned, pairs, TP, W);
-    pair_rows(pairs, h[0], WP, T, TP, W);
-    multiply(W, W, TP, product, W, turned, TP, pairs, W);
+    Words left = turned(columns, pairs, q, QP, T, TI, W);
+    pair_rows(pairs, h[0], WP, T, TI, W);
+    multiply(W, W, TI, product, W, left, pairs, W);
     store_rows(dstate[0], W + 16, product, W, W);
     pair_columns(state_pairs, dstate[0], W + 16, W, W);
-    multiply(TP, W, WP, product, W, v, QP, state_pairs, W);
+    multiply(TR, W, WP, product, W, rows_of(v, QP), state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
             store(dk + t * QP + c, elu_slope(load(k + t * QP + c)) *
                                        (AT(product + t * W + c) + AT(slope_sums + c)));
     pair_rows(state_pairs, dstate[0], W + 16, W, WP, W);
-    multiply(TP, W, WP, product, W, k, QP, state_pairs, W);
+    multiply(TR, W, WP, product, W, rows_of(k, QP), state_pairs, W);
     store_rows(dv, QP, product, W, T);
 }
 
@@ -247,14 +302,17 @@ static void attend_backward(Workspace &w, int image, int head) {
 // --------------------------------------------------------------------------------------
 // The layer
 
-// Everything up to the hidden units of the MLP; `finish` adds what they give to x2.
+// Everything up to the hidden units of the MLP; `finish` adds what they give to x2. With `again`, for
+// the backward pass: what is kept is there already.
 static void forward(Workspace &w, const Weights &weights, const Parameters &p, int images,
-                    float epsilon) {
+                    float epsilon, bool again) {
+    again = again && KEEPS;
+    float *strip = w.strip;
     for (int n = 0; n < NP; n += STRIP) {
         for (int r = n; r < n + STRIP; r++)
             normalise(w.x[r], p.norm1, p.norm1_bias, epsilon, w.h1[r], w.mean1[r], w.scale1[r]);
-        float *strip = w.strip;
-        multiply(STRIP, QKV, D, strip, QKV, w.h1[n], D, weights.qkv.forward, QKV);
+        if (again) continue;
+        multiply(STRIP, QKV, D, strip, QKV, rows_of(w.h1[n], D), weights.qkv.forward, QKV);
         if (LINEAR)
             for (int r = 0; r < STRIP; r++)
                 for (int c = 0; c < 2 * I; c += LANES)
@@ -262,18 +320,18 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
         store_rows(w.qkv[n], QP, strip, QKV, STRIP);
     }
     for (int image = 0; image < images; image++)
-        for (int head = 0; head < H; head++) attend(w, image, head);
+        for (int head = 0; head < H; head++) attend(w, image, head, again);
     memset(w.mixed[images * T], 0, sizeof(bf16) * IP * (ROWS - images * T));
     for (int n = 0; n < NP; n += STRIP) {
-        float *strip = w.strip;
-        multiply(STRIP, D, IP, strip, D, w.mixed[n], IP, weights.out.forward, D);
+        multiply(STRIP, D, IP, strip, D, rows_of(w.mixed[n], IP), weights.out.forward, D);
         for (int r = 0; r < STRIP; r++) {
             for (int c = 0; c < D; c += LANES)
                 AT(w.x2[n + r] + c) = AT(w.x[n + r] + c) + AT(strip + r * D + c) + AT(p.out_bias + c);
             normalise(w.x2[n + r], p.norm2, p.norm2_bias, epsilon, w.h2[n + r], w.mean2[n + r],
                       w.scale2[n + r]);
         }
-        multiply(STRIP, M, D, strip, M, w.h2[n], D, weights.hidden.forward, M);
+        if (again) continue;
+        multiply(STRIP, M, D, strip, M, rows_of(w.h2[n], D), weights.hidden.forward, M);
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < M; c += LANES) {
                 vec value, slope;
@@ -287,7 +345,7 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
 static void finish(Workspace &w, const Weights &weights, const Parameters &p) {
     for (int n = 0; n < NP; n += STRIP) {
         float *strip = w.strip;
-        multiply(STRIP, D, M, strip, D, w.hidden[n], M, weights.mlp_out.forward, D);
+        multiply(STRIP, D, M, strip, D, rows_of(w.hidden[n], M), weights.mlp_out.forward, D);
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < D; c += LANES)
                 AT(w.x2[n + r] + c) += AT(strip + r * D + c) + AT(p.mlp_out_bias + c);
@@ -297,10 +355,9 @@ static void finish(Workspace &w, const Weights &weights, const Parameters &p) {
 // dweight (outputs, inputs) += g^T x, over all tokens
 static void add_outer(Workspace &w, float *dweight, const bf16 *g, int g_row, int outputs,
                       const bf16 *x, int x_row, int inputs) {
-    pair_rows(w.right, g, g_row, NP, NP, outputs);
-    transpose_pairs(w.left, w.right, NP, outputs);
-    pair_rows(w.right, x, x_row, NP, NP, inputs);
-    multiply(outputs, inputs, NP, dweight, inputs, w.left, NP, w.right, inputs, true);
+    Words left = turned(w.left, w.right, g, g_row, NP, NI, outputs);
+    pair_rows(w.right, x, x_row, NP, NI, inputs);
+    multiply(outputs, inputs, NI, dweight, inputs, left, w.right, inputs, true);
 }
 
 // w.dx holds the gradient of y and becomes that of x.
@@ -313,14 +370,14 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
                 AT(d.mlp_out_bias + c) += AT(w.dx[r] + c);
                 store(w.dy[r] + c, AT(w.dx[r] + c));
             }
-        multiply(STRIP, M, D, strip, M, w.dy[n], D, weights.mlp_out.backward, M);
+        multiply(STRIP, M, D, strip, M, rows_of(w.dy[n], D), weights.mlp_out.backward, M);
         for (int r = 0; r < STRIP; r++)
             for (int c = 0; c < M; c += LANES) {
                 vec g = AT(strip + r * M + c) * load(w.slope[n + r] + c);
                 AT(d.hidden_bias + c) += g;
                 store(w.dhidden[n + r] + c, g);
             }
-        multiply(STRIP, D, M, strip, D, w.dhidden[n], M, weights.hidden.backward, D);
+        multiply(STRIP, D, M, strip, D, rows_of(w.dhidden[n], M), weights.hidden.backward, D);
         for (int r = 0; r < STRIP; r++) {
             normalise_backward(strip + r * D, w.x2[n + r], p.norm2, w.mean2[n + r], w.scale2[n + r],
                                w.dx[n + r], d.norm2, d.norm2_bias);
@@ -329,7 +386,7 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
                 store(w.dx2[n + r] + c, AT(w.dx[n + r] + c));
             }
         }
-        multiply(STRIP, I, D, strip, I, w.dx2[n], D, weights.out.backward, I);
+        multiply(STRIP, I, D, strip, I, rows_of(w.dx2[n], D), weights.out.backward, I);
         store_rows(w.dmixed[n], IP, strip, I, STRIP);
     }
     add_outer(w, d.mlp_out, w.dy[0], D, D, w.hidden[0], M, M);
@@ -339,7 +396,7 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
         for (int head = 0; head < H; head++) attend_backward(w, image, head);
     memset(w.dqkv[images * T], 0, sizeof(bf16) * QP * (ROWS - images * T));
     for (int n = 0; n < NP; n += STRIP) {
-        multiply(STRIP, D, QP, strip, D, w.dqkv[n], QP, weights.qkv.backward, D);
+        multiply(STRIP, D, QP, strip, D, rows_of(w.dqkv[n], QP), weights.qkv.backward, D);
         for (int r = 0; r < STRIP; r++)
             normalise_backward(strip + r * D, w.x[n + r], p.norm1, w.mean1[n + r], w.scale1[n + r],
                                w.dx[n + r], d.norm1, d.norm1_bias);
@@ -363,30 +420,47 @@ static Workspace &workspace() {
     return *own;
 }
 
-extern "C" void layer_forward(const float *x, const Parameters *p, float *y, float epsilon, long B,
-                              long threads, Parallel parallel) {
+extern "C" long layer_kept_bytes(long B) {
+    return (B + IMAGES - 1) / IMAGES * kept_bytes(workspace());
+}
+
+// kept: what the backward pass wants to be given again; null where there will be none.
+extern "C" void layer_forward(const float *x, const Parameters *p, float *y, char *kept,
+                              float epsilon, long B, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
         TileSetup setup;
         Workspace &w = workspace();
         fetch(w.x[0], x, from, to);
-        forward(w, *weights, *p, to - from, epsilon);
+        forward(w, *weights, *p, to - from, epsilon, false);
         finish(w, *weights, *p);
         keep(w.x2[0], y, from, to);
+        if (!kept) return;
+        char *there = kept + from / IMAGES * kept_bytes(w);
+        with_kept(w, [&](void *here, long bytes) {
+            for (long i = 0; i < bytes; i += sizeof(vec))
+                stream((float *)(there + i), *(const loose_vec *)((char *)here + i));
+            there += bytes;
+        });
     });
 }
 
 // gradients: those of the parameters, one set for each thread, zero before.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
-                               const Parameters *gradients, float epsilon, long B, long threads,
-                               Parallel parallel) {
+                               const Parameters *gradients, const char *kept, float epsilon, long B,
+                               long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long thread) {
         TileSetup setup;
         Workspace &w = workspace();
         fetch(w.x[0], x, from, to);
         fetch(w.dx[0], dy, from, to);
-        forward(w, *weights, *p, to - from, epsilon);
+        const char *there = kept + from / IMAGES * kept_bytes(w);
+        with_kept(w, [&](void *here, long bytes) {
+            memcpy(here, there, bytes);
+            there += bytes;
+        });
+        forward(w, *weights, *p, to - from, epsilon, true);
         backward(w, *weights, *p, gradients[thread], to - from);
         keep(w.dx[0], dx, from, to);
     });

@@ -8,7 +8,7 @@
 // Rows are filled up: a head, a token and the MLP's hidden units each to whole vectors, with zeros
 // where a sum runs over them. The distance of two rows is an odd number of cache lines, so that a
 // column of a matrix does not crowd into a few sets of the cache.
-#include "gemm_float32.h"
+#include "gemm_vectors.h"
 #include "layer_parts.h"
 
 constexpr int row(int numbers) { return (round_up(numbers, 16) / 16 | 1) * 16; }
@@ -323,20 +323,20 @@ static void fetch(float (*rows)[DR], const float *tensor, long from, long to) {
 extern "C" long layer_kept_bytes(long B) { return (B + IMAGES - 1) / IMAGES * sizeof(Kept); }
 
 // kept: what the backward pass wants to be given again; null where there will be none.
-extern "C" void layer_forward(const float *x, const Parameters *p, float *y, Kept *kept,
+extern "C" void layer_forward(const float *x, const Parameters *p, float *y, void *kept,
                               float epsilon, long B, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
         Workspace &w = workspace();
         fetch(w.x, x, from, to);
         forward(w, *weights, to - from, epsilon, y + from * T * D);
-        if (kept) w.made.stream_to(kept[from / IMAGES]);
+        if (kept) w.made.stream_to(((Kept *)kept)[from / IMAGES]);
     });
 }
 
 // gradients: those of the parameters, one set for each thread, zero before.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
-                               const Parameters *gradients, const Kept *kept, float epsilon,
+                               const Parameters *gradients, const void *kept, float epsilon,
                                long B, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
     std::vector<std::unique_ptr<Padded>> sums(threads);
@@ -345,7 +345,7 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
         if (!sums[thread]) sums[thread] = std::make_unique<Padded>();
         fetch(w.x, x, from, to);
         fetch(w.dx, dy, from, to);
-        backward(w, kept[from / IMAGES], *weights, *sums[thread], to - from, epsilon);
+        backward(w, ((const Kept *)kept)[from / IMAGES], *weights, *sums[thread], to - from, epsilon);
         for (long t = 0; t < (to - from) * T; t++)
             memcpy(dx + (from * T + t) * D, w.dx[t], sizeof(float) * D);
     });

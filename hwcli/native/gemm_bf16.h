@@ -1,17 +1,23 @@
-// Products of bfloat16 matrices, summed in float32, 16 x 16 results at a time: by the processor's
-// matrix unit (AMX), or by its products of bfloat16 pairs (AVX512-BF16).
+// Products of bfloat16 matrices, summed in float32: by the processor's matrix unit (AMX), 16 x 16
+// results at a time, or by vectors (gemm_vectors.h).
 //
 // Both want the right-hand matrix in pairs: (K, N) as (K / 2, N, 2), so that what two neighbouring
 // rows hold in a column lies side by side. "row" is how far apart rows lie, in numbers.
 #pragma once
-#include "simd.h"
+#include "gemm_vectors.h"
 
 typedef uint16_t bf16;
-constexpr int TILE = 16;
+
+// A left-hand matrix of bfloat16: words of two numbers that are neighbours along the sum.
+typedef Strided<word> Words;
+inline Words rows_of(const bf16 *x, int row) { return {(const word *)x, row / 2, 1}; }
 
 #if defined(__AMX_BF16__) && !defined(NO_TILES)
 #include <sys/syscall.h>
 #include <unistd.h>
+
+constexpr bool TILES = true;
+constexpr int TILE = 16;
 
 // Asks the system for the tile registers; 0 where it does not give them.
 extern "C" int tiles_are_given() {
@@ -87,68 +93,18 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
     finish_stores();
 }
 
-#elif defined(__AVX512BF16__)
+// What layers fill up to: rows of a product, and what it sums over. Columns are multiples of 16.
+constexpr int ROW_UNIT = 2 * TILE, INNER_UNIT = 2 * TILE;
 
-extern "C" int tiles_are_given() { return 1; }
-struct TileSetup {
-    TileSetup() {}
-};
-
-template <int MT, int NT>
-inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const bf16 *b, int b_row,
-                           int K, bool add) {
-    constexpr int ROWS = 8;
-    for (int m = 0; m < MT * TILE; m += ROWS) {
-        vec sums[ROWS][NT];
-        for (int r = 0; r < ROWS; r++)
-            for (int n = 0; n < NT; n++)
-                sums[r][n] = add ? AT(c + (m + r) * c_row + n * TILE) : vec{};
-        for (int k = 0; k < K; k += 2)
-            for (int n = 0; n < NT; n++) {
-                bits right = *(const loose_bits *)(b + k * b_row + 2 * n * TILE);
-                for (int r = 0; r < ROWS; r++) {
-                    int left;
-                    memcpy(&left, a + (m + r) * a_row + k, 4);
-                    sums[r][n] = (vec)_mm512_dpbf16_ps((__m512)sums[r][n],
-                                                       (__m512bh)_mm512_set1_epi32(left),
-                                                       (__m512bh)right);
-                }
-            }
-        for (int r = 0; r < ROWS; r++)
-            for (int n = 0; n < NT; n++) AT(c + (m + r) * c_row + n * TILE) = sums[r][n];
-    }
-}
-
-#else
-
-// By float32, on any processor: correct, and there to be tested; not fast.
-extern "C" int tiles_are_given() { return 1; }
-struct TileSetup {
-    TileSetup() {}
-};
-
-template <int MT, int NT>
-inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const bf16 *b, int b_row,
-                           int K, bool add) {
-    for (int m = 0; m < MT * TILE; m++)
-        for (int n = 0; n < NT * TILE; n++) {
-            float total = add ? c[m * c_row + n] : 0;
-            for (int k = 0; k < K; k++)
-                total += load_one(a[m * a_row + k]) *
-                         load_one(b[k / 2 * 2 * b_row + 2 * n + k % 2]);
-            c[m * c_row + n] = total;
-        }
-}
-
-#endif
-
-// c = a b, or c + a b: (rows, inner) x (inner, columns); multiples of 16, inner of 32.
-inline void multiply(int rows, int columns, int inner, float *c, int c_row, const bf16 *a,
-                     int a_row, const bf16 *b, int b_row, bool add = false) {
+// c = a b, or c + a b: (rows, inner) x (inner, columns); rows are multiples of 16. The words of a row
+// of a lie side by side, as `rows_of` and `turned` give them.
+inline void multiply(int rows, int columns, int inner, float *c, int c_row, Words a, const bf16 *b,
+                     int b_row, bool add = false) {
+    const int a_row = 2 * a.row;
     for (int m = 0; m < rows; m += 2 * TILE)
         for (int n = 0; n < columns; n += 2 * TILE) {
             float *to = c + m * c_row + n;
-            const bf16 *left = a + m * a_row, *right = b + 2 * n;
+            const bf16 *left = (const bf16 *)a.data + m * a_row, *right = b + 2 * n;
             bool two_rows = m + TILE < rows, two_columns = n + TILE < columns;
             if (two_rows && two_columns)
                 multiply_tiles<2, 2>(to, c_row, left, a_row, right, b_row, inner, add);
@@ -160,6 +116,23 @@ inline void multiply(int rows, int columns, int inner, float *c, int c_row, cons
                 multiply_tiles<1, 1>(to, c_row, left, a_row, right, b_row, inner, add);
         }
 }
+
+#else
+
+constexpr bool TILES = false;
+constexpr int ROW_UNIT = 2, INNER_UNIT = 2;
+
+extern "C" int tiles_are_given() { return 1; }
+struct TileSetup {
+    TileSetup() {}
+};
+
+inline void multiply(int rows, int columns, int inner, float *c, int c_row, Words a, const bf16 *b,
+                     int b_row, bool add = false) {
+    multiply_vectors(rows, columns, inner / 2, c, c_row, a, (const word *)b, b_row, add);
+}
+
+#endif
 
 // The first `rows` rows of x (rows, columns) in pairs; zeros from there to `inner` rows.
 inline void pair_rows(bf16 *out, const bf16 *x, int row, int rows, int inner, int columns) {
@@ -184,17 +157,31 @@ inline void transpose_pairs(bf16 *out, const bf16 *paired, int inner, int column
         }
 }
 
-// The transpose of x (columns, inner) in pairs, with zeros up to a multiple of 32 rows. Reads the
-// rows of x as far, which is why behind its last number there must be 16 more.
+// The transpose of x (columns, inner) in pairs, with zeros up to a multiple of INNER_UNIT rows. Reads
+// the rows of x up to a multiple of 32 numbers, so there must be 16 more behind its last one.
 inline void pair_columns(bf16 *out, const bf16 *x, int row, int columns, int inner) {
-    for (int k = 0; k < round_up(inner, 2 * TILE); k += 2 * LANES)
+    const int padded = round_up(inner, INNER_UNIT);
+    for (int k = 0; k < padded; k += 2 * LANES)
         for (int n = 0; n < columns; n += LANES) {
             vec word[LANES];
             for (int i = 0; i < LANES; i++)
                 word[i] = k < inner ? (vec)*(const loose_bits *)(x + (n + i) * row + k) : vec{};
             transpose(word);
-            for (int i = 0; i < LANES; i++)
+            for (int i = 0; i < LANES && k + 2 * i < padded; i++)
                 *(loose_bits *)(out + (k + 2 * i) * columns + 2 * n) =
                     k + 2 * i < inner ? (bits)word[i] : bits{};
         }
+}
+
+// The transpose of x (rows, columns) as a left-hand matrix (columns, inner), with zeros behind `rows`.
+// `out` and `scratch` have room for inner * columns numbers; inner is a multiple of INNER_UNIT.
+inline Words turned(bf16 *out, bf16 *scratch, const bf16 *x, int row, int rows, int inner,
+                    int columns) {
+    if (!TILES) {
+        pair_rows(out, x, row, rows, inner, columns);
+        return {(const word *)out, 1, columns};
+    }
+    pair_rows(scratch, x, row, rows, inner, columns);
+    transpose_pairs(out, scratch, inner, columns);
+    return rows_of(out, inner);
 }

@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "gemm_bf16.h"
-#include "gemm_float32.h"
 #include "threads.h"
 
 struct Coefficients {
@@ -53,14 +52,14 @@ template <class Number> struct Matrix {
     memcpy(x, X, R * C * sizeof(bf16));
     for (long step = 0; step < num_steps; step++) {
         pair_columns(right, x, C, R, C);
-        multiply(R, R, C, product, R, x, C, right, R);
+        multiply(R, R, C, product, R, rows_of(x, C), right, R);
         for (int i = 0; i < R * R; i += LANES) store(A + i, AT(product + i));
         pair_rows(right, A, R, R, R, R);
-        multiply(R, R, R, product, R, A, R, right, R);
+        multiply(R, R, R, product, R, rows_of(A, R), right, R);
         for (int i = 0; i < R * R; i += LANES)
             store(B + i, by.b * load(A + i) + by.c * AT(product + i));
         pair_rows(right, x, C, R, R, C);
-        multiply(R, C, R, product, C, B, R, right, C);
+        multiply(R, C, R, product, C, rows_of(B, R), right, C);
         for (int i = 0; i < R * C; i += LANES) store(x + i, by.a * load(x + i) + AT(product + i));
     }
     memcpy(X, x, R * C * sizeof(bf16));

@@ -272,15 +272,13 @@ static void check() {
     for (int i = 0; i < NUM_PARAMETERS; i++) ((float **)&parameters)[i] = kept_parameters[i];
     for (long i = 0; i < threads * NUM_PARAMETERS; i++) ((float **)gradients)[i] = sums[i];
     Block<float> X(x), G(g), y(n), dx(n);
-#ifdef KEEPS
     std::unique_ptr<char[]> kept(new char[layer_kept_bytes(IMAGES_HERE)]);
-    layer_forward(X, &parameters, y, (Kept *)kept.get(), EPSILON, IMAGES_HERE, threads, nullptr);
-    layer_backward(X, &parameters, G, dx, gradients, (const Kept *)kept.get(), EPSILON,
-                   IMAGES_HERE, threads, nullptr);
+    layer_forward(X, &parameters, y, kept.get(), EPSILON, IMAGES_HERE, threads, nullptr);
+    layer_backward(X, &parameters, G, dx, gradients, kept.get(), EPSILON, IMAGES_HERE, threads,
+                   nullptr);
+#ifdef IN_FLOAT32
     const double allowed = 1e-5;
 #else
-    layer_forward(X, &parameters, y, EPSILON, IMAGES_HERE, threads, nullptr);
-    layer_backward(X, &parameters, G, dx, gradients, EPSILON, IMAGES_HERE, threads, nullptr);
     const double allowed = 2e-2;
 #endif
     hold("y", y.numbers(), encode(x, learned), allowed);

@@ -295,7 +295,7 @@ def test_nothing_is_kept_where_no_backward_pass_follows(
 
     def watched(ctx: object, *arguments: object) -> Tensor:
         y = forward(ctx, *arguments)
-        kept.append(ctx.memory)  # type: ignore[attr-defined]
+        kept.append(ctx.kept)  # type: ignore[attr-defined]
         return y
 
     monkeypatch.setattr(native_layer.EncoderLayer, "forward", staticmethod(watched))

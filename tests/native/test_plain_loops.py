@@ -37,7 +37,7 @@ def newton_schulz(element: str) -> dict[str, str]:
 
 def layer(precision: str, kind: int, shape: dict[str, str] = LAYER) -> dict[str, str]:
     source = {"kernel": f"encoder_layer_{precision}.cpp", "CHECK_ENCODER_LAYER": "1"}
-    own = {"KEEPS": "1"} if precision == "float32" else {"ASKS_FOR_TILES": "1"}
+    own = {"IN_FLOAT32": "1"} if precision == "float32" else {"ASKS_FOR_TILES": "1"}
     return {**source, **own, **shape, "HW2_LINEAR": str(kind)}
 
 
@@ -63,7 +63,7 @@ def build(command: list[str], check: str, folder: Path, *more: str) -> Path:
     defines = [f"-D{name}={value}" for name, value in constants.items()]
     path = folder / "check"
     done = subprocess.run(
-        [*command, *flags, *more, *defines, f'-DHW2_KERNEL="{kernel}"', "-o", str(path),
+        [*command, *flags, *defines, f'-DHW2_KERNEL="{kernel}"', *more, "-o", str(path),
          str(Path(__file__).with_name("plain_loops.cpp"))],
         capture_output=True,
         text=True,
@@ -122,4 +122,17 @@ def test_with_fewer_instructions_a_kernel_is_its_formula(
     if os.uname().machine != "x86_64":
         pytest.skip("not an x86-64 processor")
     path = build([*compiler.find_compiler().command, f"-march={march}"], check, tmp_path)
+    assert "0 failures" in run([str(path)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [name for name in CHECKS if CHECKS[name].get("ASKS_FOR_TILES")])
+def test_by_emulated_tiles_a_kernel_is_its_formula(check: str, tmp_path: Path) -> None:
+    if (reason := compiler.reason_against()) is not None:
+        pytest.skip(reason)
+    if os.uname().machine != "x86_64":
+        pytest.skip("not an x86-64 processor")
+    tiles = ["-D__AMX_BF16__", "-include", str(Path(__file__).with_name("emulated_tiles.h"))]
+    flags = [*compiler.find_compiler().machine_flags, *tiles, "-UASKS_FOR_TILES"]
+    path = build([*compiler.find_compiler().command], check, tmp_path, *flags)
     assert "0 failures" in run([str(path)])
