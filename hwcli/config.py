@@ -41,6 +41,20 @@ def flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
+def find_differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two nested mappings differ, with both values."""
+    differences: dict[str, tuple[Any, Any]] = {}
+    for key in [*first, *(key for key in second if key not in first)]:
+        one, two = first.get(key), second.get(key)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            differences |= find_differences(one, two, f"{prefix}{key}.")
+        elif one != two:
+            differences[f"{prefix}{key}"] = (one, two)
+    return differences
+
+
 class Section(BaseModel):
     """A frozen mapping that refuses keys it does not know, and numbers that are none."""
 
@@ -90,6 +104,14 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Device to compute on: auto, cpu, cuda or mps."
     )
+
+    def contains(self, earlier: "RunConfig") -> bool:
+        """Tell whether a run of this config finds all that an earlier config's run found."""
+        return self == earlier
+
+    def differences_from(self, earlier: "RunConfig") -> dict[str, tuple[Any, Any]]:
+        """Return the dotted keys by which results may differ, with the earlier value and ours."""
+        return find_differences(earlier.model_dump(mode="json"), self.model_dump(mode="json"))
 
 
 C = TypeVar("C", bound=RunConfig)

@@ -23,10 +23,14 @@ from hwcli.errors import HwError, KernelError, SourceError
 from hwcli.experiments import vit_sweep
 from hwcli.native import compiler
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import counted
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
 from hwcli.vision.vit import ViT
+
+# The kinds of machine that docs/speed.md has times for, by what a processor has, fastest first.
+SPEED_ROWS = ("AMX-BF16", "AVX512-BF16", "AVX2", "NEON")
 
 # Below this a run of the standard grid may not find room for its checkpoints and pictures.
 LEAST_FREE_DISK = 2 * 2**30
@@ -121,11 +125,13 @@ def look_at_processor() -> Finding:
     has = [name for name, (_, flag) in compiler.EXTENSIONS.items() if flag in flags]
     cores = runtime.num_cores()
     name = fingerprint["cpu"].partition(" (")[0]
+    row = next((name for name in SPEED_ROWS if name in has), None)
     return Finding(
         "processor",
-        f"{name}, {cores} {'core' if cores == 1 else 'cores'}"
-        + (f", {', '.join(has)}" if has else ""),
-        facts={"name": name, "cores": cores, "extensions": has},
+        f"{name}, {counted(cores, 'core')}"
+        + (f", {', '.join(has)}" if has else "")
+        + (f"; its times are in docs/speed.md, row {row}" if row else ""),
+        facts={"name": name, "cores": cores, "extensions": has, "speed_row": row},
     )
 
 

@@ -361,16 +361,35 @@ def _commit() -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if dirty is None else bool(dirty)}
 
 
+# Flags of Linux, the widest vectors first, and what people call them.
+WIDEST = (
+    ("amx_bf16", "AMX"),
+    ("avx512_bf16", "AVX512-BF16"),
+    ("avx512f", "AVX-512"),
+    ("avx2", "AVX2"),
+)
+
+
 def _cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
-                flags = sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & cpu_flags())
+                flags = sorted({flag for flag, _ in WIDEST} & cpu_flags())
                 return f"{name} ({', '.join(flags)})"
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def short_cpu_name(name: str) -> str:
+    """Return a processor as :func:`fingerprint` names it, with its widest vectors alone.
+
+    ``AMD EPYC (avx2, avx512_bf16, avx512f)`` becomes ``AMD EPYC with AVX512-BF16``.
+    """
+    model, _, flags = name.removesuffix(")").partition(" (")
+    present = set(flags.split(", "))
+    return next((f"{model} with {word}" for flag, word in WIDEST if flag in present), model)
 
 
 def _memory_bytes() -> int | None:

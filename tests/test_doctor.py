@@ -1,5 +1,6 @@
 import errno
 import json
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -57,6 +58,18 @@ def test_as_json_every_topic_has_its_facts(quick: None, tmp_path: Path) -> None:
     assert topics["memory"]["facts"]["jobs"] >= 1
     assert topics["processor"]["facts"]["cores"] == runtime.num_cores()
     assert told["healthy"] == (not any(topic["fault"] for topic in topics.values()))
+
+
+@pytest.mark.parametrize("row", doctor.SPEED_ROWS)
+def test_a_processor_is_told_its_row_of_the_table_of_times(
+    row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = list(compiler.EXTENSIONS)[list(compiler.EXTENSIONS).index(row) :]
+    flags = frozenset(compiler.EXTENSIONS[name][1] for name in has)
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: flags)
+    assert f"docs/speed.md, row {row}" in doctor.look_at_processor().text
+    page = Path("docs/speed.md").read_text()
+    assert re.search(rf"^\| {row}[ ,|]", page, re.MULTILINE)
 
 
 def test_a_timing_holds_both_ways_and_leaves_the_threads_alone(

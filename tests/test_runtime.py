@@ -22,6 +22,19 @@ def test_a_device_that_is_not_there_is_refused_with_the_choices() -> None:
         runtime.resolve_device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("AMD EPYC (avx2, avx512_bf16, avx512f)", "AMD EPYC with AVX512-BF16"),
+        ("Intel(R) Xeon(R) Processor (avx2)", "Intel(R) Xeon(R) Processor with AVX2"),
+        ("Common KVM processor ()", "Common KVM processor"),
+        ("arm64", "arm64"),
+    ],
+)
+def test_a_processor_is_named_with_its_widest_vectors(name: str, short: str) -> None:
+    assert runtime.short_cpu_name(name) == short
+
+
 def test_the_fingerprint_is_json_without_absolute_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/hw2", "run", "--data=/a/b/imdb", "/x/y", "z/w"])
     print_ = runtime.fingerprint(dtype="bfloat16", num_threads=1)

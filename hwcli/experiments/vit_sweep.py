@@ -27,7 +27,7 @@ from hwcli.experiment import Plan
 from hwcli.output import terminal
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import RunFolder
-from hwcli.output.units import duration
+from hwcli.output.units import counted, duration
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialStore
@@ -64,6 +64,10 @@ FIXED_S, DISK_BYTES, CHECKPOINT_BYTES = 45.0, 2_000_000, 12
 
 # --------------------------------------------------------------------------------------
 # Config
+
+
+# Fields of the config that no result depends on.
+HOW_IT_RUNS = ("jobs", "retry_failed", "fail_fast", "data_path", "compare_with", "launcher")
 
 
 def _jobs(value: object) -> object:
@@ -104,6 +108,13 @@ class Config(RunConfig, SweepRecipe):
         same = ("precision", "kernels", "device")
         is_same = all(getattr(self, name) == getattr(earlier, name) for name in same)
         return is_same and earlier.trial_keys() <= self.trial_keys()
+
+    def differences_from(self, earlier: RunConfig) -> dict[str, tuple[Any, Any]]:
+        """Leave out what only says how a sweep is run."""
+        found = super().differences_from(earlier)
+        return {
+            key: both for key, both in found.items() if key.partition(".")[0] not in HOW_IT_RUNS
+        }
 
 
 # --------------------------------------------------------------------------------------
@@ -420,7 +431,11 @@ def plan(config: Config, folder: RunFolder) -> Plan:
             f"{workers} train at the same time. The times follow from a few steps of "
             f"{config_timed.layers} layers, {config_timed.heads} heads."
         )
-    title = f"{COMMAND} {config.name}: {len(sweep)} trials, {len(sweep) - len(todo)} done"
+    recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
+    if config.data.train_limit is not None:
+        recipe.append(f"on {counted(config.data.train_limit, 'image')}")
+    done = f"{len(sweep) - len(todo)} done"
+    title = f"{COMMAND} {config.name}: {', '.join([counted(len(sweep), 'trial'), *recipe, done])}"
     return Plan(
         tables.plan_table(title, config.axes, rows, [note]),
         seconds=None if seconds is None else seconds + FIXED_S,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwcli.config import RunConfig, Section, dump_yaml, load
-from hwcli.errors import HwError, OutputError
+from hwcli.errors import HwError, OutputError, short
 from hwcli.locks import Closing, Lock, make_folder
 from hwcli.output.files import (
     append_jsonl,
@@ -54,6 +54,8 @@ class Summary(Section):
         return int(self.status != "complete")
 
 
+# Settings that a refusal names.
+NAMED_SETTINGS = 3
 # Room asked for before anything is touched: more than the tables and plots of any run here.
 HEADROOM_BYTES = 16 * 2**20
 # Where the files of a run lie while a finished run of the same name is still there.
@@ -189,11 +191,9 @@ class RunFolder(Closing):
         if is_empty:
             what = "is a finished run whose config.yaml cannot be read"
         else:
-            # Grids have the method: a wider one contains a narrower one.
-            contains: Callable[[RunConfig], bool] = getattr(config, "contains", config.__eq__)
-            if contains(earlier):
+            if config.contains(earlier):
                 return
-            what = "is a finished run with other settings"
+            what = f"is a finished run with other settings{_describe(config, earlier)}"
         raise OutputError(
             f"{self.path} {what}; give this one another name by --name, or replace that one by "
             "--replace"
@@ -266,3 +266,14 @@ class RunFolder(Closing):
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
         return path.resolve()
+
+
+def _describe(config: RunConfig, earlier: RunConfig) -> str:
+    """Return the first settings in which two configs differ, in brackets."""
+    differences = config.differences_from(earlier)
+    named = [
+        f"{key} {short(theirs)} there, {short(ours)} here"
+        for key, (theirs, ours) in list(differences.items())[:NAMED_SETTINGS]
+    ]
+    more = len(differences) - len(named)
+    return f" ({'; '.join(named)}{f'; and {more} more' if more else ''})" if named else ""

@@ -1,4 +1,4 @@
-"""Times and sizes as people spell them."""
+"""Times, sizes and numbers of things as people spell them."""
 
 
 def duration(seconds: float) -> str:
@@ -16,3 +16,8 @@ def size(num_bytes: float) -> str:
     if num_bytes < 1e6:
         return f"{num_bytes / 1e3:.0f} kB"
     return f"{num_bytes / 1e6:.0f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.1f} GB"
+
+
+def counted(num: int, thing: str) -> str:
+    """Say how many there are: 1 state, 2 states."""
+    return f"{num:,} {thing}" if num == 1 else f"{num:,} {thing}s"

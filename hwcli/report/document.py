@@ -121,7 +121,7 @@ def _box(cell: NotebookNode) -> str:
     """Return a place for the author's words as a box: what was written, or what is asked for."""
     if is_open(cell):
         return _div("open", f"**Not written yet.** {question(cell)}")
-    return _div("own", answer(cell))
+    return _div("own", f"**Asked:** {question(cell)}\n\n{answer(cell)}")
 
 
 def _div(kind: str, content: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
 from hwcli.report.recurrences import folder_of
-from hwcli.report.runs import Run, Runs
+from hwcli.report.runs import Run
 from hwcli.report.templates import render
 
 # Packages that do the work, by what they are imported as; the hand-in names those that were used.
@@ -18,9 +18,7 @@ HWCLI = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
-def opening(
-    runs: Runs, used: Sequence[Run], folders: dict[str, str], title: str, author: str
-) -> list[Cell]:
+def opening(used: Sequence[Run], folders: dict[str, str], title: str, author: str) -> list[Cell]:
     """Return the title, whose runs are shown, and the notebook's first code cell."""
     references = [run for run in used if run.is_reference]
     return render(
@@ -29,7 +27,6 @@ def opening(
         author=author or "Author: not given",
         references=[f"`{run.id}`" for run in references],
         machines=list(dict.fromkeys(run.machine for run in references)),
-        left_out=runs.left_out,
         folders={"runs": folders["runs"], "reference": folders.get("reference", "")},
     )
 

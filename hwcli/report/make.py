@@ -16,6 +16,7 @@ from hwcli.report.merge import Merged, id_of, is_open
 from hwcli.report.runs import find_runs
 
 FORMATS = ("ipynb", "pdf", "html")
+_REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 
 def chosen_formats(name: str) -> tuple[str, ...]:
@@ -44,10 +45,9 @@ def reference_runs() -> Path:
     Raises:
         OutputError: they are not here: they come with a checkout, not with the package.
     """
-    folder = Path(__file__).parents[2] / "results" / "reference"
-    if not folder.is_dir():
+    if not _REFERENCE.is_dir():
         raise OutputError("--reference: the reference runs come with a checkout of the project")
-    return folder
+    return _REFERENCE
 
 
 def build(
@@ -84,7 +84,7 @@ def build(
     """
     if paper not in pdf.PAPERS:
         raise ConfigError(f"paper = {paper!r}: unknown; choices: {', '.join(pdf.PAPERS)}")
-    runs = find_runs(runs_folder, reference)
+    runs = find_runs(runs_folder, reference, project=_REFERENCE)
     folder = out / "report"
     _check_writable(folder)
     old = notebook.read(folder / "hw2.ipynb")

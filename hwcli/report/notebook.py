@@ -73,7 +73,7 @@ def all_cells(runs: Runs, folders: dict[str, str], author: Author) -> list[Cell]
     """
     used = used_runs(runs)
     return [
-        *front_and_back_matter.opening(runs, used, folders, author.title, author.name),
+        *front_and_back_matter.opening(used, folders, author.title, author.name),
         *recurrences.section(runs),
         *attention.section(runs),
         *vision.section(runs),

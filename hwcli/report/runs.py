@@ -1,5 +1,6 @@
 """Find finished runs and read what they found: the user's, and the reference runs if asked for."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,9 @@ from hwcli.attention.bench.results import AttentionSummary
 from hwcli.errors import HwError, OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import Summary
+from hwcli.output.units import counted
 from hwcli.rnn.summary import TraceSummary
+from hwcli.runtime import short_cpu_name
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.yaml_files import read_yaml
@@ -68,13 +71,11 @@ class Run:
 
     @property
     def machine(self) -> str:
-        """Return processor or GPU, and the threads."""
+        """Return processor with its widest vectors, or GPU, and the threads."""
         environment = self.environment
-        name = environment.get("gpu") or environment.get("cpu") or "an unknown machine"
-        threads = environment.get("threads")
-        return str(name).partition(" (")[0] + (
-            f", {threads} thread{'s' * (threads != 1)}" if threads else ""
-        )
+        cpu, threads = environment.get("cpu"), environment.get("threads")
+        name = environment.get("gpu") or (short_cpu_name(str(cpu)) if cpu else "an unknown machine")
+        return str(name) + (f", {counted(threads, 'thread')}" if threads else "")
 
 
 def read_run(path: Path, *, is_reference: bool = False) -> Run:
@@ -145,14 +146,27 @@ def _finished_s(run: Run) -> int:
     return int((run.path / "summary.json").stat().st_mtime)
 
 
-def find_runs(root: Path, reference: Path | None = None) -> Runs:
+def find_runs(root: Path, reference: Path | None = None, project: Path | None = None) -> Runs:
     """Read every run folder of a user, and the reference runs where asked for.
 
+    Args:
+        root: the user's folder, which holds ``<command>/<name>/``.
+        reference: the folder of reference runs to show for questions without a run.
+        project: the folder of the project's reference runs; a copy of one of them in ``root`` is
+            a reference run, too.
+
     Raises:
-        OutputError: the user's folder is not there.
+        OutputError: the user's folder is not there, or is the folder of one command or run.
     """
     if not root.is_dir():
         raise OutputError(f"runs = {str(root)!r}: no such folder; experiments write one")
+    for inner in (root, root.parent):
+        if inner.resolve().name in SUMMARIES and not _run_folders(root):
+            raise OutputError(
+                f"runs = {str(root)!r}: belongs to one experiment; the hand-in needs the folder of "
+                f"all of them: --runs {inner.parent}"
+            )
+    published = {_digest(path) for path in _run_folders(project)} if project else set()
     whole: dict[str, Run] = {}
     left_out: dict[str, str] = {}
     for folder in (root, reference):
@@ -163,10 +177,23 @@ def find_runs(root: Path, reference: Path | None = None) -> Runs:
             if name in whole:
                 continue
             try:
-                whole[name] = read_run(path, is_reference=folder is reference)
+                is_reference = folder is reference or _digest(path) in published
+                whole[name] = read_run(path, is_reference=is_reference)
             except DamagedRunError as error:
                 left_out[name] = str(error)
     return Runs(whole, left_out)
+
+
+def _digest(path: Path) -> str | None:
+    """Return what tells a run from every other; None for one without a summary.
+
+    The environment names the commit, and the summary holds times: no two runs agree in both.
+    """
+    try:
+        files = [(path / name).read_bytes() for name in ("env.json", "summary.json")]
+    except OSError:
+        return None
+    return hashlib.sha256(b"\0".join(files)).hexdigest()
 
 
 def _run_folders(root: Path) -> list[Path]:

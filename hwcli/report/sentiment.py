@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hwcli.config import default_config_path, read_file
+from hwcli.output.units import counted
 from hwcli.report.cells import Cell
 from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
@@ -104,8 +105,8 @@ def _line(found: SentimentSummary) -> str:
         else "training and validation accuracy stay close together"
     )
     return (
-        f"{len(found.epochs)} epochs; the {found.kept_epoch} one is kept, and {fitted}. Of "
-        f"{false_positive + false_negative:,} wrong test reviews, "
+        f"{counted(len(found.epochs), 'epoch')}; the {found.kept_epoch} one is kept, and "
+        f"{fitted}. Of {false_positive + false_negative:,} wrong test reviews, "
         f"{max(false_positive, false_negative):,} were called {more}."
     )
 

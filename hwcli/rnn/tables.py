@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import counted
 from hwcli.rnn.activations import DEFINITIONS, EXACT, UNBOUNDED
 from hwcli.rnn.answer import Answer
 from hwcli.rnn.cells import AnyNetwork
@@ -206,11 +207,6 @@ def definitions(network: AnyNetwork) -> list[str]:
         for activation, definition in DEFINITIONS.items()
         if any(f"{activation}(" in equation for equation in named)
     ]
-
-
-def counted(num: int, thing: str) -> str:
-    """Say how many there are: 1 state, 2 states."""
-    return f"{num:,} {thing}" if num == 1 else f"{num:,} {thing}s"
 
 
 def machine_table(machine: MooreMachine, alphabet: Alphabet) -> Table:

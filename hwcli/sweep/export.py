@@ -62,7 +62,9 @@ def export(kind: str, out: Path, into: Path) -> Path:
     try:
         WRITERS[kind](curves, into.resolve())
     except ImportError:
-        raise ConfigError(f"to = {kind!r}: not installed; pip install {kind}") from None
+        raise ConfigError(
+            f"to = {kind!r}: not installed; in the checkout: pip install -e '.[{kind}]'"
+        ) from None
     except OSError as error:
         raise OutputError(f"{into}: cannot be written ({error.strerror or error})") from None
     return into.resolve()

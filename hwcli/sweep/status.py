@@ -18,6 +18,7 @@ from hwcli.output.files import read_json
 from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table, csv_text
 from hwcli.output.units import duration
+from hwcli.runtime import short_cpu_name
 from hwcli.sweep.ownership import read_owner
 from hwcli.sweep.store import State, TrialFolder, TrialStore
 
@@ -298,9 +299,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    """Return the GPU or processor of an environment, without its list of instructions."""
+    """Return the GPU, or the processor with its widest vectors, without trademark signs."""
     name = environment.get("gpu") or environment.get("processor") or environment.get("cpu") or ""
-    return re.sub(r"\((?:R|TM)\)|\((?:[a-z0-9_]+(?:, )?)+\)$", "", str(name)).strip()
+    return re.sub(r"\((?:R|TM)\)", "", short_cpu_name(str(name))).strip()
 
 
 def _describe_machines(machines: Mapping[str, int]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hwcli.config import Section
+from hwcli.config import Section, find_differences
 from hwcli.errors import ConfigError
+from hwcli.output.units import counted
 from hwcli.training.significance import (
     LEVEL,
     Estimate,
@@ -276,20 +277,6 @@ def _settings(
     }
 
 
-def find_differences(
-    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys in which two nested mappings differ, with both values."""
-    differences: dict[str, tuple[Any, Any]] = {}
-    for key in [*first, *(key for key in second if key not in first)]:
-        one, two = first.get(key), second.get(key)
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            differences |= find_differences(one, two, f"{prefix}{key}.")
-        elif one != two:
-            differences[f"{prefix}{key}"] = (one, two)
-    return differences
-
-
 def _conclude(
     name: str,
     other: str,
@@ -321,4 +308,4 @@ def _conclude(
     text += f"; {ratio:.2f}x the training time"
     if equal_time is None or equal_time == epochs:
         return f"{text}."
-    return f"{text}; equal time would allow {equal_time} epochs."
+    return f"{text}; equal time would allow {counted(equal_time, 'epoch')}."

@@ -5,14 +5,24 @@ field added later must be left out of ``model_dump`` at its old value (``exclude
 trial trained before it becomes another one: a test holds the committed trials to that.
 """
 
+import difflib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from hwcli.config import Section
+from hwcli.errors import short
 from hwcli.ranges import IntRange
 from hwcli.training.optimizers import OptimizerConfig
 from hwcli.vision.augmentation import AugmentationConfig
@@ -119,11 +129,33 @@ def with_point(values: dict[str, Any], point: Point) -> dict[str, Any]:
         section, (*parents, last) = changed, field.split(".")
         for parent in parents:
             if not isinstance(section.get(parent), dict):
-                raise ValueError(f"grid: {field!r} is not a field of the recipe")
+                raise ValueError(_no_such_field(field))
             section[parent] = dict(section[parent])
             section = section[parent]
         section[last] = value
     return changed
+
+
+def _no_such_field(field: str) -> str:
+    """Name the fields that end alike (``mlp_width``), or else are spelled alike."""
+    known, last = list(_fields(Recipe)), field.rpartition(".")[2]
+    near = [name for name in known if last in name.rpartition(".")[2]]
+    near = near or difflib.get_close_matches(field, known, n=3)
+    choices = f"did you mean {', '.join(near[:3])}? " if near else ""
+    return (
+        f"grid: {short(field)} is not a field of the recipe; {choices}"
+        "hw2 config show vit-sweep lists them"
+    )
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of a config's values."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _from(lowest: int) -> AfterValidator:
@@ -207,7 +239,7 @@ def _recipe_at(values: dict[str, Any], point: dict[str, Value]) -> Recipe:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise ValueError(f"grid: {field!r} is not a field of the recipe") from None
+            raise ValueError(_no_such_field(field)) from None
         message = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"grid: {field} = {first['input']!r}: {message}") from None
 

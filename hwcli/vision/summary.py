@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from hwcli.config import Section
 from hwcli.output.run_folder import Summary
+from hwcli.output.units import counted
 from hwcli.vision.cells import Cell, TrainingPlace, gather_cells, training_places
 from hwcli.vision.compare_runs import Comparison, OtherRun, compare_runs
 from hwcli.vision.grid import Axis, Point, Value, describe
@@ -77,7 +78,7 @@ class VitSweepSummary(Summary):
     @property
     def recipe_text(self) -> str:
         """Say how long and on what the networks were trained: for titles."""
-        parts = [] if self.epochs is None else [f"{self.epochs} epochs"]
+        parts = [] if self.epochs is None else [counted(self.epochs, "epoch")]
         if "data.train_limit" not in {axis.field for axis in self.axes}:
             if self.data.num_train != USUAL_DATA.num_train:
                 parts.append(f"trained on {self.data.num_train:,} images")

@@ -12,9 +12,9 @@ from hwcli.vision.grid_statistics import p_text, points
 from hwcli.vision.summary import VitSweepSummary, describe_places
 
 VERDICTS: dict[Any, str] = {
-    "similar": "are not significantly different from the best",
-    "better": "are significantly better than it",
-    "worse": "are significantly worse than it",
+    "similar": "do not differ significantly",
+    "better": "are significantly better",
+    "worse": "are significantly worse",
 }
 MARKS = {"best": " *", "similar": " ≈", "better": " ↑", "worse": " ↓", None: ""}
 
@@ -153,7 +153,8 @@ def _note_on_tests(summary: VitSweepSummary) -> list[str]:
         scope = (
             "This applies to these trained networks only; another seed may rank them differently."
         )
-    return [f"At the {100 * LEVEL:.0f} % level: {', '.join(texts)} ({test}). {scope}"]
+    level = f"Compared with the selected cell at the {100 * LEVEL:.0f} % level"
+    return [f"{level}: {', '.join(texts)} ({test}). {scope}"]
 
 
 def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:

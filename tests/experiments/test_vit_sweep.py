@@ -116,6 +116,7 @@ def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
 ) -> None:
     monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
     flags = {"launcher.kind": "slurm", "launcher.gpus": 1, "grid": ["model.width=24,48"]}
+    flags["data.train_limit"] = 640
     planned = vit_sweep.plan(make(**flags), RunFolder(tmp_path, "vit-sweep", "default"))
     assert planned.seconds is None
     assert "a time that cannot be known here" in planned.needs()
@@ -123,6 +124,7 @@ def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
     shown = planned.shown.to_markdown()
     assert "No time estimate for a cluster GPU." in shown
     assert "width" in shown
+    assert "vit-sweep standard: 8 trials, 20 epochs each, on 640 images, 0 done" in shown
     assert not list(tmp_path.iterdir())
 
 

@@ -90,7 +90,9 @@ def test_a_finished_run_is_replaced_only_by_one_that_contains_it(
             assert folder.forecast(later) == f"It would extend or renew {folder.path}."
             assert folder.claim(later, {})
             return
-        line = r"finished run with other settings; give .* another name by --name, .* --replace"
+        line = (
+            r"finished run with other settings \(.+ there, .+ here\); give .* by --name, .* --repl"
+        )
         with pytest.raises(OutputError, match=line):
             folder.claim(later, {})
         assert folder.forecast(later).startswith("It would be refused: ")
@@ -98,6 +100,24 @@ def test_a_finished_run_is_replaced_only_by_one_that_contains_it(
     with RunFolder(tmp_path, "command", later.name, replace=True) as folder:
         assert folder.forecast(later) == f"It would replace {folder.path}."
         assert folder.claim(later, {})
+
+
+def test_a_refusal_names_three_settings_that_differ(tmp_path: Path) -> None:
+    class Wide(GridConfig):
+        depth: int = 1
+        height: int = 1
+
+    finished_run(tmp_path, Wide())
+    later = Wide(seeds=(1,), width=5, depth=2, height=2)
+    with (
+        RunFolder(tmp_path, "command", later.name) as folder,
+        pytest.raises(OutputError) as refused,
+    ):
+        folder.claim(later, {})
+    assert (
+        "(seeds [0] there, [1] here; width 3 there, 5 here; depth 1 there, 2 here; and 1 more)"
+        in str(refused.value)
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,13 @@ def test_the_authors_pictures_are_printed_and_one_that_is_missing_is_told(tmp_pa
     ]
 
 
+def test_an_answer_stands_below_what_was_asked(tmp_path: Path) -> None:
+    prompt = to_node(Cell("prompt", "✎ Why linear in $T$?", "own-why"))
+    assert "**Not written yet.** Why linear in $T$?" in markdown([prompt], tmp_path)
+    prompt.source += "\n\nBecause sums are kept."
+    assert "**Asked:** Why linear in $T$?\n\nBecause sums are kept." in markdown([prompt], tmp_path)
+
+
 def test_lists_and_tex_of_an_answer_are_kept(tmp_path: Path) -> None:
     made = document.run_pandoc("First:\n- one\n- two\n\n\\fraq{1}{2} here", "html", tmp_path)
     assert made.count("<li>") == 2

@@ -87,6 +87,25 @@ def test_without_reference_a_clone_shows_nothing_of_the_projects(tmp_path: Path)
     assert find_runs(tmp_path).whole == {}
 
 
+def test_a_copy_of_a_reference_run_is_a_reference_run(tmp_path: Path) -> None:
+    link_committed(tmp_path, "attention-bench/default", "rnn-trace/alternating-sum")
+    # Trained anew: what it found may be the same, but its environment tells it apart.
+    change(tmp_path / "rnn-trace/alternating-sum/env.json", commit="f" * 40)
+    runs = find_runs(tmp_path, project=COMMITTED)
+    assert {name: run.is_reference for name, run in runs.whole.items()} == {
+        "attention-bench/default": True,
+        "rnn-trace/alternating-sum": False,
+    }
+
+
+@pytest.mark.parametrize("inner", ["attention-bench", "attention-bench/default"])
+def test_the_folder_of_one_experiment_is_refused_with_the_one_to_name(
+    own: Path, inner: str
+) -> None:
+    with pytest.raises(OutputError, match=f"belongs to one experiment; .* --runs {own}$"):
+        find_runs(own / inner)
+
+
 def test_a_run_knows_its_machine() -> None:
     run = read_run(COMMITTED / "attention-bench/default")
-    assert run.machine == "Intel(R) Xeon(R) Processor, 2 threads"
+    assert run.machine == "Intel(R) Xeon(R) Processor with AMX, 2 threads"

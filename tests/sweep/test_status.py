@@ -51,7 +51,7 @@ def test_a_sweep_that_runs_shows_what_is_done_what_failed_and_why_and_the_time_l
     counts = {"done": 1, "failed": 1, "running": 1, "interrupted": 0, "missing": 1}
     assert run.trials == counts
     assert run.failures == [f"{FAILED.id}: ValueError: told to"]
-    assert run.trained_on == {"AMD EPYC": 1}
+    assert run.trained_on == {"AMD EPYC with AVX-512": 1}
     # Half of a trial took 60 s: three tenths of one and a whole one are left.
     assert run.seconds_left == pytest.approx(120 * 1.3, rel=0.02)
     (again,) = status.read_runs(finished)
@@ -66,7 +66,7 @@ def test_scripts_read_runs_and_trials_as_json_and_csv(finished: Path) -> None:
     assert rows[DONE.id]["state"] == "done"
     assert rows[DONE.id]["square"] == "4"
     assert rows[DONE.id]["config.number"] == "2"
-    assert (rows[DONE.id]["trained_on"], rows[DONE.id]["commit"]) == ("AMD EPYC", "0123456")
+    assert (rows[DONE.id]["trained_on"], rows[DONE.id]["commit"]) == ("AMD EPYC with AVX-512", "0123456")
     assert rows[FAILED.id]["reason"] == "ValueError: told to"
 
 
@@ -166,7 +166,9 @@ def test_a_tool_that_is_unknown_or_not_installed_is_one_line(
     with pytest.raises(ConfigError, match="unknown; choices: tensorboard, trackio"):
         export.export("wandb", finished, tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match="not installed; pip install tensorboard"):
+    with pytest.raises(
+        ConfigError, match=r"not installed; in the checkout: pip install -e '\.\[tensorboard\]'"
+    ):
         export.export("tensorboard", finished, tmp_path)
     with pytest.raises(OutputError, match="no trial or run there has metrics"):
         export.export("trackio", tmp_path, tmp_path)
@@ -175,5 +177,5 @@ def test_a_tool_that_is_unknown_or_not_installed_is_one_line(
 def test_reference_runs_name_the_processor_or_the_gpu_that_trained_them() -> None:
     runs = status.read_runs(Path(__file__).parents[2] / "results/reference")
     machines = {run.name: set(run.trained_on) for run in runs if run.command == "vit-sweep"}
-    assert machines["standard"] == {"Intel Xeon Processor"}
+    assert machines["standard"] == {"Intel Xeon Processor with AMX"}
     assert machines["standard-gpu"] == {"NVIDIA H200"}

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.config import find_differences
 from hwcli.errors import ConfigError
-from hwcli.vision.compare_runs import Comparison, compare_runs, find_differences, read_other_run
+from hwcli.vision.compare_runs import Comparison, compare_runs, read_other_run
 from hwcli.vision.grid import Axis
 from hwcli.vision.record import SweepRecord, trials_csv
 from hwcli.vision.tables import comparison_table

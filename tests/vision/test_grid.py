@@ -43,7 +43,11 @@ def test_a_config_reads_values_as_the_recipe_does_and_reads_back_to_itself() -> 
     [
         (["model.width"], "write FIELD=VALUES"),
         (["layers=4..8"], "layers has a flag and a config field of its own: --layers"),
-        (["model.widht=4"], "grid: 'model.widht' is not a field of the recipe"),
+        (
+            ["model.widht=4"],
+            r"'model.widht' is not a field of the recipe; did you mean model.width",
+        ),
+        (["mlp=4"], r"'mlp' is not a field of the recipe; did you mean model.mlp_width\?"),
         (["jobs=2"], "grid: 'jobs' is not a field of the recipe"),
         (["model.width=-3"], "grid: model.width = -3: Input should be greater"),
         (["model.attention=soft"], "grid: model.attention = 'soft': "),
