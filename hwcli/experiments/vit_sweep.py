@@ -51,7 +51,7 @@ from hwcli.vision.record import (
     with_result,
 )
 from hwcli.vision.summary import VitSweepSummary, read_earlier, summarize
-from hwcli.vision.vit import num_params, training_flops
+from hwcli.vision.vit import num_params
 from hwcli.vision.worker import run_trial
 
 COMMAND = "vit-sweep"
@@ -140,13 +140,13 @@ def make_trials(config: Config, files: Found) -> list[Trial]:
             trial = TrialConfig.model_validate(
                 {**with_point(values, point), **shared, "seed": seed}
             )
-            flops = training_flops(layers=trial.layers, heads=trial.heads, config=trial.model)
+            flops = sum(training.epoch_flops(trial, epoch) for epoch in range(trial.epochs))
             trials.append(
                 Trial(
                     config=trial,
                     label={**{axis.name: point[axis.field] for axis in config.axes}, "seed": seed},
                     facts={"command": COMMAND, "recipe": RECIPE_VERSION, "data": files.digest},
-                    cost=flops * trial.epochs * trial.data.num_train,
+                    cost=flops * trial.data.num_train,
                 )
             )
     return trials

@@ -206,6 +206,7 @@ def recipe_table(run: Run) -> Table:
     config = run.config
     model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
     erased = augmentation.get("erase_probability")
+    early = augmentation.get("early_tokens", 1.0)
     rates = f"{optimizer['learning_rate']:g}"
     if optimizer["kind"] == "muon":
         rates = (
@@ -225,7 +226,8 @@ def recipe_table(run: Run) -> Table:
         f"{config['label_smoothing']:g}",
         "augmentation": ("flips" if augmentation["flip"] else "no flips")
         + f", shifts of up to {augmentation['max_shift']} pixels"
-        + (f", a rectangle erased in {erased:.0%} of the images" if erased else ""),
+        + (f", a rectangle erased in {erased:.0%} of the images" if erased else "")
+        + (f", {early:.0%} of the tokens in the first half of the epochs" if early < 1 else ""),
         "training images": "all but those for validation" if limit is None else f"{limit:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
         "precision": summary_of(run).precision,

@@ -125,7 +125,7 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
         batches=functools.partial(epoch_batches, data.train, recipe),
         batch_loss=lambda _, rows: batch_outcome(source, rows, labels[rows]),
         evaluate=evaluate,
-        num_epochs=recipe.epochs,
+        epoch_costs=[1.0] * recipe.epochs,
         steps_per_epoch=steps_per_epoch,
         warmup_fraction=source.warmup_fraction,
         precision=source.step_precision,

@@ -40,7 +40,7 @@ class TrainingJob(Generic[Batch]):
             sees what an uninterrupted one does.
         batch_loss: runs the model on a batch.
         evaluate: loss and accuracy on the validation part.
-        num_epochs: in all.
+        epoch_costs: how much work each epoch is, compared with the others.
         steps_per_epoch: batches of one epoch.
         warmup_fraction: share of all steps over which the rate rises.
         precision: the type that matrix products run in; float32 turns autocasting off.
@@ -54,12 +54,23 @@ class TrainingJob(Generic[Batch]):
     batches: Callable[[int], Iterable[Batch]]
     batch_loss: Callable[[nn.Module, Batch], BatchOutcome]
     evaluate: Callable[[nn.Module], Mean]
-    num_epochs: int
+    epoch_costs: Sequence[float]
     steps_per_epoch: int
     warmup_fraction: float
     precision: torch.dtype
     device: torch.device
     recorded: bool = False
+
+    @property
+    def num_epochs(self) -> int:
+        """Return the number of epochs."""
+        return len(self.epoch_costs)
+
+    def work_done(self, step: int) -> float:
+        """Return the part of the work that so many steps are, from 0 to 1."""
+        epoch, steps = divmod(step, self.steps_per_epoch)
+        running = self.epoch_costs[epoch] * steps / self.steps_per_epoch if steps else 0.0
+        return (sum(self.epoch_costs[:epoch]) + running) / sum(self.epoch_costs)
 
 
 class TrainingClock:
@@ -134,9 +145,8 @@ def train(
 
     def report(**more: Any) -> None:
         epoch = min(step // job.steps_per_epoch, job.num_epochs - 1)
-        on_progress(
-            Progress(step, num_steps, **{"epoch": epoch, "num_epochs": job.num_epochs, **more})
-        )
+        where = {"epoch": epoch, "num_epochs": job.num_epochs, "work": job.work_done(step)}
+        on_progress(Progress(step, num_steps, **{**where, **more}))
 
     if restored is None and checkpoint and checkpoint.exists():
         report(note=f"{checkpoint.name} is damaged; training starts over")

@@ -31,6 +31,7 @@ class Progress:
         examples_per_s: in the running epoch.
         finished: the epoch that has just ended, if one has.
         note: a line for the user, such as that a damaged checkpoint was not used.
+        work: the part of the work that is done, from 0 to 1, where steps are not alike.
     """
 
     step: int
@@ -41,11 +42,12 @@ class Progress:
     examples_per_s: float | None = None
     finished: Epoch | None = None
     note: str | None = None
+    work: float | None = None
 
     @property
     def share(self) -> float:
         """The part of the run that is done, from 0 to 1."""
-        return self.step / self.num_steps
+        return self.step / self.num_steps if self.work is None else self.work
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Progress":

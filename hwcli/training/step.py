@@ -6,6 +6,7 @@ to the GPU is recorded, and replayed with the next batch's numbers in place of t
 et al. 2021, "Accelerating PyTorch with CUDA Graphs").
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from hwcli.training.optimizers import set_rate
 
 Batch = TypeVar("Batch")
+Shapes = tuple[torch.Size, ...]
 
-# The first steps choose kernels and allocate what stays, neither of which can be recorded.
+# A shape's first steps choose kernels and allocate what stays, neither of which can be recorded.
 STEPS_BEFORE_RECORDING = 3
 
 
@@ -48,8 +50,8 @@ class Step(Generic[Batch]):
         device: where the model lives.
         precision: the type that matrix products run in.
         recorded: replay the step on CUDA. Batches are tuples of tensors there, and ``judge`` does
-            the same with each, without waiting for the GPU. Those of other shapes than the first
-            one's, such as an epoch's last, are worked on unrecorded.
+            the same with each of one shape, without waiting for the GPU. Each shape has a
+            recording of its own.
     """
 
     def __init__(
@@ -65,9 +67,8 @@ class Step(Generic[Batch]):
         self._model, self._optimizers, self._judge = model, optimizers, judge
         self._device, self._precision = device, precision
         self._recorded = recorded and device.type == "cuda"
-        self._shapes: list[torch.Size] | None = None  # of the first batch
-        self._steps_to_recording = STEPS_BEFORE_RECORDING
-        self._recording: Recording | None = None
+        self._seen: Counter[Shapes] = Counter()
+        self._recordings: dict[Shapes, Recording] = {}
 
     def __call__(self, batch: Batch, rate: float) -> BatchOutcome:
         """Take a step at a factor of the learning rate, and return what the batch gave."""
@@ -75,16 +76,15 @@ class Step(Generic[Batch]):
         if not self._recorded:
             return self._take(batch)
         tensors = cast(tuple[Tensor, ...], batch)
-        shapes = [tensor.shape for tensor in tensors]
-        self._shapes = self._shapes or shapes
-        if shapes != self._shapes:
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if self._seen[shapes] < STEPS_BEFORE_RECORDING:
+            self._seen[shapes] += 1
             return self._take(batch)
-        if self._steps_to_recording:
-            self._steps_to_recording -= 1
-            return self._take(batch)
-        if self._recording is None:
-            self._recording = Recording(lambda batch: self._take(cast(Batch, batch)), tensors)
-        return self._recording.replay(tensors)
+        if shapes not in self._recordings:
+            self._recordings[shapes] = Recording(
+                lambda batch: self._take(cast(Batch, batch)), tensors
+            )
+        return self._recordings[shapes].replay(tensors)
 
     def _take(self, batch: Batch) -> BatchOutcome:
         with autocast(self._device, self._precision):

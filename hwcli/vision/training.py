@@ -27,7 +27,7 @@ from hwcli.vision.augmentation import batches
 from hwcli.vision.cells import Predictions, TrainedOn, TrialResult
 from hwcli.vision.fashion_mnist import FashionMNIST, Part, load
 from hwcli.vision.recipe import DataConfig, TrialConfig
-from hwcli.vision.vit import ViT, num_params, training_flops
+from hwcli.vision.vit import ViT, num_params, num_patches, training_flops
 
 EVALUATION_BATCH = 500
 TIMED_STEPS = 5  # of a dry run, after as many to warm up
@@ -118,12 +118,14 @@ def _train_and_test(
                 batch_size=config.batch_size,
                 seed=config.seed,
                 epoch=epoch,
+                num_epochs=config.epochs,
+                num_tokens=num_patches(config.model.patch_size),
             ),
             batch_loss=functools.partial(
                 batch_loss, data=data, label_smoothing=config.label_smoothing
             ),
             evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
-            num_epochs=config.epochs,
+            epoch_costs=[epoch_flops(config, epoch) for epoch in range(config.epochs)],
             steps_per_epoch=steps_per_epoch,
             warmup_fraction=config.optimizer.warmup_fraction,
             precision=precision,
@@ -174,11 +176,11 @@ def load_images(path: Path, config: DataConfig) -> FashionMNIST:
 
 
 def batch_loss(
-    model: nn.Module, batch: tuple[Tensor, Tensor], *, data: FashionMNIST, label_smoothing: float
+    model: nn.Module, batch: tuple[Tensor, ...], *, data: FashionMNIST, label_smoothing: float
 ) -> BatchOutcome:
     """Return a training batch's loss and how many of its images are classified correctly."""
-    images, labels = batch
-    logits = model(data.normalize(images)).float()
+    images, labels, *kept = batch
+    logits = model(data.normalize(images), *kept).float()
     return BatchOutcome(
         loss=F.cross_entropy(logits, labels, label_smoothing=label_smoothing),
         num_correct=(logits.detach().argmax(dim=1) == labels).sum(),
@@ -208,6 +210,17 @@ def classify(
         mean.add(loss.item(), int(correct.item()), len(labels))
         probabilities.append(logits.softmax(dim=1).cpu())
     return mean, torch.cat(probabilities)
+
+
+def epoch_flops(config: TrialConfig, epoch: int) -> int:
+    """Count the floating-point operations of training on one image in an epoch."""
+    whole = num_patches(config.model.patch_size)
+    return training_flops(
+        layers=config.layers,
+        heads=config.heads,
+        config=config.model,
+        patches=config.augmentation.num_kept(whole, epoch, config.epochs),
+    )
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:

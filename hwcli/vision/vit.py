@@ -187,16 +187,26 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(D)
         self.head = nn.Linear(D, num_classes)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Return what enters the first block: (B, C, 28, 28) -> (B, T, D)."""
-        x = self.embed(to_patches(images, self.patch_size))
-        if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
-        return self.dropout(x + self.positions)
+    def tokens(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Return what enters the first block: (B, C, 28, 28) -> (B, T, D).
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify images: (B, C, 28, 28) -> logits (B, num_classes)."""
-        x = self.blocks(self.tokens(images))  # (B, T, D)
+        With ``kept``, (B, T') int64, only the patches of these numbers; T is then T', and one more
+        with a class token.
+        """
+        patches, positions = to_patches(images, self.patch_size), self.positions
+        own = positions[:, :1] if self.class_token is not None else None
+        places = positions if own is None else positions[:, 1:]
+        if kept is not None:
+            patches = patches.gather(1, kept[:, :, None].expand(-1, -1, patches.shape[2]))
+            places = places[0][kept]
+        x = self.embed(patches) + places
+        if self.class_token is not None and own is not None:
+            x = torch.cat([(self.class_token + own).expand(len(x), -1, -1), x], dim=1)
+        return self.dropout(x)
+
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Classify images, (B, C, 28, 28), or some of their patches: -> logits (B, num_classes)."""
+        x = self.blocks(self.tokens(images, kept))  # (B, T, D)
         x = x[:, 0] if self.pooling == "class" else x.mean(dim=1)  # (B, D)
         return self.head(self.norm(x))
 
@@ -224,14 +234,21 @@ def num_params(layers: int, heads: int, config: ViTConfig, image_size: int = 28)
     return (P * P * D + D) + (T + has_class_token) * D + layers * block + norm + (10 * D + 10)
 
 
-def training_flops(*, layers: int, heads: int, config: ViTConfig, image_size: int = 28) -> int:
-    """Count the floating-point operations of training on one image once.
+def num_patches(patch_size: int, image_size: int = 28) -> int:
+    """Count the patches of an image."""
+    return (image_size // patch_size) ** 2
+
+
+def training_flops(
+    *, layers: int, heads: int, config: ViTConfig, patches: int | None = None
+) -> int:
+    """Count the floating-point operations of training on one image once, or on some patches of it.
 
     A multiply and an add are two; the backward pass costs twice the forward pass; what is linear
     in the activations (norms, GELU, softmax) is left out, as is usual.
     """
     D, d = config.width, config.head_width_for(heads)
-    T = (image_size // config.patch_size) ** 2 + (config.pooling == "class")
+    T = (patches or num_patches(config.patch_size)) + (config.pooling == "class")
     projections = 4 * D * heads * d + 2 * D * config.mlp_width
     attention = 2 * heads * d * (d if config.attention == "linear" else T)
     embedding = config.patch_size**2 * D

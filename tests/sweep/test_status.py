@@ -66,7 +66,10 @@ def test_scripts_read_runs_and_trials_as_json_and_csv(finished: Path) -> None:
     assert rows[DONE.id]["state"] == "done"
     assert rows[DONE.id]["square"] == "4"
     assert rows[DONE.id]["config.number"] == "2"
-    assert (rows[DONE.id]["trained_on"], rows[DONE.id]["commit"]) == ("AMD EPYC with AVX-512", "0123456")
+    assert (rows[DONE.id]["trained_on"], rows[DONE.id]["commit"]) == (
+        "AMD EPYC with AVX-512",
+        "0123456",
+    )
     assert rows[FAILED.id]["reason"] == "ValueError: told to"
 
 

@@ -84,7 +84,7 @@ def work(
         batches=batches,
         batch_loss=batch_loss,
         evaluate=evaluate,
-        num_epochs=4,
+        epoch_costs=[1.0] * 4,
         steps_per_epoch=5,
         warmup_fraction=0.1,
         precision=torch.float32,
@@ -95,6 +95,15 @@ def work(
 
 def numbers(history: list[Any]) -> list[tuple[float, ...]]:
     return [(e.train_loss, e.train_accuracy, e.valid_loss, e.valid_accuracy) for e in history]
+
+
+def test_what_is_done_is_told_as_work_where_epochs_are_not_alike() -> None:
+    job, shares = replace(work(), epoch_costs=[1.0, 1.0, 3.0, 3.0]), list[float]()
+    assert [job.work_done(step) for step in (0, 5, 10, 15, 20)] == [0, 1 / 8, 2 / 8, 5 / 8, 1]
+    assert job.work_done(12) == pytest.approx((2 + 3 * 2 / 5) / 8)
+    train(job, on_progress=lambda progress: shares.append(progress.share))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 def test_training_learns_and_counts_every_example() -> None:

@@ -66,7 +66,7 @@ class RecordingHere:
 
 
 @pytest.mark.parametrize("sizes", [(7, 7, 7, 5), (7, 5), (7,), (7, 7, 5)])
-def test_what_is_recorded_is_the_first_batchs_shape_and_others_are_not_replayed(
+def test_each_shape_of_a_batch_is_recorded_once_and_replayed_from_then_on(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
 ) -> None:
     RecordingHere.recorded, RecordingHere.replayed = [], []
@@ -76,5 +76,7 @@ def test_what_is_recorded_is_the_first_batchs_shape_and_others_are_not_replayed(
     shown = [size for _ in range(6) for size in sizes]
     for size in shown:
         assert step(batch(size), 1.0).num_examples == size
-    assert RecordingHere.recorded == [7]
-    assert RecordingHere.replayed == [7] * (shown.count(7) - STEPS_BEFORE_RECORDING)
+    assert sorted(RecordingHere.recorded) == sorted(set(sizes))
+    for size in set(sizes):
+        replayed = shown.count(size) - STEPS_BEFORE_RECORDING
+        assert RecordingHere.replayed.count(size) == replayed

@@ -24,7 +24,7 @@ def test_validation_holds_as_many_of_each_class_and_nothing_of_training() -> Non
 
 
 def test_an_epoch_shows_every_image_once_and_is_the_same_again() -> None:
-    def epoch(number: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(number: int) -> list[tuple[torch.Tensor, ...]]:
         config = AugmentationConfig(flip=True, max_shift=2, erase_probability=0.5)
         return list(batches(PART, config, batch_size=5, seed=7, epoch=number))
 
@@ -47,6 +47,25 @@ def test_two_epochs_show_both_sides_of_every_image() -> None:
                 assert mirrored or torch.equal(image, PART.images[label])
                 seen[label].append(mirrored)
     assert all(sorted(sides) == [False, True] for sides in seen.values())
+
+
+def test_the_first_half_of_the_epochs_trains_on_other_tokens_each_time() -> None:
+    config = AugmentationConfig(early_tokens=0.5)
+
+    def kept(epoch: int, num_epochs: int = 5) -> list[torch.Tensor]:
+        sizes = {"batch_size": 23, "num_epochs": num_epochs, "num_tokens": 49}
+        ((images, _, *kept),) = batches(PART, config, seed=7, epoch=epoch, **sizes)
+        assert images.shape == (23, 28, 28)
+        return kept
+
+    assert [len(kept(epoch)) for epoch in range(5)] == [1, 1, 0, 0, 0]
+    assert [config.num_kept(49, epoch, 1) for epoch in range(1)] == [49]
+    (first,), (second,), (again,) = kept(0), kept(1), kept(0)
+    assert first.shape == (23, 24)
+    assert (first.diff(dim=1) > 0).all()
+    assert first.unique().tolist() == list(range(49))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
 
 
 def test_a_shift_moves_the_picture_and_fills_with_black() -> None:

@@ -59,6 +59,21 @@ def test_mean_pooling_without_positions_ignores_the_order_of_patches() -> None:
     torch.testing.assert_close(model(images), model(moved), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "class"])
+def test_some_patches_of_an_image_are_the_tokens_that_they_are_among_all(pooling: str) -> None:
+    config = ViTConfig(width=12, head_width=3, pooling=pooling)  # type: ignore[arg-type]
+    model, images = ViT(layers=1, heads=2, config=config), torch.randn(2, 1, 28, 28)
+    kept = torch.tensor([[3, 17, 48], [0, 1, 2]])
+    whole, some = model.tokens(images), model.tokens(images, kept)
+    shift = int(pooling == "class")
+    for image in range(2):
+        torch.testing.assert_close(some[image, shift:], whole[image, shift + kept[image]])
+    if shift:
+        torch.testing.assert_close(some[:, 0], whole[:, 0])
+    everything = torch.arange(49).expand(2, -1)
+    torch.testing.assert_close(model(images, everything), model(images))
+
+
 def test_heads_attend_apart() -> None:
     """One head of a two-head layer, worked by hand."""
     layer = make(heads=3).blocks[0].attention
@@ -85,12 +100,16 @@ def test_muon_gets_four_matrices_a_block() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class"])
-def test_training_flops_are_three_times_those_counted_in_a_forward_pass(pooling: str) -> None:
+@pytest.mark.parametrize("patches", [None, 24])
+def test_training_flops_are_three_times_those_counted_in_a_forward_pass(
+    pooling: str, patches: int | None
+) -> None:
     config = ViTConfig(width=48, mlp_width=64, head_width=11, pooling=pooling)  # type: ignore[arg-type]
     model = ViT(layers=3, heads=2, config=config)
     # The counter knows products, and not torch's fused attention.
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        model(torch.randn(1, 1, 28, 28))
+        model(torch.randn(1, 1, 28, 28), patches and torch.arange(patches)[None])
     classifier = 2 * 48 * 10
     counted = 3 * (counter.get_total_flops() - classifier)
-    assert training_flops(layers=3, heads=2, config=config) == pytest.approx(counted, rel=0.005)
+    flops = training_flops(layers=3, heads=2, config=config, patches=patches)
+    assert flops == pytest.approx(counted, rel=0.005)
