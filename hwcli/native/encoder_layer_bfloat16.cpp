@@ -22,11 +22,12 @@ constexpr int strip_height(int tokens) {
 }
 constexpr int filled_up(int tokens) { return round_up(tokens, strip_height(tokens)); }
 
-// Of as many images as fit the cache, the number that leaves the smallest part of its strips empty.
+// Of as many images as fit the cache, the number that leaves the smallest part of its strips empty,
+// the largest of several.
 constexpr int images_at_a_time() {
     int best = 1;
     for (int n = 2; n <= 384 / D; n++)
-        if (filled_up(n * T) * best < filled_up(best * T) * n) best = n;
+        if (filled_up(n * T) * best <= filled_up(best * T) * n) best = n;
     return best;
 }
 
