@@ -12,9 +12,9 @@ from hwcli.vision.grid_statistics import p_text, points
 from hwcli.vision.summary import VitSweepSummary, describe_places
 
 VERDICTS: dict[Any, str] = {
-    "similar": "do not differ significantly",
-    "better": "are significantly better",
-    "worse": "are significantly worse",
+    "similar": "not significantly different",
+    "better": "significantly better",
+    "worse": "significantly worse",
 }
 MARKS = {"best": " *", "similar": " ≈", "better": " ↑", "worse": " ↓", None: ""}
 
@@ -141,7 +141,7 @@ def _note_on_tests(summary: VitSweepSummary) -> list[str]:
     if not tested:
         return []
     texts = [
-        f"{MARKS[verdict].strip()} {tested.count(verdict)} of {len(tested)} cells {words}"
+        f"{MARKS[verdict].strip()} {words}: {tested.count(verdict)} of {len(tested)} cells"
         for verdict, words in VERDICTS.items()
         if tested.count(verdict)
     ]
