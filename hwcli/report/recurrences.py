@@ -51,7 +51,8 @@ def section(runs: Runs) -> list[Cell]:
 
 def folder_of(run: Run) -> str:
     """Spell a run's folder as the notebook does."""
-    return f'{"REFERENCE" if run.is_reference else "RUNS"} / "{run.id}"'
+    root = "REFERENCE" if run.is_reference and not run.is_copy else "RUNS"
+    return f'{root} / "{run.id}"'
 
 
 def mark_of(shown: Sequence[Run]) -> str:

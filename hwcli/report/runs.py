@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class Run:
         config: ``config.yaml``.
         environment: ``env.json``.
         is_reference: it is one of the project's own runs, not the user's.
+        is_copy: of a reference run, among the user's.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     is_reference: bool = False
+    is_copy: bool = False
 
     @property
     def id(self) -> str:
@@ -177,8 +179,9 @@ def find_runs(root: Path, reference: Path | None = None, project: Path | None = 
             if name in whole:
                 continue
             try:
-                is_reference = folder is reference or _digest(path) in published
-                whole[name] = read_run(path, is_reference=is_reference)
+                is_copy = folder is not reference and _digest(path) in published
+                run = read_run(path, is_reference=is_copy or folder is reference)
+                whole[name] = replace(run, is_copy=is_copy)
             except DamagedRunError as error:
                 left_out[name] = str(error)
     return Runs(whole, left_out)

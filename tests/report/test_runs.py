@@ -8,6 +8,7 @@ import pytest
 
 from hwcli.errors import OutputError
 from hwcli.report import attention, recurrences, sentiment
+from hwcli.report.notebook import Author, all_cells
 from hwcli.report.runs import find_runs, read_run
 
 from .conftest import COMMITTED, SHOWN, link_committed
@@ -96,6 +97,12 @@ def test_a_copy_of_a_reference_run_is_a_reference_run(tmp_path: Path) -> None:
         "attention-bench/default": True,
         "rnn-trace/alternating-sum": False,
     }
+    # It is read where it lies, and called what it is.
+    cells = all_cells(runs, {"runs": ".."}, Author())
+    code = "\n".join(cell.source for cell in cells if cell.kind == "code")
+    assert 'read_run(RUNS / "attention-bench/default", is_reference=True)' in code
+    assert "REFERENCE" not in code
+    assert any("Reference runs" in cell.source for cell in cells)
 
 
 @pytest.mark.parametrize("inner", ["attention-bench", "attention-bench/default"])
