@@ -10,13 +10,14 @@ AUTHOR ?=
 # By way of the environment, so that a name may hold any letter: O'Brien.
 export AUTHOR
 # auto: the PyTorch that pip takes, which on Linux brings CUDA along (6.4 GB installed).
-# cpu: without CUDA (about 2.3 GB), by uv, or by pip from the index that TORCH_INDEX names.
+# cpu: without CUDA (about 2.3 GB), by pip from the index that TORCH_INDEX names, or by uv.
 TORCH ?= auto
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet
 # The first install names what it downloads: minutes of silence look like a fault.
 PIP_ALOUD := $(BIN)/pip install --disable-pip-version-check --progress-bar off
+NAME_ANOTHER = install one (apt, brew, or uv python install 3.12) and name it: make $(MAKECMDGOALS) PYTHON=python3.12
 
 .PHONY: help install dev sweep homework report test test-slow lint schemas pictures clean
 .DELETE_ON_ERROR:
@@ -31,24 +32,34 @@ help:
 	@echo "make clean      remove .venv and what tools leave behind; results stay"
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hw2 needs Python 3.11 or newer, and $(PYTHON) is older or missing. Name another: make $(MAKECMDGOALS) PYTHON=python3.12 (Debian, Ubuntu: sudo apt install python3.12 python3.12-venv; macOS: brew install python)"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module. Debian, Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@command -v $(firstword $(PYTHON)) >/dev/null || { echo "There is no $(PYTHON) here; $(NAME_ANOTHER)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hw2 needs Python 3.11 or newer, and $(PYTHON) is older; $(NAME_ANOTHER)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: sudo apt install $(notdir $(PYTHON))-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+# What is downloaded lies beside the environment: many systems keep /tmp in half the memory, and
+# PyTorch's 3 GB do not fit.
+$(VENV)/.torch $(VENV)/.installed: export TMPDIR = $(abspath $(VENV))/tmp
 
 # PyTorch first, since it is most of the download.
 $(VENV)/.torch: | $(BIN)/python
-ifeq ($(TORCH),cpu)
-	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2.3 GB)"
-	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --torch-backend=cpu torch torchvision; \
-	elif [ -n "$(TORCH_INDEX)" ]; then $(PIP_ALOUD) --index-url "$(TORCH_INDEX)" torch torchvision; \
-	else echo "TORCH=cpu needs uv, or TORCH_INDEX=URL with the address of PyTorch's CPU wheels"; exit 1; fi
+	@mkdir -p $(VENV)/tmp
+ifneq ($(TORCH),cpu)
+	@echo "installing PyTorch and the other packages (about 3.3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
 else
-	@echo "installing PyTorch and the other packages (about 3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
+	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2.3 GB)"
+ifneq ($(TORCH_INDEX),)
+	$(PIP_ALOUD) --index-url '$(TORCH_INDEX)' torch torchvision
+else
+	@command -v uv >/dev/null || $(PIP) uv
+	PATH="$(BIN):$$PATH" uv pip install --python $(BIN)/python --torch-backend=cpu torch torchvision
+endif
 endif
 	@touch $@
 
 # One stamp for each set of packages, remade when what is asked for changes.
 $(VENV)/.installed: pyproject.toml $(VENV)/.torch
+	@mkdir -p $(VENV)/tmp
 	$(PIP_ALOUD) --editable '.[offline]'
 	@touch $@
 
