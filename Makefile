@@ -10,7 +10,7 @@ AUTHOR ?=
 # By way of the environment, so that a name may hold any letter: O'Brien.
 export AUTHOR
 # auto: the PyTorch that pip takes, which on Linux brings CUDA along (6.4 GB installed).
-# cpu: without CUDA (about 2.3 GB), by pip from the index that TORCH_INDEX names, or by uv.
+# cpu: without CUDA (about 2 GB), by pip from the index that TORCH_INDEX names, or by uv.
 TORCH ?= auto
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
@@ -47,7 +47,7 @@ $(VENV)/.torch: | $(BIN)/python
 ifneq ($(TORCH),cpu)
 	@echo "installing PyTorch and the other packages (about 3.3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
 else
-	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2.3 GB)"
+	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2 GB)"
 ifneq ($(TORCH_INDEX),)
 	$(PIP_ALOUD) --index-url '$(TORCH_INDEX)' torch torchvision
 else
