@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hwcli.report.document import run_pandoc
 
-# A page holds about 85 lines of code. What takes up to two thirds of one is not broken.
-MAX_UNBROKEN_LINES = 57
+# A page holds about 85 lines of code. What takes up to half of one is not broken.
+MAX_UNBROKEN_LINES = 36
 
 # Typst's own fonts only, so every machine sets the same pages.
 PREAMBLE = """
