@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 
-from hwcli.runtime import worker_variables
+from hwcli.runtime import DRIVER_BYTES, free_memory_bytes, worker_variables
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher
@@ -185,6 +185,7 @@ def _describe_exit(code: int | None) -> str:
 
 def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> None:
     """Train what comes through the pipe, one after the other, until the pipe closes."""
+    _be_killed_first()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     # Unpickled only now: it imports torch, which takes seconds, and the listener is awake by then.
@@ -196,6 +197,19 @@ def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> 
         trial: Trial = pickle.loads(inbox.get())
         with suppress(BrokenPipeError):
             connection.send(attempt(trial, function, store.folder(trial), connection.send))
+
+
+def _be_killed_first(score: Path = Path("/proc/self/oom_score_adj")) -> None:
+    """Let a system out of memory end a worker, which is replaced, and not the driver.
+
+    Linux ends the process with the most memory, to which it adds this many thousandths of all
+    memory. A worker adds what the driver holds; free memory stands in for all, which is no less.
+    """
+    free = free_memory_bytes()
+    if free is not None:
+        more = 1000 * DRIVER_BYTES // max(free, 1)
+        with suppress(OSError, ValueError):
+            score.write_text(str(min(int(score.read_text()) + more, 1000)))
 
 
 def _listen(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hwcli import runtime
+from hwcli.sweep import workers as workers_module
 from hwcli.sweep.live import seconds_left
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialStore
@@ -98,6 +100,28 @@ def test_a_worker_that_the_system_kills_is_replaced_with_fewer_beside_it(tmp_pat
         "2 go on at a time",
         "1 go on at a time",
     ]
+
+
+@pytest.mark.parametrize(
+    ("free", "before", "after"),
+    [
+        (2 * runtime.DRIVER_BYTES, "0", "500"),
+        (20 * runtime.DRIVER_BYTES, "200", "250"),
+        (0, "0", "1000"),
+        (runtime.DRIVER_BYTES, "-500", "500"),
+        (None, "7", "7"),
+    ],
+)
+def test_a_system_out_of_memory_ends_a_worker_before_the_driver(
+    free: int | None, before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "free_memory_bytes", lambda: free)
+    score = tmp_path / "oom_score_adj"
+    workers_module._be_killed_first(score)  # no such file: not Linux
+    assert not score.exists()
+    score.write_text(before)
+    workers_module._be_killed_first(score)
+    assert score.read_text() == after
 
 
 def test_fail_fast_leaves_the_rest_missing(tmp_path: Path) -> None:
