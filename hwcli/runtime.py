@@ -328,6 +328,8 @@ def fingerprint(
             return description
         description["gpu"] = torch.cuda.get_device_name()
         description["cuda"] = torch.version.cuda
+        if dtype == "bfloat16" and not has_fast_bf16(torch.device(device)):
+            description["bfloat16"] = "emulated"
     return description
 
 

@@ -51,6 +51,16 @@ def test_bfloat16_is_fast_only_where_the_processor_says_so() -> None:
     assert not runtime.has_fast_bf16(torch.device("mps"))
 
 
+def test_a_gpu_that_emulates_bfloat16_is_described_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    for in_hardware, said in ((True, None), (False, "emulated")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: in_hardware)  # noqa: B023
+        found = runtime.fingerprint(device="cuda", dtype="bfloat16")
+        assert (found["gpu"], found.get("bfloat16")) == ("Tesla V100", said)
+    assert "bfloat16" not in runtime.fingerprint(device="cuda", dtype="float32")
+
+
 def test_free_memory_is_some_and_no_more_than_the_machine_has() -> None:
     free, whole = runtime.free_memory_bytes(), runtime.fingerprint()["memory_bytes"]
     assert free is not None

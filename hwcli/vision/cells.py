@@ -34,6 +34,7 @@ class TrainedOn(Section):
     Attributes:
         processor: its name and the vector instructions that kernels use.
         gpu: its name, where it was trained on one.
+        emulated_bfloat16: whether it computed in bfloat16 on a GPU that has none in hardware.
         threads: that it was trained with.
         commit: of the code; None where it was installed without a repository.
         dirty: whether the code had changes that no commit has.
@@ -44,6 +45,7 @@ class TrainedOn(Section):
 
     processor: str
     gpu: str | None = None
+    emulated_bfloat16: bool = Field(False, exclude_if=lambda emulated: not emulated)
     threads: int | None = None
     commit: str | None = None
     dirty: bool | None = None
@@ -58,6 +60,7 @@ class TrainedOn(Section):
         return cls(
             processor=environment.get("cpu", "unknown processor"),
             gpu=environment.get("gpu"),
+            emulated_bfloat16=environment.get("bfloat16") == "emulated",
             threads=environment.get("threads"),
             commit=environment.get("commit"),
             dirty=environment.get("dirty"),
@@ -68,6 +71,14 @@ class TrainedOn(Section):
     def machine(self) -> str:
         """Return what the training time belongs to: the GPU, else the processor."""
         return self.processor if self.gpu is None else self.gpu
+
+
+def note_on_emulation(gpus: Sequence[str]) -> str:
+    """Say that GPUs without bfloat16 in hardware computed in it."""
+    return (
+        f"bfloat16 is emulated, which is slow, on {', '.join(gpus)}: no such hardware; "
+        "--set precision=float32 avoids that."
+    )
 
 
 class TrialResult(Section):
@@ -182,18 +193,25 @@ class TrainingPlace(Section):
     commit: str | None
     dirty: bool | None
     num_trials: int
+    emulated_bfloat16: bool = Field(False, exclude_if=lambda emulated: not emulated)
 
 
 def training_places(trials: Sequence[TrialRecord]) -> list[TrainingPlace]:
     """Count the trials of each machine and commit, the largest number first."""
     places = Counter(
-        (place.machine, place.commit, place.dirty)
+        (place.machine, place.commit, place.dirty, place.emulated_bfloat16)
         for trial in trials
         if trial.result is not None and (place := trial.result.trained_on) is not None
     )
     return [
-        TrainingPlace(machine=machine, commit=commit, dirty=dirty, num_trials=number)
-        for (machine, commit, dirty), number in places.most_common()
+        TrainingPlace(
+            machine=machine,
+            commit=commit,
+            dirty=dirty,
+            num_trials=number,
+            emulated_bfloat16=emulated,
+        )
+        for (machine, commit, dirty, emulated), number in places.most_common()
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hwcli.output.tables import Column, Table
 from hwcli.training.significance import LEVEL
-from hwcli.vision.cells import Cell
+from hwcli.vision.cells import Cell, note_on_emulation
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
 from hwcli.vision.grid_statistics import p_text, points
@@ -131,6 +131,9 @@ def grid_notes(summary: VitSweepSummary) -> list[str]:
     notes += _note_on_tests(summary)
     if summary.conclusion is not None and not summary.is_one_cell:
         notes.append(summary.conclusion)
+    slow = sorted({place.machine for place in summary.trained_on if place.emulated_bfloat16})
+    if slow:
+        notes.append(note_on_emulation(slow))
     places = describe_places(summary.trained_on)
     return [*notes, *([] if places is None else [places])]
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from hwcli.output.files import write_atomic, write_json
 from hwcli.training.progress import Progress
 from hwcli.vision import training
+from hwcli.vision.cells import TrainedOn, note_on_emulation
 from hwcli.vision.recipe import TrialConfig
 from hwcli.vision.record import one_trials_predictions
 
@@ -31,7 +32,11 @@ def run_trial(
 ) -> dict[str, Any]:
     """Train one network, test it once, and keep what it leaves in its trial's folder."""
     # The trials of a run may come from several machines, and from earlier commits.
-    write_json(folder.environment, training.describe_environment(config))
+    environment = training.describe_environment(config)
+    write_json(folder.environment, environment)
+    place = TrainedOn.from_environment(environment)
+    if place.emulated_bfloat16:
+        print(note_on_emulation([place.machine]), flush=True)
     output = training.run_trial(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
     folder.write_epochs([asdict(epoch) for epoch in output.history])

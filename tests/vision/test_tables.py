@@ -2,10 +2,11 @@ from typing import Any
 
 from hwcli.config import load
 from hwcli.experiments.vit_sweep import Config
+from hwcli.vision.cells import TrainedOn
 from hwcli.vision.record import SweepRecord
 from hwcli.vision.summary import VitSweepSummary, summarize
 from hwcli.vision.tables import cells_table, grid_table
-from tests.vision.made_up import AMD, record
+from tests.vision.made_up import AMD, INTEL, record
 
 
 def summary_of(found: SweepRecord, **flags: Any) -> VitSweepSummary:
@@ -61,6 +62,21 @@ def test_networks_of_two_machines_are_told_below_the_table() -> None:
     assert describe_places(summary.trained_on) == (
         "Networks trained: 2 on Intel X, 1 on AMD Y. Training times are those of Intel X only."
     )
+
+
+def test_a_gpu_that_emulates_bfloat16_is_told_below_the_table() -> None:
+    environment = {"cpu": "Intel X", "gpu": "Tesla V100", "bfloat16": "emulated"}
+    place = TrainedOn.from_environment(environment)
+    summary = summary_of(
+        record({(1, 2): [820], (1, 3): [821]}, trained_on=place), layers="1", heads="2,3"
+    )
+    assert (
+        "bfloat16 is emulated, which is slow, on Tesla V100: no such hardware; "
+        "--set precision=float32 avoids that."
+    ) in grid_table(summary).notes
+    assert VitSweepSummary.model_validate(summary.model_dump(mode="json")) == summary
+    # What is not so is not written: files of before read and write as they were.
+    assert "emulated_bfloat16" not in INTEL.model_dump()
 
 
 def test_another_axis_adds_a_column_of_its_values() -> None:

@@ -2,6 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwcli.sweep.store import TrialFolder
+from hwcli.vision import training, worker
+from tests.vision.made_up import made_up_images, trial_config
 
 
 def test_a_worker_imports_no_plotting_and_no_statistics() -> None:
@@ -10,3 +18,19 @@ def test_a_worker_imports_no_plotting_and_no_statistics() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "torch" in loaded
     assert not loaded & {"matplotlib", "scipy", "pandas", "pyarrow", "datasets", "sklearn"}
+
+
+@pytest.mark.parametrize(("more", "said"), [({}, ""), ({"bfloat16": "emulated"}, "bfloat16 is em")])
+def test_a_gpu_without_bfloat16_is_told_in_the_log(
+    more: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = {"cpu": "Intel X", "gpu": "Tesla V100", **more}
+    monkeypatch.setattr(training, "describe_environment", lambda config: place)
+    monkeypatch.setattr(training, "load_images", lambda path, config: made_up_images(101))
+    result = worker.run_trial(trial_config(epochs=1), TrialFolder(tmp_path), lambda progress: None)
+    assert capsys.readouterr().out[:14] == said
+    assert result["trained_on"].get("emulated_bfloat16", False) == bool(more)
