@@ -317,7 +317,7 @@ def test_a_mistake_in_sentiment_predict_is_one_line_and_exit_code_2(
 def test_a_package_of_the_report_that_is_missing_is_named(
     refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def app() -> None:
+    def app(**_: object) -> None:
         raise ModuleNotFoundError("no module", name="nbformat")
 
     monkeypatch.setattr(cli, "app", app)
@@ -340,3 +340,63 @@ def test_other_mistakes_are_one_line_and_exit_code_2(
     refused: Refused, arguments: list[str], line: str
 ) -> None:
     refused(arguments, line)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate output buffer."),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+)
+def test_a_process_with_too_little_memory_says_so_in_one_line(
+    error: Exception,
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert hw2("status") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory: ")
+    assert said.count("\n") == 1
+
+
+def test_a_library_that_cannot_be_imported_is_a_bug(
+    hw2: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ImportError):
+        hw2("status")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["vit_sweep"], "No such command 'vit_sweep'."),
+        (["vit-sweep", "--layer", "4"], "No such option: --layer"),
+        (["vit-sweep", "--layers"], "Option '--layers' requires an argument"),
+        (["vit-sweep", "quick"], "Got unexpected extra argument"),
+        (["data", "fetch"], "Missing argument"),
+        (["status", "--json=1"], "Option '--json' does not take a value"),
+    ],
+)
+def test_a_command_line_that_is_none_is_one_line(
+    arguments: list[str], line: str, refused: Refused
+) -> None:
+    refused(arguments, line)
+
+
+def test_the_program_alone_shows_its_help(
+    hw2: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hw2() == 2
+    shown = capsys.readouterr()
+    assert "The four questions" in shown.out
+    assert shown.err == ""

@@ -6,6 +6,9 @@ Exit codes: 0 done, 1 finished with failed trials, 2 the user's mistake (one lin
 """
 
 import sys
+from typing import Any
+
+import typer
 
 # The order of these imports is the order of the commands in the help.
 from hwcli.cli import experiments, hand_in, tools  # noqa: F401
@@ -15,6 +18,8 @@ from hwcli.errors import ConfigError, HwError
 
 __all__ = ["COMMANDS", "app", "main"]
 
+# What Typer raises where an option, an argument or a command is none; it has no name of its own.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 REPORT_PACKAGES = ("nbformat", "nbclient", "jupyter_client", "IPython")
 
 
@@ -28,7 +33,9 @@ def main() -> None:
     try:
         if any(_is_garbled(argument) for argument in sys.argv):
             raise ConfigError("an argument is not valid UTF-8")
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        sys.exit(_show_usage_error(error))
     except KeyboardInterrupt as error:
         sys.exit(getattr(error, "exit_code", 130))
     except HwError as error:
@@ -40,8 +47,25 @@ def main() -> None:
         need = f"this needs the package {error.name}; in the checkout: pip install -e '.[report]'"
         terminal.show_error(HwError(need))
         sys.exit(2)
+    except (MemoryError, ImportError) as error:
+        # What the loader says of a library that does not fit.
+        if isinstance(error, ImportError) and "failed to map" not in str(error):
+            raise
+        why = "out of memory: end other programs, or raise this process's limit (ulimit -v)"
+        terminal.show_error(HwError(f"{why}; what is finished is kept"))
+        sys.exit(2)
     finally:
         terminal.close()
+
+
+def _show_usage_error(error: Any) -> int:
+    """Say in one line what is wrong with a command line, and return the exit code."""
+    from hwcli.output import terminal
+
+    if type(error).__name__ != "NoArgsIsHelpError":  # which has shown the help
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        terminal.show_error(ConfigError(error.format_message().rstrip(".") + where))
+    return int(error.exit_code)
 
 
 def _is_garbled(argument: str) -> bool:

@@ -20,7 +20,7 @@ from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
 
-def app():
+def app(**_):
     out, waits = Path(sys.argv[1]), "wait" in sys.argv
     with RunFolder(out, "command", "n", terminal.log) as folder:
         folder.claim(RunConfig(name="n"), {})
