@@ -310,17 +310,19 @@ class Sweep:
         trials, predictions, epochs = [], {}, {}
         for trial, point in zip(self.trials, self.points, strict=True):
             found, its_predictions, its_epochs = self._read(trial, point, labels)
-            if found.state == "damaged" and trial.id not in self._told:
-                self._told.add(trial.id)
+            if found.state == "damaged":
                 folder = self.store.folder(trial).path
-                terminal.log(
-                    f"{trial}: not used: {found.reason}; delete {folder} to train it again"
-                )
+                self._tell(trial, f"not used: {found.reason}; delete {folder} to train it again")
             trials.append(found)
             epochs[trial.id] = its_epochs
             if its_predictions is not None and found.state == "done":
                 predictions[trial.id] = its_predictions
         return SweepRecord(trials, predictions, labels, epochs)
+
+    def _tell(self, trial: Trial, text: str) -> None:
+        if trial.id not in self._told:
+            self._told.add(trial.id)
+            terminal.log(f"{trial}: {text}")
 
     def _read(
         self, trial: Trial, point: dict[str, Value], labels: LabelArray
@@ -328,19 +330,20 @@ class Sweep:
         folder, seed = self.store.folder(trial), trial.label["seed"]
         found = TrialRecord(trial.id, point, seed, trial.identity, "missing")
         result, failure = folder.result(), folder.failure()
+        known = self.known.done().get(trial.id)
+        # The run folder has a copy of its own, which a damaged file in the store must not spoil.
+        known_epochs = self.known.epochs.get(trial.id, ())
         if result is not None:
             predictions = read_predictions(folder.predictions)
-            found = with_result(found, result, folder.environment)
-            one = {} if predictions is None else {trial.id: predictions}
-            return (
-                checked(found, SweepRecord([], one, labels)),
-                predictions,
-                read_epochs(folder.metrics),
-            )
-        known = self.known.done().get(trial.id)
+            found = with_result(found, result, folder.environment, predictions)
+            if predictions is not None:
+                found = checked(found, SweepRecord([], {trial.id: predictions}, labels))
+            if found.state == "done" or known is None:
+                epochs = read_epochs(folder.metrics)
+                return found, predictions, max(epochs, known_epochs, key=len)
+            self._tell(trial, f"{found.reason}; using its copy in {self._folder.path}")
         if known is not None:
-            found = replace(known, point=point)
-            return found, self.known.predictions[trial.id], self.known.epochs.get(trial.id, ())
+            return replace(known, point=point), self.known.predictions[trial.id], known_epochs
         if failure is not None:
             found = replace(found, state="failed", reason=failure["reason"])
         return found, None, ()

@@ -211,7 +211,8 @@ def _read_run(folder: Path) -> RunStatus:
     trials, durations = [], []
     for row in listed:
         trial = read_trial(store.folder(row["id"]), command)
-        if trial.state == "missing" and row.get("state") in STATES:
+        ended = row.get("state") if trial.state != "interrupted" else "done"
+        if trial.state in ("missing", "interrupted") and row.get("state") == ended in STATES:
             # The store is working space: the run folder alone says how it ended.
             where = {key: row.get(f"result.trained_on.{key}") for key in ("gpu", "processor")}
             trial = TrialStatus(

@@ -112,8 +112,10 @@ def read_record(folder: Path) -> SweepRecord:
             raise ValueError("it has no rows")
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        reason = "a row is not whole" if isinstance(error, ValidationError) else error
+    except (ValidationError, KeyError, TypeError):
+        raise RecordError(f"{path}: cannot be read (a row is not whole)") from None
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
         raise RecordError(f"{path}: cannot be read ({reason})") from None
     predictions, labels = _read_predictions(folder / PREDICTIONS)
     record = SweepRecord(trials, predictions, labels, _read_all_epochs(folder / METRICS))
@@ -160,14 +162,23 @@ def find_contradiction(
     return None
 
 
-def with_result(trial: TrialRecord, result: Mapping[str, Any], environment: Path) -> TrialRecord:
+def with_result(
+    trial: TrialRecord,
+    result: Mapping[str, Any],
+    environment: Path,
+    predictions: Predictions | None,
+) -> TrialRecord:
     """Return a trial with its own result, or as damaged.
 
     Args:
         trial: the trial.
         result: the content of its ``result.json``.
         environment: its ``env.json``, for a result that does not say where it was trained.
+        predictions: of the test images; None where their file is missing or damaged.
     """
+    if predictions is None:
+        reason = "its predictions.safetensors is missing or damaged"
+        return replace(trial, state="damaged", reason=reason)
     try:
         done = TrialResult.model_validate(result)
         if done.trained_on is None and environment.exists():

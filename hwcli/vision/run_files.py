@@ -54,10 +54,11 @@ def draw(
         figures |= closeup.draw_network(network)
         is_same = earlier is not None and earlier.best is not None and earlier.best.key == best.key
         there = {x for x in closeup.FROM_WEIGHTS if (folder.path / f"{x}.png").exists()}
-        if is_same and there and not network.checkpoint.exists():
+        if is_same and there and not figures.keys() & set(closeup.FROM_WEIGHTS):
             kept = there
             old = " and ".join(f"{name}.png" for name in sorted(there))
-            terminal.log(f"no checkpoint of {network.who}: keeping the old {old}")
+            lack = "a damaged" if network.checkpoint.exists() else "no"
+            terminal.log(f"{lack} checkpoint of {network.who}: keeping the old {old}")
     for name, figure in figures.items():
         folder.save_figure(name, figure)
     names = {*pictures.GRID_NAMES, *closeup.NAMES} - figures.keys() - kept

@@ -15,6 +15,7 @@ from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config
 from hwcli.output import plots
 from hwcli.output.run_folder import RunFolder
+from hwcli.sweep import status
 from hwcli.sweep.store import TrialStore
 from hwcli.vision import training, worker
 from hwcli.vision.record import read_record
@@ -149,6 +150,52 @@ def test_what_contradicts_itself_is_told_and_not_used(
     assert summary["status"] == "partial"
     assert len(summary["failures"]) == 2
     assert sum(cell["test_accuracy_mean"] is not None for cell in summary["cells"]) == 2
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_trial_without_its_predictions_is_told_and_not_used(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    first = TrialStore(out / "vit-sweep" / "trials").folder(vit_sweep.make_trials(config, FILES)[0])
+    first.predictions.write_bytes(b"")
+    assert len(show(out, config)["failures"]) == 1
+    told = capsys.readouterr().err
+    assert "seed 0: not used: its predictions.safetensors is missing or damaged; delete" in told
+
+
+@pytest.mark.usefixtures("not_rendered")
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("predictions.safetensors", b"", "its predictions.safetensors is missing or damaged"),
+        ("result.json", b'{"test_accuracy": 0.99}', "its result.json is damaged"),
+        ("result.json", b"<<<<<<< HEAD", ""),
+        ("identity.json", b"", ""),
+        ("metrics.jsonl", b"", ""),
+        ("checkpoint.safetensors", b"x", "a damaged checkpoint of "),
+    ],
+)
+def test_damage_to_a_trials_files_does_not_reach_the_finished_run(
+    out: Path, name: str, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    before = show(out, config)
+    run_folder = out / "vit-sweep" / "default"
+    files = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    capsys.readouterr()
+    for trial in vit_sweep.make_trials(config, FILES):
+        (out / "vit-sweep" / "trials" / trial.id / name).write_bytes(content)
+    assert show(out, config) == {**before, "num_run": 0, "num_reused": 4}
+    told = capsys.readouterr().err
+    assert said in told
+    assert "4 of 4 trials are already done" in told
+    now = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    assert now.keys() == files.keys()
+    for kept in ("trials.csv", "metrics.jsonl", "predictions.safetensors", "table.md"):
+        assert now[kept] == files[kept]
+    (found,) = (run for run in status.read_runs(out) if run.name == "default")
+    assert found.trials["done"] == 4
 
 
 @pytest.mark.usefixtures("not_rendered")

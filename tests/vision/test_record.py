@@ -13,6 +13,7 @@ from hwcli.vision.record import (
     SweepRecord,
     read_record,
     record_files,
+    trials_csv,
 )
 from tests.vision import made_up
 
@@ -103,3 +104,7 @@ def test_a_damaged_record_is_one_line_and_lost_predictions_cost_only_themselves(
         (tmp_path / "trials.csv").write_text(content)
         with pytest.raises(RecordError, match=r"trials\.csv: cannot be read"):
             read_record(tmp_path)
+    both = trials_csv(whole().trials).splitlines(keepends=True)
+    (tmp_path / "trials.csv").write_text("".join(["<<<<<<< HEAD\n", *both, ">>>>>>> other\n"]))
+    with pytest.raises(RecordError, match=r"\(a row is not whole\)"):
+        read_record(tmp_path)
