@@ -121,7 +121,8 @@ def _box(cell: NotebookNode) -> str:
     """Return a place for the author's words as a box: what was written, or what is asked for."""
     if is_open(cell):
         return _div("open", f"**Not written yet.** {question(cell)}")
-    return _div("own", f"**Asked:** {question(cell)}\n\n{answer(cell)}")
+    asked = f'[**Asked:** {question(cell)}]{{typst:text:size="8.5pt"}}'
+    return _div("own", f"{asked}\n\n{answer(cell)}")
 
 
 def _div(kind: str, content: str) -> str:

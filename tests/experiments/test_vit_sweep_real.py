@@ -160,7 +160,8 @@ def test_ctrl_c_stops_soon_and_says_how_to_go_on(uninterrupted: Path, tmp_path: 
         text=True,
         start_new_session=True,
     ) as program:
-        time.sleep(8)
+        while not list(tmp_path.glob("vit-sweep/trials/*/checkpoint.safetensors")):
+            time.sleep(0.05)
         os.killpg(program.pid, signal.SIGINT)  # the terminal signals every process at once
         _, shown = program.communicate(timeout=60)
     assert program.returncode == 130
