@@ -16,7 +16,7 @@ SHOWN = (
 
 
 def link_committed(root: Path, *names: str) -> None:
-    """Take runs that the repository holds as a user's own: not the very bytes of a reference run."""
+    """Take the repository's runs as a user's own: not the very bytes of a reference run."""
     for name in names:
         shutil.copytree(COMMITTED / name, root / name)
         environment = root / name / "env.json"
