@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hwcli.errors import OutputError
+from hwcli.locks import share_like_its_folder
 from hwcli.sweep.events import TrialFunction
 from hwcli.sweep.ownership import OwnershipLostError
 from hwcli.sweep.store import TrialFolder
@@ -96,6 +97,7 @@ def _write_output_to(path: Path) -> None:
     except PermissionError:  # another user's: a log is written for whoever trains now
         path.unlink()
         file = path.open("a")
+    share_like_its_folder(path)
     with file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 
+from hwcli.errors import LauncherError
 from hwcli.runtime import DRIVER_BYTES, free_memory_bytes, worker_variables
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.events import Event, TrialFunction
@@ -70,6 +71,7 @@ class Workers(Launcher):
         """Yield what happens, until every submitted trial is done or has failed.
 
         Raises:
+            LauncherError: the system lets no process start.
             OutputError: the results folder cannot be written.
         """
         while self._queue or any(worker.trial for worker in self._workers):
@@ -112,7 +114,14 @@ class Workers(Launcher):
             if worker.trial is None and waiting:
                 yield self._give(worker, waiting.popleft())
         while waiting and len(self._workers) < self._num_workers:
-            worker = self._spawn()
+            try:
+                worker = self._spawn()
+            except OSError as error:  # as many processes or open files as the system allows
+                if not self._workers:
+                    reason = f"no worker can be started ({error.strerror})"
+                    raise LauncherError(f"{reason}: end other programs of yours") from None
+                self._num_workers = len(self._workers)
+                break
             self._workers.append(worker)
             yield self._give(worker, waiting.popleft())
 

@@ -1,14 +1,19 @@
+import errno
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hwcli import runtime
+from hwcli.errors import LauncherError
 from hwcli.sweep import workers as workers_module
 from hwcli.sweep.live import seconds_left
 from hwcli.sweep.runner import Outcome, run_trials
@@ -52,6 +57,18 @@ def test_a_failed_trial_is_an_outcome_with_reason_and_log(tmp_path: Path) -> Non
     log = Path(failed.log or "").read_text()
     assert "about to fail" in log
     assert "Traceback" in log
+
+
+def test_who_shares_the_folder_may_write_every_file_of_a_trial(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2775)
+    before = os.umask(0o077)
+    try:
+        sweep(tmp_path, toy(3, behaviour="raise"))
+    finally:
+        os.umask(before)
+    files = list(tmp_path.rglob("*"))
+    assert {"log.txt", "failure.json"} < {path.name for path in files}
+    assert [path.name for path in files if not path.stat().st_mode & stat.S_IWGRP] == []
 
 
 def test_a_failed_trial_is_kept_until_a_retry_is_asked_for(tmp_path: Path) -> None:
@@ -100,6 +117,24 @@ def test_a_worker_that_the_system_kills_is_replaced_with_fewer_beside_it(tmp_pat
         "2 go on at a time",
         "1 go on at a time",
     ]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_the_system_lets_no_more_processes_start_fewer_train_or_one_line_says_so(
+    allowed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn = Workers._spawn
+
+    def limited(workers: Workers) -> Any:
+        if len(workers._workers) >= allowed:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return spawn(workers)
+
+    monkeypatch.setattr(Workers, "_spawn", limited)
+    refused = pytest.raises(LauncherError, match=r"^no worker can be started \(Resource temp")
+    with nullcontext() if allowed else refused:
+        outcomes = sweep(tmp_path, toy(2), toy(3), num_workers=2)
+        assert [outcome.status for outcome in outcomes] == ["done", "done"]
 
 
 @pytest.mark.parametrize(
