@@ -201,6 +201,9 @@ class RunFolder(Closing):
 
     def forecast(self, config: RunConfig) -> str:
         """Say what a run with this config would do to the folder; reads only."""
+        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            return f"It would be refused: {there} cannot be written."
         if self.summary() is None:
             return f"It would write {self.path}."
         try:

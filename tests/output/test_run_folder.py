@@ -172,6 +172,16 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
         folder.claim(CONFIG, {})
 
 
+def test_a_dry_run_says_that_the_folder_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "out", "command", "n")
+    assert folder.forecast(RunConfig(name="n")) == f"It would write {folder.path}."
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    said = folder.forecast(RunConfig(name="n"))
+    assert said == f"It would be refused: {tmp_path} cannot be written."
+
+
 def test_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="free some space"), RunFolder(tmp_path, "c", "n"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
