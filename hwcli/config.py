@@ -90,8 +90,10 @@ def _types_in(annotation: object) -> set[object]:
 
 def _folder_name(name: str) -> str:
     # A sweep keeps its trials in a folder of that name, next to its runs.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "trials":
-        raise ValueError("expected a folder's name of letters, digits, . _ -, other than trials")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name == "trials":
+        raise ValueError(
+            "expected a folder's name of at most 100 letters, digits, . _ -, other than trials"
+        )
     return name
 
 

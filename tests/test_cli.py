@@ -385,6 +385,8 @@ def test_a_library_that_cannot_be_imported_is_a_bug(
         (["vit-sweep", "quick"], "Got unexpected extra argument"),
         (["data", "fetch"], "Missing argument"),
         (["status", "--json=1"], "Option '--json' does not take a value"),
+        (["vit-sweep", "--name", "x" * 101], "name = 'xxx"),
+        (["status", "--json", "--csv"], "give either --json or --csv, not both"),
     ],
 )
 def test_a_command_line_that_is_none_is_one_line(

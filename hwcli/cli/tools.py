@@ -71,6 +71,8 @@ def status(
     from hwcli.output import terminal
     from hwcli.sweep import status
 
+    if as_json and as_csv:
+        raise ConfigError("give either --json or --csv, not both")
     if as_json or as_csv:
         records = status.read_trials(out) if trials else status.read_runs(out)
         if as_json:

@@ -436,7 +436,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         )
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
-        recipe.append(f"on {counted(config.data.train_limit, 'image')}")
+        recipe.append(f"on {counted(config.data.num_train, 'image')}")
     done = f"{len(sweep) - len(todo)} done"
     title = f"{COMMAND} {config.name}: {', '.join([counted(len(sweep), 'trial'), *recipe, done])}"
     return Plan(

@@ -125,6 +125,11 @@ def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
     assert "No time estimate for a cluster GPU." in shown
     assert "width" in shown
     assert "vit-sweep standard: 8 trials, 20 epochs each, on 640 images, 0 done" in shown
+    more = vit_sweep.plan(
+        make(**{**flags, "data.train_limit": 60000}), RunFolder(tmp_path, "v", "d")
+    )
+    assert isinstance(more.shown, Table)
+    assert "each, on 55,000 images," in more.shown.to_markdown()
     assert not list(tmp_path.iterdir())
 
 
