@@ -87,8 +87,8 @@ def to_json(findings: list[Finding]) -> dict[str, Any]:
 def to_table(findings: list[Finding]) -> Table:
     """Return findings as a table, in which an exclamation mark is a fault."""
     rows = [{"topic": ("! " if f.fault else "  ") + f.topic, "text": f.text} for f in findings]
-    faults = sum(f.fault for f in findings)
-    note = f"! {faults} to mend." if faults else "Nothing to mend."
+    faults = any(f.fault for f in findings)
+    note = "What is marked ! slows or stops a run." if faults else "Nothing slows or stops a run."
     return Table("hw2 doctor", [Column("topic", ""), Column("text", "")], rows, notes=[note])
 
 

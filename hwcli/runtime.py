@@ -339,6 +339,10 @@ def _without_folders(argument: str) -> str:
     return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
+CODE = (".", "../configs", "../pyproject.toml")
+"""What a run's numbers come from, as seen from this folder."""
+
+
 def _commit() -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         here = Path(__file__).parent
@@ -359,7 +363,8 @@ def _commit() -> dict[str, Any]:
     # An installed wheel may lie inside somebody else's repository: only our own counts.
     if not git("ls-files", "runtime.py"):
         return {"commit": None, "dirty": None}
-    dirty = git("status", "--porcelain", "--", "..", ":!../results")
+    # Results and data that lie untracked in the clone do not change what was run.
+    dirty = git("status", "--porcelain", "--", *CODE)
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if dirty is None else bool(dirty)}
 
 

@@ -386,6 +386,9 @@ def test_a_library_that_cannot_be_imported_is_a_bug(
         (["data", "fetch"], "Missing argument"),
         (["status", "--json=1"], "Option '--json' does not take a value"),
         (["vit-sweep", "--name", "x" * 101], "name = 'xxx"),
+        (["rnn-trace", "--out", ""], "--out needs a value, and got an empty one"),
+        (["report", "--runs="], "--runs needs a value, and got an empty one"),
+        (["export", "--to", ""], "--to needs a value, and got an empty one"),
         (["status", "--json", "--csv"], "give either --json or --csv, not both"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +43,32 @@ def test_the_fingerprint_is_json_without_absolute_paths(monkeypatch: pytest.Monk
     assert (print_["dtype"], print_["threads"]) == ("bfloat16", 1)
     assert torch.__version__.startswith(print_["versions"]["torch"])
     json.dumps(print_, allow_nan=False)
+
+
+def test_only_changed_code_makes_a_run_that_no_commit_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True)
+
+    for name in ("hwcli/runtime.py", "configs/vit_sweep.yaml", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "hwcli/runtime.py"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/table.csv").write_text("results of one's own")
+    assert runtime.fingerprint()["dirty"] is False
+    for name in ("configs/vit_sweep.yaml", "hwcli/new.py"):
+        (tmp_path / name).write_text("# changed")
+        assert runtime.fingerprint()["dirty"] is True
+        (tmp_path / name).write_text("")
+    assert runtime.fingerprint()["dirty"] is True  # the new file is still there
+    (tmp_path / "hwcli/new.py").unlink()
+    assert runtime.fingerprint()["dirty"] is False
 
 
 def test_bfloat16_is_fast_only_where_the_processor_says_so() -> None:

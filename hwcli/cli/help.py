@@ -1,6 +1,7 @@
-"""Help texts: an experiment's come from its YAML and its schema, read when help is asked for."""
+"""Commands and their help: an experiment's comes from its YAML and its schema, when asked for."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -15,8 +16,26 @@ def _without_type(params: list[Any]) -> list[Any]:
     return params
 
 
+# Of all other options an empty value is a slip, such as a shell's variable that is not set.
+MAY_BE_EMPTY = {"--acknowledge", "--author", "--text", "--title"}
+
+
 class Command(TyperCommand):
-    """A command whose help shows no type for its switches."""
+    """A command that refuses empty values, and whose help shows no type for its switches."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        options = {
+            name
+            for param in self.get_params(ctx)
+            for name in param.opts
+            if param.param_type_name == "option" and not param.is_flag
+        }
+        for name in sorted(options - MAY_BE_EMPTY):
+            if (name, "") in pairwise(args) or f"{name}=" in args:
+                ctx.fail(f"{name} needs a value, and got an empty one")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""

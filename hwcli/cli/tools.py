@@ -83,7 +83,7 @@ def status(
         terminal.show(status.trials_table(out) if trials else status.status_table(out))
 
 
-@app.command(rich_help_panel=TOOLS)
+@app.command(cls=Command, rich_help_panel=TOOLS)
 def export(
     to: Annotated[str, Option("--to", metavar="KIND", help="tensorboard or trackio.")],
     out: Annotated[Path, out_option("Where runs are.")] = RESULTS,
@@ -181,7 +181,7 @@ def presets(command: ExperimentName = None) -> None:
     terminal.show(Table("Presets", columns, rows, ["* used if no preset is given"]))
 
 
-@config_app.command(hidden=True)
+@config_app.command(cls=Command, hidden=True)
 def schema(command: str) -> None:
     """Print the JSON schema of an experiment's YAML, made from its config model."""
     import json

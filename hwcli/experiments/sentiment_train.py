@@ -82,7 +82,7 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         total_s=time.perf_counter() - started,
     )
     save_classifier(
-        folder.path / "model",
+        folder.subfolder("model"),
         result.model,
         data.tokenizer,
         head=config.head,

@@ -20,6 +20,7 @@
 // Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
 // (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
 #include <algorithm>
+#include <type_traits>
 
 #include "simd.h"
 #include "threads.h"
@@ -41,7 +42,8 @@ constexpr int SUMS = 16;  // of 32 registers
 #else
 constexpr int SUMS = 8;  // of 16
 #endif
-constexpr int V = DV % 4 == 0 ? 4 : DV % 3 == 0 ? 3 : DV % 2 == 0 ? 2 : 1;
+// With few registers 4 x 3 is the best tile of long tokens, whatever is left over at their end.
+constexpr int V = SUMS == 8 && DV > 4 ? 3 : DV % 4 == 0 ? 4 : DV % 3 == 0 ? 3 : DV % 2 == 0 ? 2 : 1;
 constexpr int R = V == 3 ? 4 : SUMS / V;
 static_assert(DP % R == 0 && C % R == 0 && C % LANES == 0, "whole tiles");
 
@@ -216,16 +218,25 @@ static inline INLINE void tile(float *out, bool add, const float *a, const float
         for (int c = 0; c < N; c++) AT(out + r * OUT_ROW + c * LANES) = total[r][c];
 }
 
+// Go over a token's vectors, V at a time: tile_of(first number, how many vectors).
+template <class Tile> static inline INLINE void over_width(Tile tile_of) {
+    for (int c = 0; c + V <= DV; c += V) tile_of(c * LANES, std::integral_constant<int, V>());
+    if constexpr (DV % V != 0)
+        tile_of((DV - DV % V) * LANES, std::integral_constant<int, DV % V>());
+}
+
 // out = or += x matrix, for R tokens
 static inline void times(Rows &out, bool add, const float (*x)[DP], const Matrix &matrix) {
-    for (int c = 0; c < DP; c += V * LANES)
-        tile<R, V, DP, 1, DP, DP>(&out[0][c], add, x[0], &matrix[0][c], 0, DP);
+    over_width([&](int c, auto n) INLINE {
+        tile<R, n, DP, 1, DP, DP>(&out[0][c], add, x[0], &matrix[0][c], 0, DP);
+    });
 }
 
 // out_r = sum over from <= s < to of weights_rs x_s
 static inline void mix(Rows &out, const Weights &weights, const Tokens &x, int from, int to) {
-    for (int c = 0; c < DP; c += V * LANES)
-        tile<R, V, C, 1, DP, DP>(&out[0][c], false, weights[0], &x[0][c], from, to);
+    over_width([&](int c, auto n) INLINE {
+        tile<R, n, C, 1, DP, DP>(&out[0][c], false, weights[0], &x[0][c], from, to);
+    });
 }
 
 // weights_rs = x_r . columns_s
@@ -241,8 +252,9 @@ static inline INLINE void add_outer(Matrix &total, const Tokens &x, const Tokens
                                     Prefetch prefetch_tokens) {
     for (int d = 0; d < DP; d += R) {
         prefetch_tokens(C * d / DP, C * (d + R) / DP);
-        for (int c = 0; c < DP; c += V * LANES)
-            tile<R, V, 1, DP, DP, DP>(&total[d][c], true, &x[0][d], &y[0][c], 0, n);
+        over_width([&](int c, auto vectors) INLINE {
+            tile<R, vectors, 1, DP, DP, DP>(&total[d][c], true, &x[0][d], &y[0][c], 0, n);
+        });
     }
 }
 

@@ -240,6 +240,10 @@ class RunFolder(Closing):
 
         self.write(f"{name}.png", to_png(figure))
 
+    def subfolder(self, name: str) -> Path:
+        """Return where a folder of this run is to be written, such as a model's."""
+        return self._writes_to / name
+
     def discard(self, *names: str) -> None:
         """Remove files of an earlier run that this one has not written again, when it finishes."""
         self._discarded.update(names)
@@ -261,6 +265,8 @@ class RunFolder(Closing):
             if self._writes_to != self.path:
                 staged = sorted(self._writes_to.iterdir(), key=lambda p: p.name == "summary.json")
                 for file in staged:
+                    if file.is_dir():  # a folder that is not empty cannot be replaced as one
+                        shutil.rmtree(self.path / file.name, ignore_errors=True)
                     file.replace(self.path / file.name)
                 self._writes_to.rmdir()
                 self._writes_to = self.path

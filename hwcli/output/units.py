@@ -21,3 +21,8 @@ def size(num_bytes: float) -> str:
 def counted(num: int, thing: str) -> str:
     """Say how many there are: 1 state, 2 states."""
     return f"{num:,} {thing}" if num == 1 else f"{num:,} {thing}s"
+
+
+def p_text(p_value: float) -> str:
+    """Show a p-value; what is below a thousandth is no more than that."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

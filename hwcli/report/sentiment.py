@@ -53,8 +53,7 @@ def _baseline(found: SentimentSummary) -> str:
     side = "above" if points >= 0 else "below"
     note = ""
     if gain is not None:
-        is_clear = abs(gain.gain) > 2 * gain.standard_error
-        note = ", a significant difference" if is_clear else ", no significant difference"
+        note = f", {'a' if gain.is_significant else 'no'} significant difference"
     return (
         f"`{found.name}` is {abs(points):.2f} points {side} the better bag of words "
         f"that was trained on the same reviews ({name}, {100 * best:.2f} %){note}."

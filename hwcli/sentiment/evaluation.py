@@ -28,6 +28,7 @@ from hwcli.sentiment.summary import (
 from hwcli.sentiment.training import TrainingResult
 from hwcli.training.metrics import standard_error
 from hwcli.training.progress import Epoch
+from hwcli.training.significance import mcnemar
 
 MISTAKES_SHOWN = 5
 NUM_LENGTH_BINS = 5
@@ -169,11 +170,12 @@ def unseen_accuracy(right: NDArray[np.bool_], seen: Sequence[bool]) -> float | N
 
 
 def paired_gain(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Gain:
-    """Return our accuracy minus theirs over the same reviews, with its standard error."""
+    """Compare two models' hits on the same reviews: the difference, its error, its p-value."""
     difference = ours.astype(int) - theirs.astype(int)
     return Gain(
         gain=float(difference.mean()),
         standard_error=float(difference.std() / np.sqrt(len(difference))),
+        p_value=mcnemar(ours, theirs),
     )
 
 

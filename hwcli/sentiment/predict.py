@@ -14,6 +14,7 @@ from hwcli import runtime
 from hwcli.errors import SourceError
 from hwcli.output.files import read_json
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import p_text
 from hwcli.sentiment import tables
 from hwcli.sentiment.classifier import TextClassifier, confusion, load_saved
 from hwcli.sentiment.columns import DataConfig, classes_of, find_columns, texts_of
@@ -250,6 +251,7 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
                 "accuracy_se": standard_error(accuracy, len(chosen)),
                 "gain": gain and -gain.gain,
                 "gain_se": gain and gain.standard_error,
+                "p_value": gain and gain.p_value,
                 "balanced_accuracy": balanced_accuracy(counts),
                 "f1": f1_score(counts),
                 "num_texts": len(chosen),
@@ -271,9 +273,12 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
     if len(models) > 1:
         columns[3:3] = [
             Column("gain", f"difference to {models[0].name}", "{:+.2%}"),
-            Column("gain_se", "its standard error", "{:.2%}"),
+            Column("gain_se", "its standard error", "{:.2%}", priority=2),
+            Column("p_value", "p-value", p_text),
         ]
-        notes.append("Differences below two standard errors are not significant.")
+        notes.append(
+            "Differences are significant if McNemar's exact test gives a p-value below 0.05."
+        )
     return Table("Accuracy on the labels of the file", columns, rows, notes)
 
 

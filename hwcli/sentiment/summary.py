@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from hwcli.config import Section
 from hwcli.output.run_folder import Summary
+from hwcli.training.significance import LEVEL
 
 Label = Literal["negative", "positive"]
 
@@ -37,10 +38,24 @@ class Parameters(Section):
 
 
 class Gain(Section):
-    """Our accuracy minus another model's, paired over the same test reviews."""
+    """Our accuracy minus another model's, paired over the same test reviews.
+
+    Attributes:
+        gain: ours minus theirs.
+        standard_error: of the gain, over the test reviews.
+        p_value: of McNemar's exact test; None in summaries that were written before it was there.
+    """
 
     gain: float
     standard_error: float
+    p_value: float | None = None
+
+    @property
+    def is_significant(self) -> bool:
+        """Tell whether one of the two models is right more often than chance explains."""
+        if self.p_value is None:
+            return abs(self.gain) > 2 * self.standard_error
+        return self.p_value < LEVEL
 
 
 class Prediction(Section):

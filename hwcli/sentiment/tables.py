@@ -3,11 +3,13 @@
 from collections.abc import Collection, Sequence
 
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import p_text
 from hwcli.sentiment.summary import Prediction, SentimentSummary
 from hwcli.sentiment.tokens import TextConfig
 from hwcli.training.metrics import standard_error
 
 PERCENT = "{:.2%}"
+FEW_REVIEWS = 200
 WHAT_AND_VALUE = (Column("what", "what"), Column("value", "value"))
 
 
@@ -119,6 +121,7 @@ def models_table(summary: SentimentSummary) -> Table:
                 "num_test": number,
                 "gain": gain and gain.gain,
                 "gain_se": gain and gain.standard_error,
+                "p_value": gain and gain.p_value,
             }
         )
     return Table(
@@ -128,7 +131,8 @@ def models_table(summary: SentimentSummary) -> Table:
             Column("test_accuracy", "accuracy", PERCENT, priority=0),
             Column("test_accuracy_se", "standard error", PERCENT, priority=0),
             Column("gain", "difference to ours", lambda gain: f"{-gain:+.2%}", priority=1),
-            Column("gain_se", "its standard error", PERCENT, priority=1),
+            Column("gain_se", "its standard error", PERCENT, priority=2),
+            Column("p_value", "p-value", p_text, priority=1),
             Column("balanced_accuracy", "balanced accuracy", PERCENT, priority=3),
             Column("f1", "F1", "{:.4f}", priority=3),
             Column("test_loss", "loss", "{:.4f}", priority=4),
@@ -137,9 +141,10 @@ def models_table(summary: SentimentSummary) -> Table:
         rows=rows,
         notes=[
             f"All models are trained on the same {summary.split_sizes.train:,} reviews. "
-            "Differences are paired over the same test reviews; below two standard errors they "
-            "are not significant.",
+            "Differences are paired over the same test reviews. They are significant if McNemar's "
+            "exact test gives a p-value below 0.05.",
             *_verdict(summary),
+            *_too_few(number),
         ],
     )
 
@@ -147,9 +152,19 @@ def models_table(summary: SentimentSummary) -> Table:
 def _verdict(summary: SentimentSummary) -> list[str]:
     """Name the baseline that is significantly better, if there is one."""
     worst = min(summary.gains.items(), key=lambda item: item[1].gain, default=None)
-    if worst is None or worst[1].gain > -2 * worst[1].standard_error:
+    if worst is None or worst[1].gain >= 0 or not worst[1].is_significant:
         return []
     return [f"{worst[0]} is significantly better than this classifier."]
+
+
+def _too_few(num_reviews: int) -> list[str]:
+    """Say what one review is worth where there are few."""
+    if num_reviews >= FEW_REVIEWS:
+        return []
+    return [
+        f"There are few test reviews ({num_reviews:,}): each is worth {1 / num_reviews:.1%} of the "
+        "accuracy, and the standard error is a rough guess."
+    ]
 
 
 def predictions_table(predictions: Sequence[Prediction], title: str = "Predictions") -> Table:

@@ -224,8 +224,3 @@ def points(fraction: float) -> str:
     # A bound just off zero must not read as if it were zero.
     digits = 1 - math.floor(math.log10(abs(100 * fraction)))
     return f"{100 * fraction:+.{min(digits, 6)}f}"
-
-
-def p_text(p_value: float) -> str:
-    """Show a p-value; what is below a thousandth is no more than that."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import p_text
 from hwcli.training.significance import LEVEL
 from hwcli.vision.cells import Cell, note_on_emulation
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
-from hwcli.vision.grid_statistics import p_text, points
+from hwcli.vision.grid_statistics import points
 from hwcli.vision.summary import VitSweepSummary, describe_places
 
 VERDICTS: dict[Any, str] = {

@@ -2,6 +2,7 @@
 
     pip install performer-pytorch linear-attention-transformer   (the extra "bench")
     python tests/benchmarks/attention_speed.py [--quick] [--isa native|avx512|avx2|none]
+        [--save]
 
 Same process, same inputs, same dtype (float32), same threads; every call in turns.
 performer-pytorch gets the same feature maps, as its users write them, of torch's functions;
@@ -10,24 +11,24 @@ Before it is timed, performer-pytorch must give the same output. The last line i
 its ``ratio_to_best_peer`` is the smallest over maps, lengths and directions. Linear attention is
 computed by the compiled kernels where there is a compiler. ``--isa`` holds hw2 and the packages
 alike to a processor's instructions, as in vit_speed.py; ``none`` is hw2 without a compiler.
+``--save`` puts the figures into attention_speed.json under the name of the instructions.
 """
 
 import argparse
 import json
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 warnings.simplefilter("ignore")  # the packages use what later versions of torch renamed
+from instructions import ISAS, hold_to, restart_with  # noqa: E402
 from linear_attention_transformer.linear_attention_transformer import linear_attn  # noqa: E402
 from performer_pytorch.performer_pytorch import linear_attention as performer  # noqa: E402
-from vit_speed import ISAS, hold_to  # noqa: E402
 
 from hwcli import runtime  # noqa: E402
 from hwcli.attention.bench import cost, measure  # noqa: E402
@@ -37,6 +38,7 @@ from hwcli.attention.bench.units import bytes_text, time_text  # noqa: E402
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
 from hwcli.native import linear_attention as native  # noqa: E402
 
+FIGURES = Path(__file__).with_suffix(".json")
 MAPS: dict[FeatureMapName, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "elu1": lambda x: F.elu(x) + 1,
@@ -192,11 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     parser.add_argument("--isa", choices=list(ISAS), default="native")
+    parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
     quick, isa = arguments.quick, ISAS[arguments.isa]
-    if any(os.environ.get(name) != value for name, value in isa.variables.items()):
-        # Torch has read them by now: again, from the beginning.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **isa.variables})
+    restart_with(arguments.isa)
     hold_to(arguments.isa)
     reason = native.reason_against(64, torch.float32) if isa.compiler else "no compiler"
     compiled = reason is None
@@ -219,8 +220,12 @@ def main() -> None:
         "seconds": seconds,
         "threads": threads,
         "cpu": runtime.fingerprint()["cpu"],
+        "commit": runtime.fingerprint()["commit"],
         "torch": torch.__version__,
     }
+    if arguments.save:
+        known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+        FIGURES.write_text(json.dumps({**known, arguments.isa: figures}, indent=4) + "\n")
     print(json.dumps(figures))
 
 

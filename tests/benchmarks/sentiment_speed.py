@@ -8,6 +8,10 @@ are judged on the same validation reviews after every epoch. The time of hw2's f
 includes all encoding.
 
     python tests/benchmarks/sentiment_speed.py [--train 512] [--valid 256] [--epochs 5]
+        [--isa native|avx512|avx2] [--save]
+
+``--isa`` holds both to a processor's instructions, as in vit_speed.py. The last line is one JSON
+object; ``--save`` puts it into sentiment_speed.json under the name of the instructions.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from instructions import ISAS, hold_to, restart_with
 from torch import Tensor, nn
 
 from hwcli import runtime
@@ -40,6 +45,7 @@ from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast
 
 CPU = torch.device("cpu")
+FIGURES = Path(__file__).with_suffix(".json")
 # Seconds since its start, and validation accuracy.
 Epoch = tuple[float, float]
 
@@ -204,7 +210,12 @@ def main() -> None:
     parser.add_argument("--valid", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--data", default=None)
+    isas = [name for name, isa in ISAS.items() if isa.compiler]
+    parser.add_argument("--isa", choices=isas, default="native")
+    parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
+    restart_with(arguments.isa)
+    hold_to(arguments.isa)
     torch.set_num_threads(runtime.num_cores())
     rows = [row for kind in ("gru", "mean") for row in compare(kind, arguments)]
     terminal.show(
@@ -226,7 +237,13 @@ def main() -> None:
             rows=rows,
         )
     )
-    figures: dict[str, object] = {}
+    machine = runtime.fingerprint()
+    figures: dict[str, object] = {
+        "benchmark": "sentiment_speed",
+        "isa": arguments.isa,
+        "train": arguments.train,
+        "valid": arguments.valid,
+    }
     for kind, suffix in (("gru", ""), ("mean", "_mean")):
         own = [row for row in rows if row["head"] == kind]
         figures[f"ratio_one_epoch{suffix}"] = own[0]["ratio"]
@@ -234,7 +251,18 @@ def main() -> None:
         gap = np.subtract(own[-1]["notebook_accuracy"], own[-1]["hw2_accuracy"])
         figures[f"accuracy_gap{suffix}"] = float(gap)
         figures[f"accuracy_gap_se{suffix}"] = float(own[-1]["se"]) * 2**0.5  # type: ignore[arg-type]
-    print(json.dumps({"benchmark": "sentiment_speed", **figures}))
+    figures |= {
+        "rows": rows,
+        "precision": "bfloat16" if runtime.has_fast_bf16(CPU) else "float32",
+        "threads": runtime.num_cores(),
+        "cpu": machine["cpu"],
+        "commit": machine["commit"],
+        "torch": torch.__version__,
+    }
+    if arguments.save:
+        known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+        FIGURES.write_text(json.dumps({**known, arguments.isa: figures}, indent=4) + "\n")
+    print(json.dumps(figures))
 
 
 def _spelled(number: int) -> str:

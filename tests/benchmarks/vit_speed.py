@@ -47,6 +47,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
+from instructions import ISAS, hold_to
+
 from hwcli import runtime
 from hwcli.data import catalogue
 from hwcli.output import terminal
@@ -58,47 +60,6 @@ OURS = "hw2"
 GATE_STEPS = 50
 LAYERS_ALONE = "layers"
 FIGURES = Path(__file__).with_suffix(".json")
-
-
-@dataclass(frozen=True)
-class Isa:
-    """What holds a process, and those that it starts, to a processor's instructions."""
-
-    variables: dict[str, str] = field(default_factory=dict)
-    # Beginnings of the processor's flags that are not to be seen.
-    without: tuple[str, ...] = ()
-    compiler: bool = True
-
-
-ISAS = {
-    "native": Isa(),
-    "avx512": Isa(
-        {
-            "HW2_MARCH": "skylake-avx512",
-            "ATEN_CPU_CAPABILITY": "avx512",
-            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
-            "MKL_ENABLE_INSTRUCTIONS": "AVX512",
-        },
-        without=("avx512_bf16", "avx512_fp16", "amx"),
-    ),
-    "avx2": Isa(
-        {
-            "HW2_MARCH": "haswell",
-            "ATEN_CPU_CAPABILITY": "avx2",
-            "ONEDNN_MAX_CPU_ISA": "AVX2",
-            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-        },
-        without=("avx512", "avx_vnni", "amx"),
-    ),
-    "none": Isa(compiler=False),
-}
-ISAS["none-avx2"] = replace(ISAS["avx2"], compiler=False)
-
-
-def hold_to(name: str) -> None:
-    """Hide what the instructions do not have from hw2, before it first looks at the processor."""
-    flags = frozenset(f for f in runtime.cpu_flags() if not f.startswith(ISAS[name].without))
-    runtime.cpu_flags = lambda: flags
 
 
 # Of a loss, at any of the gate's steps: what bfloat16 moves it by while both learn the same.

@@ -102,6 +102,21 @@ def test_a_finished_run_is_replaced_only_by_one_that_contains_it(
         assert folder.claim(later, {})
 
 
+def test_a_model_is_replaced_together_with_its_summary(tmp_path: Path) -> None:
+    model = tmp_path / "command/n/model"
+    for answer, names in (("1", ["weights", "card"]), ("2", ["weights"])):
+        with RunFolder(tmp_path, "command", "n") as folder:
+            folder.claim(CONFIG, {})
+            folder.subfolder("model").mkdir()
+            for name in names:
+                (folder.subfolder("model") / name).write_text(answer)
+            if answer == "2":  # it is not finished yet
+                assert (model / "weights").read_text() == "1"
+            folder.finish({"status": "complete"})
+    assert {path.name: path.read_text() for path in model.iterdir()} == {"weights": "2"}
+    assert not (model.parent / ".new").exists()
+
+
 def test_a_refusal_names_three_settings_that_differ(tmp_path: Path) -> None:
     class Wide(GridConfig):
         depth: int = 1
