@@ -93,7 +93,7 @@ INSTRUCTIONS = {
     "amx-bf16": "AMX | S",
     "avx512-bf16": "AVX512-BF16 | Z",
     "avx512": "AVX-512 | Z",
-    "avx2": "AVX2 | S",
+    "avx2": "AVX2 | Z",
     "none": "AMX, no compiler | S",
     "none-avx2": "AVX2, no compiler | S",
 }
@@ -119,6 +119,22 @@ def test_the_speed_of_a_step_is_that_of_the_benchmark(isa: str) -> None:
     if isa == "amx-bf16":
         assert f"do {figures['all_workers_over_one']:.2f} times the work of one" in QUOTED
         assert figures["overhead_share"] < 0.01
+
+
+@pytest.mark.parametrize(("isa", "instructions"), [("native", "AVX-512"), ("avx2", "AVX2")])
+def test_the_speed_of_linear_attention_is_that_of_the_benchmark(
+    isa: str, instructions: str
+) -> None:
+    figures = json.loads((ROOT / "tests/benchmarks/attention_speed.json").read_text())[isa]
+    assert "AMD EPYC" in figures["cpu"]
+    ratios, share = figures["ratios"].values(), figures["share_of_peak"]["forward+backward"]
+    cells = (
+        instructions,
+        f"{1e3 * figures['linear_forward_backward_65536_s']:.1f} ms",
+        f"{min(ratios):.1f} to {max(ratios):.1f}",
+        f"{100 * share['matmul']:.0f} %",
+    )
+    assert f"| {' | '.join(cells)} |" in TEXT
 
 
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
