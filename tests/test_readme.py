@@ -137,6 +137,18 @@ def test_the_speed_of_linear_attention_is_that_of_the_benchmark(
     assert f"| {' | '.join(cells)} |" in TEXT
 
 
+def test_the_speed_of_a_frozen_encoder_is_that_of_the_benchmark() -> None:
+    figures = json.loads((ROOT / "tests/benchmarks/sentiment_speed.json").read_text())["native"]
+    assert "avx512_bf16" in figures["cpu"]
+    assert f"with {figures['train']} training reviews" in QUOTED
+    for head, kind in (
+        ("the notebook's GRU", ""),
+        ("one linear layer on the mean of the tokens", "_mean"),
+    ):
+        once, five = figures[f"ratio_one_epoch{kind}"], figures[f"ratio_five_epochs{kind}"]
+        assert f"| {head} | {once:.1f} | {five:.1f} |" in TEXT
+
+
 def test_the_statement_of_the_homework_network_is_that_of_its_run() -> None:
     path = ROOT / "results/reference/rnn-trace/alternating-sum/summary.json"
     stated = json.loads(path.read_text())["property"]
