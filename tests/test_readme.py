@@ -1,7 +1,9 @@
 """README and docs: links lead somewhere, and what they quote is what the committed runs wrote."""
 
+import csv
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,29 @@ def test_how_one_run_stands_beside_another_is_what_it_says(name: str) -> None:
     run = ROOT / "results/reference/vit-sweep" / name / "summary.json"
     conclusion = json.loads(run.read_text())["comparison"]["conclusion"]
     assert conclusion in QUOTED
+
+
+def test_how_bfloat16_stands_beside_float32_over_the_quick_grid_is_what_it_says() -> None:
+    def accuracies(path: str) -> list[float]:
+        rows = csv.DictReader((ROOT / path / "table.csv").read_text().splitlines())
+        return [100 * float(row["test_accuracy_mean"]) for row in rows]
+
+    pairs = zip(
+        accuracies("results/reference/vit-sweep/quick"),
+        accuracies("tests/benchmarks/quick_zen4"),
+        strict=True,
+    )
+    gaps = [first - second for first, second in pairs]
+    mean = statistics.fmean(gaps)
+    reach = 2.1448 * statistics.stdev(gaps) / len(gaps) ** 0.5  # Student's, 14 degrees of freedom
+    assert f"float32 minus bfloat16 is {mean:+.2f} points" in QUOTED
+    assert f"over the cells: {mean - reach:+.2f} to {mean + reach:+.2f})" in QUOTED
+
+
+def test_the_share_of_time_of_linear_attention_is_that_of_the_benchmark() -> None:
+    figures = json.loads((ROOT / "tests/benchmarks/vit_speed.json").read_text())["amx-bf16"]
+    share = figures["time_of_linear_over_softmax"]
+    assert f"linear attention takes {share:.2f} of the time of one with softmax" in QUOTED
 
 
 def test_the_figures_of_the_gpu_are_those_of_its_runs() -> None:

@@ -18,6 +18,7 @@ from hwcli.report.templates import render
 from hwcli.vision import network_pictures, pictures
 from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
+from hwcli.vision.grid_statistics import differing_pairs
 from hwcli.vision.record import read_record
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import grid_table
@@ -26,8 +27,6 @@ from hwcli.vision.vit import ViTConfig
 COMMAND = "vit-sweep"
 ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
 MAIN = "standard"
-
-NUM_TEST_IMAGES = 10_000
 
 # As wide as a page's text: printed, a figure's type is as large as it is drawn.
 WIDTH_IN = 6.4
@@ -139,24 +138,33 @@ def _supported(run: Run) -> str:
     best = best_cell(run)
     lowest, highest = (pick(cells, key=_test_accuracy) for pick in (min, max))
     spread = _test_accuracy(highest) - _test_accuracy(lowest)
-    p = _test_accuracy(best)
-    error = math.sqrt(2 * p * (1 - p) / NUM_TEST_IMAGES)
     sentences = [
         f"Validation selects {found.describe(best.point)}; its test accuracy is {_accuracy(best)}. "
         f"Over the {len(cells)} cells it goes from {_percent(_test_accuracy(lowest))} "
         f"({found.describe(lowest.point)}) to {_percent(_test_accuracy(highest))} "
-        f"({found.describe(highest.point)}): {100 * spread:.2f} points in all. The standard error "
-        f"of a difference between two networks, from the test images alone, is "
-        f"{100 * error:.2f} points"
-        + (
-            ", so the order of neighbouring cells is mostly chance."
-            if spread < 6 * error
-            else ", much less than the whole spread."
-        )
+        f"({found.describe(highest.point)}): {100 * spread:.2f} points in all."
     ]
+    if len(found.seeds) > 1:
+        sentences.append(_pairs(found, cells))
     if found.conclusion:
-        sentences.append("The effects of layers and heads, over all cells, stand below the table.")
+        sentences.append(found.conclusion)
     return " ".join(sentences)
+
+
+def _pairs(found: VitSweepSummary, cells: list[GridCell]) -> str:
+    """Say which cells differ significantly, of all pairs."""
+    number = math.comb(len(cells), 2)
+    differing = differing_pairs(cells)
+    if not differing:
+        return f"No two of them differ significantly (Tukey's range over all {number} pairs)."
+    named = [
+        f"{found.describe(better.point)} from {found.describe(worse.point)}"
+        for better, worse in differing[:2]
+    ]
+    return (
+        f"Of all {number} pairs of cells {len(differing)} differ significantly (Tukey's range): "
+        f"{'; '.join(named)}{'; and others' if differing[2:] else ''}."
+    )
 
 
 def best_cell(run: Run) -> GridCell:
@@ -190,10 +198,11 @@ def _sentence(run: Run) -> str:
         if similar == others
         else f"{similar} of the other {others} are not"
     )
+    what = "mean accuracies lie" if len(summary_of(run).seeds) > 1 else "accuracies lie"
     return (
-        f"All {len(cells)} networks reach {_percent(min(accuracies))} to "
-        f"{_percent(max(accuracies))}, and {differing} "
-        "significantly different from the one that validation selected (*)."
+        f"The {len(cells)} {what} between {_percent(min(accuracies))} and "
+        f"{_percent(max(accuracies))}. By itself {differing} significantly different from the "
+        "cell that validation selected (*)."
     )
 
 

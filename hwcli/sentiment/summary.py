@@ -43,18 +43,16 @@ class Gain(Section):
     Attributes:
         gain: ours minus theirs.
         standard_error: of the gain, over the test reviews.
-        p_value: of McNemar's exact test; None in summaries that were written before it was there.
+        p_value: of McNemar's exact test.
     """
 
     gain: float
     standard_error: float
-    p_value: float | None = None
+    p_value: float
 
     @property
     def is_significant(self) -> bool:
         """Tell whether one of the two models is right more often than chance explains."""
-        if self.p_value is None:
-            return abs(self.gain) > 2 * self.standard_error
         return self.p_value < LEVEL
 
 

@@ -119,13 +119,26 @@ def tukey_p(
     return [float(min(1.0, max(0.0, p))) for p in found]
 
 
+def least_difference(spread: Spread, size: int, num_groups: int) -> float:
+    """Return the smallest difference between two of the groups' means that Tukey's range sees.
+
+    Args:
+        spread: of the values within groups.
+        size: how many values each mean has.
+        num_groups: of which the pairs are taken.
+    """
+    critical = float(stats.studentized_range.ppf(1 - LEVEL, num_groups, spread.degrees))
+    return critical * math.sqrt(spread.variance / size)
+
+
 def mean_difference(differences: npt.NDArray[np.int8]) -> Estimate:
     """Return the mean difference of pairs of networks on the same examples, with its interval.
 
     Networks and examples are both taken as samples (Searle, Casella and McCulloch 1992,
     "Variance Components", section 4.5: the crossed two-way random model). The variance of the
     mean is (MS_networks + MS_examples - MS_rest) / (S N), and the interval is Student's at 95 %:
-    with S - 1 degrees of freedom, or Satterthwaite's where examples matter by themselves.
+    with S - 1 degrees of freedom, or Satterthwaite's where examples matter by themselves. It is
+    never narrower than the interval of the networks alone.
     For one pair of networks the interval is over examples alone and says nothing about other
     seeds.
 
@@ -152,6 +165,9 @@ def mean_difference(differences: npt.NDArray[np.int8]) -> Estimate:
         if stats.f.sf(ratio, N - 1, (S - 1) * (N - 1)) < 0.01:
             degrees = variance**2 / (networks**2 / (S - 1) + examples**2 / (N - 1))
     reach = float(stats.t.ppf(1 - LEVEL / 2, degrees)) * math.sqrt(variance)
+    if S > 1:
+        alone = float(stats.t.ppf(1 - LEVEL / 2, S - 1)) * math.sqrt(networks)
+        reach = max(reach, alone)
     return Estimate(mean, mean - reach, mean + reach)
 
 

@@ -281,9 +281,17 @@ def _count_params(trial: TrialRecord) -> int:
 
 
 def best_cell(cells: Sequence[Cell]) -> Cell | None:
-    """Return the cell with the highest validation accuracy, or None if nothing is trained."""
-    return max(
-        (cell for cell in cells if cell.valid_accuracy_mean is not None),
-        key=lambda cell: cell.valid_accuracy_mean or 0.0,
-        default=None,
-    )
+    """Return the cell with the highest validation accuracy, or None if nothing is trained.
+
+    Of several the one with the fewest parameters, and of these the first.
+    """
+    first = best_cells(cells)
+    return min(first, key=lambda cell: cell.num_params, default=None)
+
+
+def best_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """Return all cells that share the highest validation accuracy."""
+    trained = [cell for cell in cells if cell.valid_accuracy_mean is not None]
+    highest = max((cell.valid_accuracy_mean or 0.0 for cell in trained), default=0.0)
+    # Means that differ by their rounding are the same.
+    return [c for c in trained if highest - (c.valid_accuracy_mean or 0.0) < 1e-9]

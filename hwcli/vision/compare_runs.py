@@ -10,7 +10,6 @@ import numpy as np
 
 from hwcli.config import Section, find_differences
 from hwcli.errors import ConfigError
-from hwcli.output.units import counted
 from hwcli.training.significance import (
     LEVEL,
     Estimate,
@@ -38,7 +37,8 @@ class ComparedCell(Section):
         difference: this run's minus the other's.
         p_value: of this cell alone.
         p_value_adjusted: Holm-corrected over the cells of both runs.
-        train_s: of this run, None unless both runs were trained on the same machine.
+        train_s: of this run, over those seeds; None unless both runs were trained on the same
+            machine.
         other_train_s: of the other run, likewise.
     """
 
@@ -62,13 +62,6 @@ class ComparedCell(Section):
         """Tell whether the difference is significant; None where it was not tested."""
         return None if self.p_value_adjusted is None else self.p_value_adjusted < LEVEL
 
-    @property
-    def train_s_ratio(self) -> float | None:
-        """Return how many times the other's training time this run took."""
-        if self.train_s is None or self.other_train_s is None:
-            return None
-        return self.train_s / self.other_train_s
-
 
 class Comparison(Section):
     """A run compared with another.
@@ -79,9 +72,7 @@ class Comparison(Section):
         settings: in which they differ: dotted keys, with the other's value and this run's.
         cells: of both, at least one.
         mean: accuracy of this run minus the other's over all pairs of networks.
-        train_s_ratio: of the training times of all cells; None on different machines.
-        epochs_at_equal_time: the number of epochs at which this run would take the other's time.
-        conclusion: one sentence on accuracy and time.
+        conclusion: one sentence on accuracy.
     """
 
     name: str
@@ -89,8 +80,6 @@ class Comparison(Section):
     settings: dict[str, tuple[Any, Any]]
     cells: list[ComparedCell]
     mean: Estimate | None
-    train_s_ratio: float | None
-    epochs_at_equal_time: int | None
     conclusion: str
 
 
@@ -136,6 +125,7 @@ def read_other_run(given: str, own: Path, axes: Sequence[Axis]) -> OtherRun:
 class _Pair:
     """The hits of one cell in both runs, over the seeds that both have: (S, N)."""
 
+    seeds: Sequence[int]
     first: Any
     second: Any
 
@@ -149,8 +139,6 @@ def compare_runs(
     record: SweepRecord,
     other: str,
     other_record: SweepRecord,
-    *,
-    epochs: int | None,
 ) -> Comparison | None:
     """Compare a run with another where both are done; None if no cell is done in both.
 
@@ -162,7 +150,6 @@ def compare_runs(
         record: of this run.
         other: name of the other.
         other_record: of the other.
-        epochs: of this run's recipe; None where they vary over the grid.
     """
     ours = {c.key: c for c in gather_cells(record.trials) if c.test_accuracy_mean is not None}
     axes = list(record.trials[0].point)
@@ -194,25 +181,21 @@ def compare_runs(
                 difference=accuracy - other_accuracy,
                 p_value=p_values.get(key),
                 p_value_adjusted=adjusted.get(key),
-                train_s=mine.train_s if is_same_machine else None,
-                other_train_s=yours.train_s if is_same_machine else None,
+                train_s=_train_s(record, mine, pair) if is_same_machine else None,
+                other_train_s=_train_s(other_record, yours, pair) if is_same_machine else None,
             )
         )
     mean = None
     if pairs:
         gaps = [pair.first.astype(np.int8) - pair.second for pair in pairs.values()]
         mean = mean_difference(np.concatenate(gaps))
-    ratio = _time_ratio(cells)
-    equal_time = None if ratio is None or epochs is None else max(1, round(epochs / ratio))
     return Comparison(
         name=name,
         other=other,
         settings=_settings(record.trials, other_record.trials, axes),
         cells=cells,
         mean=mean,
-        train_s_ratio=ratio,
-        epochs_at_equal_time=equal_time,
-        conclusion=_conclude(name, other, cells, mean, ratio, epochs, equal_time),
+        conclusion=_conclude(name, other, cells, mean),
     )
 
 
@@ -241,7 +224,16 @@ def _pair(first: HitsBySeed, second: HitsBySeed) -> _Pair | None:
     seeds = sorted(first.keys() & second.keys())
     if not seeds or first[seeds[0]].shape != second[seeds[0]].shape:
         return None
-    return _Pair(np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds]))
+    return _Pair(seeds, np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds]))
+
+
+def _train_s(record: SweepRecord, cell: Cell, pair: _Pair | None) -> float | None:
+    """Return a cell's mean training time, over the seeds that both runs have."""
+    if pair is None:
+        return cell.train_s
+    of_pair = [t for t in record.trials if t.key == cell.key and t.seed in pair.seeds]
+    (alone,) = gather_cells(of_pair)
+    return alone.train_s
 
 
 def _p_values(pairs: Mapping[CellKey, _Pair]) -> dict[CellKey, float]:
@@ -256,13 +248,6 @@ def _p_values(pairs: Mapping[CellKey, _Pair]) -> dict[CellKey, float]:
         )
         for key, pair in pairs.items()
     }
-
-
-def _time_ratio(cells: Sequence[ComparedCell]) -> float | None:
-    timed = [(c.train_s, c.other_train_s) for c in cells if c.train_s and c.other_train_s]
-    if not timed:
-        return None
-    return math.fsum(x for x, _ in timed) / math.fsum(y for _, y in timed)
 
 
 def _settings(
@@ -282,9 +267,6 @@ def _conclude(
     other: str,
     cells: Sequence[ComparedCell],
     mean: Estimate | None,
-    ratio: float | None,
-    epochs: int | None,
-    equal_time: int | None,
 ) -> str:
     value = math.fsum(cell.difference for cell in cells) / len(cells)
     interval, tested = "", [cell for cell in cells if cell.p_value is not None]
@@ -301,11 +283,4 @@ def _conclude(
         where = "in one cell"
         what = f"{'' if num_significant else 'not '}significant at the 5 % level"
     text = f"{name} minus {other}: {points(value)} points of test accuracy {where}{interval}"
-    if tested:
-        text += f", {what}"
-    if ratio is None:
-        return f"{text}."
-    text += f"; {ratio:.2f}x the training time"
-    if equal_time is None or equal_time == epochs:
-        return f"{text}."
-    return f"{text}; equal time would allow {counted(equal_time, 'epoch')}."
+    return f"{text}, {what}." if tested else f"{text}."

@@ -3,6 +3,7 @@
 docs/statistics.md says which test is used where, and what it does not say.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +12,10 @@ from hwcli.training.significance import (
     LEVEL,
     Estimate,
     Hits,
+    Spread,
     additive_fit,
     holm,
+    least_difference,
     mcnemar,
     pooled_spread,
     tukey_p,
@@ -85,6 +88,36 @@ def compare_with_best(
     }
     tested[best.key] = {"versus_best": "best"}
     return [cell.model_copy(update=tested.get(cell.key, {})) for cell in cells]
+
+
+def spread_over_seeds(cells: Sequence[Cell]) -> Spread | None:
+    """Return the variance of test accuracy over seeds, pooled over the cells; None for one seed."""
+    varying = [cell for cell in cells if cell.test_accuracy_std is not None]
+    degrees = sum(cell.num_seeds - 1 for cell in varying)
+    squares = math.fsum((c.num_seeds - 1) * (c.test_accuracy_std or 0.0) ** 2 for c in varying)
+    return Spread(squares / degrees, degrees) if squares else None
+
+
+def least_significant(cells: Sequence[Cell]) -> float | None:
+    """Return by how much two cells must differ for Tukey's range to see it; None for one seed."""
+    spread, sizes = spread_over_seeds(cells), [cell.num_seeds for cell in cells if cell.num_seeds]
+    return None if spread is None else least_difference(spread, min(sizes), len(sizes))
+
+
+def differing_pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+    """Return all pairs of cells that differ significantly by Tukey's range, the better one first.
+
+    Nothing with one seed.
+    """
+    spread = spread_over_seeds(cells)
+    if spread is None:
+        return []
+    done = [cell for cell in cells if cell.test_accuracy_mean is not None]
+    done.sort(key=lambda cell: cell.test_accuracy_mean or 0.0, reverse=True)
+    pairs = list(itertools.combinations(done, 2))
+    gaps = [(one.test_accuracy_mean or 0) - (two.test_accuracy_mean or 0) for one, two in pairs]
+    p_values = tukey_p(gaps, spread, [(a.num_seeds, b.num_seeds) for a, b in pairs], len(done))
+    return [pair for pair, p_value in zip(pairs, p_values, strict=True) if p_value < LEVEL]
 
 
 def _accuracies(trials: Sequence[TrialRecord]) -> dict[CellKey, list[float]]:

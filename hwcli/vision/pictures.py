@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import statistics
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from hwcli.training.progress import Epoch
 from hwcli.vision.cells import Cell
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import Axis, Layout, Point, describe, show
+from hwcli.vision.grid_statistics import least_significant
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import MARKS
 
@@ -25,6 +28,7 @@ LINES = ("-", "--", "-.", ":")
 GRID_NAMES = ("heatmap", "curves", "costs", "compare")
 MOST_BLOCKS = 6  # per picture: of more combinations the first ones are drawn
 MOST_LINES = 8  # per panel
+TITLE_CHARACTERS_PER_IN = 13
 STANDARD_ERRORS_OF_COLOUR = 7  # a colour scale reaches at least this far from its middle
 
 
@@ -258,10 +262,15 @@ def draw_costs(
         panel.xaxis.set_major_locator(MaxNLocator(5))
     panels[-1].xaxis.set_major_formatter(lambda x, _: f"{x / 1000:,g} k")
     panels[0].set_ylabel("test accuracy, %")
-    errors = sorted(cell.test_accuracy_se or 0.0 for cell in cells)
-    bar = f"bar: ± one standard error, {100 * errors[len(errors) // 2]:.2f} points"
-    _draw_error_bar(panels[-1], 100 * errors[len(errors) // 2])
-    figure.suptitle(f"Accuracy against cost ({bar})", fontsize=10, x=0.01, ha="left")
+    least = least_significant(summary.cells)
+    if least is None:
+        half = 100 * statistics.median(cell.test_accuracy_se or 0.0 for cell in cells)
+        bar = f"± one standard error, {half:.2f} points"
+    else:
+        half = 50 * least
+        bar = f"the least significant difference, {100 * least:.2f} points"
+    _draw_error_bar(panels[-1], half)
+    figure.suptitle(f"Accuracy against cost (bar: {bar})", fontsize=10, x=0.01, ha="left")
     handles = [
         Line2D([], [], color=colour[v], lw=4, label=layout.down.text(v)) for v in layout.down.values
     ]
@@ -279,7 +288,7 @@ def _cycle(axis: Axis, kinds: Sequence[str]) -> dict[object, str]:
 
 
 def _draw_error_bar(panel: Axes, error: float) -> None:
-    """Draw one error bar, the middle one of all cells, in the panel's lower right corner."""
+    """Draw one bar, this far up and down, in the panel's lower right corner."""
     low, high = panel.get_ylim()
     left, right = panel.get_xlim()
     x, y = right - 0.06 * (right - left), low + error + 0.05 * (high - low)
@@ -287,42 +296,36 @@ def _draw_error_bar(panel: Axes, error: float) -> None:
 
 
 def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | None:
-    """Draw two runs over the same cells: differences of accuracy and, on one machine, the times.
-
-    None for one cell.
-    """
+    """Draw the differences of accuracy of two runs over the same cells; None for one cell."""
     rows = comparison.cells
     if len(rows) < 2:
         return None
     shared = [_only(axis, comparison) for axis in axes]
     layout = Layout.of(shared)
     blocks = layout.blocks()[:MOST_BLOCKS]
-    has_times = comparison.train_s_ratio is not None
-    num_panels = len(blocks) + has_times
+    width = 1.0 + 3.6 * len(blocks)
     figure, panels = plots.figure(
-        columns=num_panels,
-        width=1.0 + 3.6 * num_panels,
+        columns=len(blocks),
+        width=width,
         height=max(3.4, 1.8 + 0.42 * len(rows) / 3),
     )
     by_key = {row.key: row for row in rows}
     reach = max(1.0, *(100 * abs(row.difference) for row in rows))
-    for block, panel in zip(blocks, panels, strict=False):
+    for block, panel in zip(blocks, panels, strict=True):
         grid = layout.grid(shared, block, by_key)
         _draw_block(
             panel,
             layout,
             [[None if row is None else 100 * row.difference for row in line] for line in grid],
             [[_difference_text(row) for row in line] for line in grid],
-            title=describe(layout.groups, block) if block else "difference, points",
+            title=describe(layout.groups, block) if block else "",
             limits=(-reach, reach),
             colours="RdBu",
         )
-    if has_times:
-        _draw_times(panels[-1], comparison)
-        figure.legend(loc="outside lower right", ncols=2, fontsize=8)
-    title = f"{comparison.name} minus {comparison.other}: test accuracy"
+    title = f"{comparison.name} minus {comparison.other}: points of test accuracy"
     if any(row.is_significant is False for row in rows):
         title += " (≈ not significant)"
+    title = textwrap.fill(title, int(TITLE_CHARACTERS_PER_IN * width))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
@@ -337,33 +340,3 @@ def _only(axis: Axis, comparison: Comparison) -> Axis:
     """Return an axis with the values that both runs have."""
     there = {cell.point[axis.field] for cell in comparison.cells}
     return Axis(field=axis.field, values=tuple(v for v in axis.values if v in there))
-
-
-def _draw_times(panel: Axes, comparison: Comparison) -> None:
-    timed = [
-        (row, row.train_s, row.other_train_s)
-        for row in comparison.cells
-        if row.train_s is not None and row.other_train_s is not None
-    ]
-    for row, train_s, other_s in timed:
-        panel.plot(
-            [other_s, train_s],
-            [100 * row.other_test_accuracy, 100 * row.test_accuracy],
-            color="#cccccc",
-            lw=0.8,
-        )
-    for index, (name, points) in enumerate(
-        (
-            (comparison.other, [(other_s, row.other_test_accuracy) for row, _, other_s in timed]),
-            (comparison.name, [(train_s, row.test_accuracy) for row, train_s, _ in timed]),
-        )
-    ):
-        panel.plot(
-            [time for time, _ in points],
-            [100 * accuracy for _, accuracy in points],
-            MARKERS[index],
-            color=plots.COLOURS[index],
-            label=name,
-            ms=5,
-        )
-    panel.set(xlabel="training, s", ylabel="test accuracy, %", title="against training time")

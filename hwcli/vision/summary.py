@@ -128,7 +128,7 @@ def summarize(
         cells=cells,
         effects=effects,
         conclusion=conclude(cells, axes, effects) if states["done"] else None,
-        comparison=other and compare_runs(name, record, other.name, other.record, epochs=epochs),
+        comparison=other and compare_runs(name, record, other.name, other.record),
         trained_on=training_places(trials),
         num_trials=len(trials),
         num_run=num_run,

@@ -6,10 +6,10 @@ from typing import Any
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import p_text
 from hwcli.training.significance import LEVEL
-from hwcli.vision.cells import Cell, note_on_emulation
+from hwcli.vision.cells import Cell, best_cells, note_on_emulation
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
-from hwcli.vision.grid_statistics import points
+from hwcli.vision.grid_statistics import least_significant, points
 from hwcli.vision.summary import VitSweepSummary, describe_places
 
 VERDICTS: dict[Any, str] = {
@@ -129,6 +129,13 @@ def grid_notes(summary: VitSweepSummary) -> list[str]:
         "evaluated on the test images once, after training."
     )
     notes = [images if summary.is_one_cell else f"* selected by validation accuracy. {images}"]
+    tied = best_cells(summary.cells)
+    if len(tied) > 1:
+        names = " and ".join(summary.describe(cell.point) for cell in tied)
+        notes.append(
+            f"{names} have the same validation accuracy; the one with the fewest parameters is "
+            "selected."
+        )
     notes += _note_on_tests(summary)
     if summary.conclusion is not None and not summary.is_one_cell:
         notes.append(summary.conclusion)
@@ -151,7 +158,7 @@ def _note_on_tests(summary: VitSweepSummary) -> list[str]:
     ]
     if len(summary.seeds) > 1:
         test = "Tukey's range, variance over seeds pooled over the cells"
-        scope = "This applies to these test images."
+        scope = f"{_least(summary)}This applies to these test images."
     else:
         test = "exact McNemar test on the same test images, Holm-corrected"
         scope = (
@@ -159,6 +166,14 @@ def _note_on_tests(summary: VitSweepSummary) -> list[str]:
         )
     level = f"Compared with the selected cell at the {100 * LEVEL:.0f} % level"
     return [f"{level}: {', '.join(texts)} ({test}). {scope}"]
+
+
+def _least(summary: VitSweepSummary) -> str:
+    """Say by how much two cells must differ."""
+    least = least_significant(summary.cells)
+    if least is None:
+        return ""
+    return f"Two cells must differ by {100 * least:.2f} points to be significantly different. "
 
 
 def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
@@ -179,9 +194,11 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
         if has_seeds
         else "exact McNemar test on the same test images"
     )
+    has_times = any(cell.train_s and cell.other_train_s for cell in comparison.cells)
     times = (
-        "Training times are from two runs, not interleaved."
-        if comparison.train_s_ratio is not None
+        "The training times do not compare speeds: the runs were not interleaved, and other work "
+        "may have slowed one of them."
+        if has_times
         else "No training times: the runs were trained on different machines."
     )
     return Table(
@@ -199,17 +216,16 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
             Column("p_value_adjusted", "p (Holm)", p_text),
             *(
                 []
-                if comparison.train_s_ratio is None
+                if not has_times
                 else [
                     Column(
                         "other_train_s", f"training, {comparison.other}", "{:.0f} s", priority=3
                     ),
                     Column("train_s", f"training, {comparison.name}", "{:.0f} s", priority=3),
-                    Column("train_s_ratio", "time ratio", "{:.2f}", priority=2),
                 ]
             ),
         ],
-        rows=[{**_row(cell), "train_s_ratio": cell.train_s_ratio} for cell in comparison.cells],
+        rows=[_row(cell) for cell in comparison.cells],
         notes=[
             *notes,
             comparison.conclusion,

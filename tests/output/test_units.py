@@ -1,6 +1,6 @@
 import pytest
 
-from hwcli.output.units import counted, duration, size
+from hwcli.output.units import counted, duration, p_text, size
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,7 @@ def test_a_size_has_the_unit_that_leaves_a_short_number(num_bytes: float, text: 
 
 def test_one_thing_is_not_several() -> None:
     assert [counted(n, "epoch") for n in (0, 1, 2000)] == ["0 epochs", "1 epoch", "2,000 epochs"]
+
+
+def test_a_p_value_that_is_tiny_is_not_spelled_out() -> None:
+    assert (p_text(0.0493), p_text(0.001), p_text(1e-9)) == ("0.049", "0.001", "< 0.001")

@@ -38,7 +38,7 @@ ASKED = {
         r"own words \(question 2\)",
     ],
     "Question 3": [
-        r"Answer.*networks reach",
+        r"Answer.*accuracies lie between",
         r"grid_table_of",
         r"What this supports",
         r"X_0 &=",

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from hwcli.sentiment.evaluation import paired_gain
-from hwcli.sentiment.summary import Gain
 
 
 @pytest.mark.parametrize(
@@ -23,8 +22,3 @@ def test_a_difference_over_few_reviews_is_judged_exactly(
     assert gain.gain == pytest.approx((won - lost) / 10)
     assert gain.p_value == pytest.approx(p_value)
     assert gain.is_significant == is_significant
-
-
-def test_a_summary_without_p_values_is_judged_by_two_standard_errors() -> None:
-    assert Gain(gain=0.03, standard_error=0.002).is_significant
-    assert not Gain(gain=-0.003, standard_error=0.002).is_significant

@@ -6,6 +6,7 @@ from hwcli.training.significance import (
     Spread,
     additive_fit,
     holm,
+    least_difference,
     mcnemar,
     mean_difference,
     pooled_spread,
@@ -82,6 +83,28 @@ def test_the_mean_difference_of_two_pairs_has_students_wide_tail() -> None:
     assert difference.value == pytest.approx(0.2)
     assert difference.low == pytest.approx(0.2 - 12.706 * 0.1, rel=0.05)
     assert mean_difference(np.ones((2, 5), dtype=np.int8)) == Estimate(1.0, 1.0, 1.0)
+
+
+def test_images_that_favour_a_recipe_never_make_the_interval_of_few_networks_narrower() -> None:
+    # 40 of 1000 images go to the first recipe in every pair, and others by chance: with their many
+    # degrees of freedom the images alone would give a narrower interval than the three networks.
+    order = np.random.default_rng(1)
+    rows = np.zeros((3, 1000), dtype=np.int8)
+    rows[:, :40] = 1
+    for row, lost in zip(rows, (6, 10, 14), strict=True):
+        row[order.choice(np.arange(40, 1000), lost, replace=False)] = -1
+    difference = mean_difference(rows)
+    # Differences 0.034, 0.030, 0.026: standard error 0.004 / sqrt(3), Student's quantile 4.3027.
+    assert difference.value == pytest.approx(0.03)
+    assert difference.low is not None
+    assert difference.low <= 0.03 - 4.3027 * 0.004 / 3**0.5 + 1e-6
+
+
+def test_the_least_significant_difference_is_tukeys() -> None:
+    # The studentized range's 5 % point for three groups and ten degrees of freedom is 3.877.
+    assert least_difference(Spread(4.0, 10), 4, 3) == pytest.approx(3.877, abs=1e-3)
+    (p_value,) = tukey_p([3.877], Spread(4.0, 10), [(4, 4)], 3)
+    assert p_value == pytest.approx(0.05, abs=1e-4)
 
 
 def test_a_two_way_fit_finds_a_plane_and_its_intervals() -> None:

@@ -3,7 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hwcli.vision.cells import Cell, TrialResult, best_cell, gather_cells, training_places
+from hwcli.vision.cells import (
+    Cell,
+    TrialResult,
+    best_cell,
+    best_cells,
+    gather_cells,
+    training_places,
+)
 from hwcli.vision.vit import ViT, ViTConfig, num_params
 from tests.vision.made_up import AMD, record, trial_config
 
@@ -31,6 +38,17 @@ def test_the_best_cell_is_selected_by_validation() -> None:
     assert best is not None
     assert best.key == (1, 2)
     assert best_cell(gather_cells(record({(1, 2): [None]}).trials)) is None
+
+
+def test_of_cells_with_the_same_validation_accuracy_the_smallest_is_selected() -> None:
+    validation = {(2, 2): 0.9, (1, 2): 0.9, (3, 2): 0.8}
+    cells = gather_cells(
+        record({(2, 2): [1], (1, 2): [1], (3, 2): [1]}, validation=validation).trials
+    )
+    best = best_cell(cells)
+    assert best is not None
+    assert best.key == (1, 2)
+    assert [cell.key for cell in best_cells(cells)] == [(2, 2), (1, 2)]
 
 
 def test_times_of_another_machine_are_left_out_of_the_mean() -> None:

@@ -14,7 +14,7 @@ AXES = [Axis(field="layers", values=(1, 2, 3)), Axis(field="heads", values=(2,))
 
 
 def compare(first: SweepRecord, second: SweepRecord) -> Comparison:
-    comparison = compare_runs("linear", first, "softmax", second, epochs=9)
+    comparison = compare_runs("linear", first, "softmax", second)
     assert comparison is not None
     return comparison
 
@@ -28,21 +28,28 @@ def test_two_runs_are_compared_where_both_are_done() -> None:
     assert cell.difference == pytest.approx(-2 / 1009)
     # Two images lost and none won: a fair coin does that half of the time, either way.
     assert (cell.num_seeds, cell.p_value, cell.is_significant) == (1, 0.5, False)
-    assert cell.train_s_ratio == comparison.train_s_ratio == 0.5
-    assert comparison.epochs_at_equal_time == 18
+    assert (cell.train_s, cell.other_train_s) == (15.0, 30.0)
     assert comparison.conclusion == (
         "linear minus softmax: -0.20 points of test accuracy in one cell (95 % interval -0.47 to "
-        "+0.08), not significant at the 5 % level; 0.50x the training time; equal time would "
-        "allow 18 epochs."
+        "+0.08), not significant at the 5 % level."
     )
     assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
-    assert compare_runs("a", record({(4, 2): [1]}), "b", second, epochs=9) is None
+    assert compare_runs("a", record({(4, 2): [1]}), "b", second) is None
 
 
 def test_the_difference_is_of_the_seeds_that_both_runs_have() -> None:
     (cell,) = compare(record({(1, 2): [900, 940]}), record({(1, 2): [920]})).cells
     assert cell.num_seeds == 1
     assert cell.difference == pytest.approx(-20 / 1009)
+
+
+def test_times_are_of_the_seeds_that_both_runs_have() -> None:
+    first, second = record({(1, 2): [900, 940]}), record({(1, 2): [920]}, train_s=40.0)
+    for trial, train_s in zip(first.trials, (20.0, 90.0), strict=True):
+        assert trial.result is not None
+        object.__setattr__(trial, "result", trial.result.model_copy(update={"train_s": train_s}))
+    (cell,) = compare(first, second).cells
+    assert (cell.train_s, cell.other_train_s) == (20.0, 40.0)
 
 
 def test_several_seeds_are_tested_by_their_pooled_spread() -> None:
@@ -63,8 +70,8 @@ def test_several_seeds_are_tested_by_their_pooled_spread() -> None:
 
 def test_times_of_different_machines_are_not_compared() -> None:
     comparison = compare(record({(1, 2): [900]}, trained_on=AMD), record({(1, 2): [902]}))
-    assert (comparison.train_s_ratio, comparison.epochs_at_equal_time) == (None, None)
-    assert "time" not in comparison.conclusion
+    (cell,) = comparison.cells
+    assert (cell.train_s, cell.other_train_s) == (None, None)
     table = comparison_table(comparison, AXES)
     assert not any("training" in column.heading for column in table.columns)
     assert "No training times: the runs were trained on different machines." in table.notes[-1]
@@ -84,7 +91,7 @@ def test_the_settings_that_differ_are_named_and_the_grid_is_no_setting() -> None
 def test_a_field_that_is_an_axis_of_one_run_alone_is_matched_by_the_others_recipe() -> None:
     axes = ("layers", "model.width")
     first = record({(1, 24): [900], (1, 48): [910]}, axes=axes)
-    comparison = compare_runs("widths", first, "plain", record({(1, 2): [902]}), epochs=9)
+    comparison = compare_runs("widths", first, "plain", record({(1, 2): [902]}))
     assert comparison is not None
     assert [cell.key for cell in comparison.cells] == [(1, 24)]
 

@@ -7,8 +7,9 @@ from hwcli.vision.grid import Axis
 from hwcli.vision.grid_statistics import (
     compare_with_best,
     conclude,
+    differing_pairs,
     fit_effects,
-    p_text,
+    least_significant,
     points,
 )
 from hwcli.vision.record import SweepRecord
@@ -45,6 +46,21 @@ def test_several_seeds_are_tested_by_tukeys_range_over_all_cells() -> None:
     assert (best.versus_best, low.versus_best, close.versus_best) == ("best", "worse", "similar")
     q = 12 / (6 / 2 * (1 / 2 + 1)) ** 0.5
     assert one.p_value_adjusted == pytest.approx(stats.studentized_range.sf(q, 4, 3), rel=1e-6)
+
+
+def test_pairs_that_differ_are_those_further_apart_than_the_least_difference() -> None:
+    found = record({(1, 2): [900, 904], (2, 2): [880, 884], (3, 2): [899, 901]})
+    cells = gather_cells(found.trials)
+    # Pooled variance (8 + 8 + 2) / 3 = 6, means of two.
+    least = stats.studentized_range.ppf(0.95, 3, 3) * (6 / 2) ** 0.5 / 1009
+    assert least_significant(cells) == pytest.approx(least)
+    assert [(a.key, b.key) for a, b in differing_pairs(cells)] == [
+        ((1, 2), (2, 2)),
+        ((3, 2), (2, 2)),
+    ]
+    one_seed = gather_cells(record({(1, 2): [900], (2, 2): [400]}).trials)
+    assert least_significant(one_seed) is None
+    assert differing_pairs(one_seed) == []
 
 
 def test_cells_without_results_or_predictions_are_not_tested() -> None:
@@ -138,7 +154,3 @@ def test_a_degenerate_grid_supports_nothing(
 )
 def test_points_are_signed_and_never_seem_zero(fraction: float, text: str) -> None:
     assert points(fraction) == text
-
-
-def test_a_small_p_value_is_no_more_than_small() -> None:
-    assert (p_text(0.0493), p_text(0.001), p_text(1e-9)) == ("0.049", "0.001", "< 0.001")
