@@ -1,7 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017) in memory: 60,000 training and 10,000 test images.
 
 The official split is kept. A stratified part of the training images is set aside for
-validation, where every choice is made; the test images are for one last look.
+validation, where every choice is made; a trained network sees the test images once.
 
 torchvision reads the files, once on a machine: it costs a process 2.7 s and 165 MB to import, which
 every worker would pay. Its tensors are kept in the cache, where all workers map the same pages.

@@ -67,7 +67,10 @@ USUAL_DATA = DataConfig()
 
 
 class Recipe(Section):
-    """Everything that decides a trial's numbers, except its layers, its heads and its seed."""
+    """What all trials of a run share of what decides their numbers.
+
+    A trial has layers, heads, seed, device, precision and kernels besides.
+    """
 
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training images.")
     batch_size: int = Field(ge=1, le=NUM_TRAINING_IMAGES, description="Images per training step.")

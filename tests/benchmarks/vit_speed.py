@@ -639,6 +639,7 @@ def main() -> None:
         "processes": ours.processes,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "cpu": runtime.fingerprint()["cpu"],
+        "commit": runtime.fingerprint()["commit"],
         "torch": torch.__version__,
     }
     if isa == "native":
