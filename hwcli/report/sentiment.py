@@ -33,6 +33,7 @@ def section(runs: Runs) -> list[Cell]:
         folders=[folder_of(run) for run in chosen],
         accuracy=accuracy_text,
         baselines=" ".join(_baseline(each) for each in found),
+        conditions=_conditions(found) if found else "",
         difference=_difference(found),
         other_heads=_other_heads(found),
         inputs="; ".join(map(_input, chosen)),
@@ -53,10 +54,21 @@ def _baseline(found: SentimentSummary) -> str:
     side = "above" if points >= 0 else "below"
     note = ""
     if gain is not None:
-        note = f", {'a' if gain.is_significant else 'no'} significant difference"
+        which = "a" if gain.is_significant else "no"
+        note = f", {which} significant difference by McNemar's exact test"
     return (
         f"`{found.name}` is {abs(points):.2f} points {side} the better bag of words "
         f"that was trained on the same reviews ({name}, {100 * best:.2f} %){note}."
+    )
+
+
+def _conditions(found: Sequence[SentimentSummary]) -> str:
+    """Say what the accuracies are over: one seed, and test texts of which some were trained on."""
+    seen = [each.num_test_texts_in_train for each in found]
+    known = " to ".join(f"{number:,}" for number in sorted({min(seen), max(seen)}))
+    return (
+        "Each is one training run; ± is the standard error over the test reviews. "
+        f"Of the test texts, {known} also occur in training or validation."
     )
 
 

@@ -39,6 +39,7 @@ ASKED = {
     ],
     "Question 3": [
         r"Answer.*accuracies lie between",
+        r"Of all 105 pairs of cells 2 differ significantly \(Tukey's range\): 7 layers, 4 heads from 4",
         r"grid_table_of",
         r"What this supports",
         r"X_0 &=",
@@ -51,6 +52,8 @@ ASKED = {
     ],
     "Question 4": [
         r"Answer.*accuracy on",
+        r"± is the standard error over the test reviews. Of the test texts, 123 also occur",
+        r"a significant difference by McNemar's exact test",
         r"112,241,409",
         r"2,759,169",
         r"answers_table",
