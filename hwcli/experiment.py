@@ -56,6 +56,8 @@ class Experiment(Protocol[C]):
         COMMAND: its command, the module's name with hyphens: ``vit-sweep``.
         Config: every field of its YAML, each with a description and without a default.
         RunSummary: what ``run`` returns and ``summary.json`` holds.
+        WHEN_STOPPED: what Ctrl-C leaves, and what the same command then does; where it is left
+            out, ``run`` says it itself or is too short to.
     """
 
     COMMAND: str

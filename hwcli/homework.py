@@ -23,7 +23,6 @@ from hwcli.output.files import read_json
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import duration, size
-from hwcli.report import make
 
 INTERRUPTED = (130, 143, -2, -15)
 
@@ -115,6 +114,8 @@ def run(
     Raises:
         ConfigError: there is no such preset.
     """
+    from hwcli.report import make  # its packages are not needed for a dry run
+
     parts = parts_of(preset)
     states: dict[Part, PartState] = {}
     seconds: dict[Part, float] = {}
@@ -173,7 +174,10 @@ def plan(preset: str, out: Path) -> None:
 
 
 def _hw2(arguments: Sequence[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "hwcli", *arguments], check=False).returncode
+    try:
+        return subprocess.run([sys.executable, "-m", "hwcli", *arguments], check=False).returncode
+    except KeyboardInterrupt:  # Ctrl-C goes to both, and the part has stopped by now
+        return 130
 
 
 def _spelled(part: Part, out: Path) -> str:

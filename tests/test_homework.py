@@ -11,6 +11,7 @@ from hwcli.config import load
 from hwcli.errors import ConfigError, SourceError
 from hwcli.experiment import Plan
 from hwcli.experiments import attention_bench, rnn_trace, sentiment_train, vit_sweep
+from hwcli.report import make
 
 MODULES = {
     module.COMMAND: module for module in (rnn_trace, attention_bench, vit_sweep, sentiment_train)
@@ -31,7 +32,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         return 0
 
     monkeypatch.setattr(homework, "_hw2", hw2)
-    monkeypatch.setattr(homework.make, "build", lambda *args, **more: [tmp_path / "hw2.pdf"])
+    monkeypatch.setattr(make, "build", lambda *args, **more: [tmp_path / "hw2.pdf"])
     return commands
 
 

@@ -126,6 +126,8 @@ def run(
                 path = folder.finish(summary)
             terminal.show_path(path)
     except KeyboardInterrupt as error:
+        if stopped := getattr(chosen, "WHEN_STOPPED", None):
+            terminal.log(stopped)
         raise typer.Exit(getattr(error, "exit_code", 130)) from None
     if summary.exit_code != 0:
         raise typer.Exit(1)

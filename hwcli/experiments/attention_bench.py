@@ -53,6 +53,7 @@ from hwcli.output.tables import Column, Table
 from hwcli.ranges import IntRange, parse_range
 
 COMMAND = "attention-bench"
+WHEN_STOPPED = "stopped; nothing is kept, the same command measures from the beginning"
 
 RunSummary = AttentionSummary
 

@@ -36,6 +36,7 @@ from hwcli.sweep.trial import Trial
 COMMAND = "sentiment-train"
 RunSummary = SentimentSummary
 
+WHEN_STOPPED = "stopped; run the same command again to go on where it was"
 PICTURES = ("calibration.png", "length.png", "curves.png")
 
 

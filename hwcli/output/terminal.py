@@ -8,6 +8,7 @@ is dropped, and :func:`close` says so at the end if it can.
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,8 +84,9 @@ for console in (output, progress):
 
 
 def log(line: str) -> None:
-    """Print one line of progress; ``--quiet`` silences it."""
-    progress.print(line, markup=False, soft_wrap=True)
+    """Print one line of progress, broken at spaces for who watches; ``--quiet`` silences it."""
+    watched = progress.is_terminal
+    progress.print(line, markup=False, soft_wrap=not watched, overflow="ignore")
 
 
 def show(result: Table | str) -> None:
@@ -114,7 +116,12 @@ def held_back() -> Iterator[None]:
 
 def show_error(error: Exception) -> None:
     """Print the one line of a user's mistake; ``--quiet`` does not silence it."""
-    _stderr.write(f"error: {error}\n")
+    line = f"error: {error}"
+    if progress.is_terminal:
+        line = textwrap.fill(
+            line, max(20, progress.width), break_long_words=False, break_on_hyphens=False
+        )
+    _stderr.write(f"{line}\n")
 
 
 def show_text(text: str) -> None:

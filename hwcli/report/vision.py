@@ -193,16 +193,15 @@ def _sentence(run: Run) -> str:
     accuracies = [_test_accuracy(cell) for cell in cells]
     others = len(cells) - 1
     similar = sum(cell.versus_best == "similar" for cell in cells)
-    differing = (
-        f"none of the other {others} is"
-        if similar == others
-        else f"{similar} of the other {others} are not"
-    )
+    differing = {
+        others: f"none of the other {others} is",
+        0: f"each of the other {others} is",
+    }.get(similar, f"{similar} of the other {others} are not")
     what = "mean accuracies lie" if len(summary_of(run).seeds) > 1 else "accuracies lie"
     return (
         f"The {len(cells)} {what} between {_percent(min(accuracies))} and "
-        f"{_percent(max(accuracies))}. By itself {differing} significantly different from the "
-        "cell that validation selected (*)."
+        f"{_percent(max(accuracies))}. Compared with the cell that validation selected (*), "
+        f"{differing} significantly different."
     )
 
 

@@ -196,6 +196,11 @@ class SentimentSummary(Summary):
     recipe_version: int
 
     @property
+    def is_solved(self) -> bool:
+        """Tell whether the head was fitted by logistic regression, without epochs."""
+        return self.batch_size is None
+
+    @property
     def way(self) -> str:
         """``fine-tuned`` or ``frozen``."""
         return "fine-tuned" if self.finetuned else "frozen"

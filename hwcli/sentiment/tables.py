@@ -29,7 +29,7 @@ def all_tables(summary: SentimentSummary) -> list[Table]:
     """Return every table of one run, in the order in which they are shown."""
     return [
         setup_table(summary),
-        epochs_table(summary),
+        *([] if summary.is_solved else [epochs_table(summary)]),
         models_table(summary),
         predictions_table(summary.predictions),
         probes_table(summary),
@@ -130,7 +130,7 @@ def models_table(summary: SentimentSummary) -> Table:
             Column("model", "model", priority=0),
             Column("test_accuracy", "accuracy", PERCENT, priority=0),
             Column("test_accuracy_se", "standard error", PERCENT, priority=0),
-            Column("gain", "difference to ours", lambda gain: f"{-gain:+.2%}", priority=1),
+            Column("gain", "difference to ours", lambda gain: f"{0 - gain:+.2%}", priority=1),
             Column("gain_se", "its standard error", PERCENT, priority=2),
             Column("p_value", "p-value", p_text, priority=1),
             Column("balanced_accuracy", "balanced accuracy", PERCENT, priority=3),
@@ -288,8 +288,8 @@ def answers_table(
 def _answers(summary: SentimentSummary, *, has_own: bool) -> dict[str, str]:
     sizes = summary.split_sizes
     trainable = f"{summary.num_trainable_params:,}"
-    minutes = sum(epoch.minutes for epoch in summary.epochs) / len(summary.epochs)
-    batches = "" if summary.batch_size is None else f"batches of {summary.batch_size}, "
+    minutes = ", ".join(f"{epoch.minutes:.2f}" for epoch in summary.epochs)
+    how = f"batches of {summary.batch_size}, BCE with logits"
     sentences = [
         f"“{p.text}”: {p.label} ({p.probability_positive:.4f})" for p in summary.predictions
     ]
@@ -310,9 +310,13 @@ def _answers(summary: SentimentSummary, *, has_own: bool) -> dict[str, str]:
             "reviews, divided once"
         ),
         "Q3b, Q3c training, evaluation": (
-            f"{batches}BCE with logits; the {summary.kept_epoch} epoch is kept"
+            "logistic regression: BCE with logits, solved to the end"
+            if summary.is_solved
+            else f"{how}; the {summary.kept_epoch} epoch is kept"
         ),
-        "Q3d epochs; minutes each": f"{len(summary.epochs)}; {minutes:.2f}",
+        "Q3d epochs; minutes of each": (
+            f"none; {minutes}" if summary.is_solved else f"{len(summary.epochs)}; {minutes}"
+        ),
         "Q3d test loss": f"{summary.test_loss:.4f}",
         "Q3d test accuracy": accuracy_text(summary),
         "Q4a given sentences": "\n".join(sentences[:2]),

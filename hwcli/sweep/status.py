@@ -152,19 +152,19 @@ def status_table(out: Path) -> Table:
             Column("command", "command", priority=0),
             Column("name", "name", priority=0),
             Column("status", "run", priority=0),
-            Column("counts", "trials", _describe_counts, priority=1),
+            Column("counts", "trials", priority=1),
             Column("seconds_left", "time left", duration, priority=1),
             Column("trained_on", "trained on", priority=2),
         ],
         rows=[
             {
                 **run.to_row(),
-                "counts": run.trials or None,
+                "counts": _describe_counts(run.trials) if run.trials else None,
                 "trained_on": _describe_machines(run.trained_on) or None,
             }
             for run in runs
         ],
-        notes=notes if runs else ["None yet."],
+        notes=notes if runs else [f"None yet in {out.resolve()}."],
     )
 
 
