@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
+from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName, sum_type
 
 # Half of what is formed inside a chunk is masked away: shorter chunks waste less of it, and make
 # more states.
@@ -99,7 +99,7 @@ class CausalProduct:
 
         sums = b.transpose(-2, -1) @ c  # (B H, m, E, F)
         if self.state is None:
-            self.state = torch.zeros_like(sums[:, 0], dtype=_sums(sums))
+            self.state = torch.zeros_like(sums[:, 0], dtype=sum_type(sums))
         states = torch.empty_like(sums, dtype=self.state.dtype)
         # Addition by addition: three times as fast as torch.cumsum, which strides here.
         for i in reversed(range(m)) if self.reverse else range(m):
@@ -128,8 +128,3 @@ def _in_chunks(x: Tensor) -> Tensor:
 def _with_ones(v: Tensor) -> Tensor:
     """Put a column of ones beside the values: (B, H, t, D) -> (B, H, t, D + 1)."""
     return F.pad(v, (0, 1), value=1.0)
-
-
-def _sums(x: Tensor) -> torch.dtype:
-    """Sums over a whole sequence are kept in at least single precision."""
-    return torch.promote_types(x.dtype, torch.float32)

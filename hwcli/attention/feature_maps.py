@@ -105,8 +105,23 @@ FEATURE_MAPS: dict[FeatureMapName, FeatureMap] = {
 assert tuple(FEATURE_MAPS) == get_args(FeatureMapName)
 
 
+def check_feature_map(name: str) -> None:
+    """Refuse a name that no feature map has.
+
+    Raises:
+        ValueError: it is one; names the choices.
+    """
+    if name not in FEATURE_MAPS:
+        raise ValueError(f"feature_map = {name!r}; choices: {', '.join(FEATURE_MAPS)}")
+
+
 def map_features(x: Tensor, name: FeatureMapName) -> Tensor:
-    """Apply a map to each token, keeping only its value for the backward pass."""
+    """Apply a map to each token, keeping only its value for the backward pass.
+
+    Raises:
+        ValueError: there is no map of that name.
+    """
+    check_feature_map(name)
     return x if name == "identity" else _Mapped.apply(x, name)
 
 
@@ -123,3 +138,8 @@ class _Mapped(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (value,) = ctx.saved_tensors
         return FEATURE_MAPS[ctx.name].pullback(gradient, value), None
+
+
+def sum_type(x: Tensor) -> torch.dtype:
+    """Return the type for sums over a whole sequence: at least single precision."""
+    return torch.promote_types(x.dtype, torch.float32)

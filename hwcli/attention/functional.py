@@ -13,13 +13,14 @@ Shapes: B batch, H heads, T tokens, D width of one head.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hwcli.attention.causal import CHUNK, CausalLinearAttention
-from hwcli.attention.feature_maps import FeatureMapName, map_features
+from hwcli.attention.feature_maps import FeatureMapName, check_feature_map, map_features
 from hwcli.attention.streaming import FEWEST_TOKENS, LinearAttention
 from hwcli.native import linear_attention as native_linear
 
@@ -33,8 +34,12 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
 
 
 def packed_softmax_attention(qkv: Tensor) -> Tensor:
-    """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
-    q, k, v = native_linear.unpack(qkv)  # (B, H, T, D)
+    """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D).
+
+    Raises:
+        ValueError: qkv has another shape.
+    """
+    q, k, v = _unpack(qkv)  # (B, H, T, D)
     # Torch's fused kernel is the faster one, but for bfloat16 on a CPU, where it is several times
     # slower than forming the weights.
     slow = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
@@ -43,8 +48,13 @@ def packed_softmax_attention(qkv: Tensor) -> Tensor:
 
 
 def packed_linear_attention(qkv: Tensor) -> Tensor:
-    """Compute linear attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D)."""
-    q, k, v = native_linear.unpack(qkv)  # (B, H, T, D)
+    """Compute linear attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D).
+
+    Raises:
+        ValueError: qkv has another shape.
+        TypeError: qkv holds no floating-point numbers.
+    """
+    q, k, v = _unpack(qkv)  # (B, H, T, D)
     if native_linear.fits(q, k, v):
         return native_linear.NativePackedLinearAttention.apply(qkv, "elu1")  # type: ignore[no-any-return]
     return linear_attention(q, k, v).transpose(1, 2)
@@ -61,7 +71,22 @@ def linear_attention(
     """Compute linear attention in O(T) time and memory.
 
     Long sequences are worked off in blocks that stay in the cache; causal ones in chunks.
+
+    Args:
+        q: queries, (B, H, T, D).
+        k: keys, (B, H, S, D).
+        v: values, (B, H, S, F); S differs from T where one sequence attends to another.
+        feature_map: phi, one of ``FEATURE_MAPS``.
+        causal: token i attends to tokens 1 to i only; S is T.
+
+    Returns:
+        y, (B, H, T, F), of the type of q.
+
+    Raises:
+        ValueError: the shapes or devices do not fit each other, or there is no such feature map.
+        TypeError: the tensors are of several types, or hold no floating-point numbers.
     """
+    _check(q, k, v, feature_map, causal=causal)
     if native_linear.fits(q, k, v):
         return native_linear.NativeLinearAttention.apply(q, k, v, feature_map, causal)  # type: ignore[no-any-return]
     T = q.shape[-2]
@@ -79,7 +104,12 @@ def linear_attention(
 def quadratic_linear_attention(
     q: Tensor, k: Tensor, v: Tensor, *, feature_map: FeatureMapName = "elu1", causal: bool = False
 ) -> Tensor:
-    """Compute the same the long way, forming the T x T weights: O(T^2)."""
+    """Compute the same the long way, forming the T x T weights: O(T^2).
+
+    Raises:
+        ValueError, TypeError: as :func:`linear_attention`.
+    """
+    _check(q, k, v, feature_map, causal=causal)
     q, k = map_features(q, feature_map), map_features(k, feature_map)
     weights = q @ k.transpose(-2, -1)  # (B, H, T, T)
     if causal:
@@ -90,7 +120,12 @@ def quadratic_linear_attention(
 def cumulative_linear_attention(
     q: Tensor, k: Tensor, v: Tensor, *, feature_map: FeatureMapName = "elu1"
 ) -> Tensor:
-    """Compute causal linear attention by running sums (eq. 9-12): O(T) time, O(T D^2) memory."""
+    """Compute causal linear attention by running sums (eq. 9-12): O(T) time, O(T D^2) memory.
+
+    Raises:
+        ValueError, TypeError: as :func:`linear_attention`.
+    """
+    _check(q, k, v, feature_map, causal=True)
     q, k = map_features(q, feature_map), map_features(k, feature_map)
     states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(dim=-3)  # (B, H, T, D, D)
     numerator = (q.unsqueeze(-2) @ states).squeeze(-2)
@@ -99,3 +134,40 @@ def cumulative_linear_attention(
 
 def _future(scores: Tensor) -> Tensor:
     return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+
+
+def _unpack(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if qkv.ndim != 5 or qkv.shape[2] != 3:
+        raise ValueError(f"qkv is {_shape(qkv)}: expected (B, T, 3, H, D)")
+    return native_linear.unpack(qkv)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, feature_map: FeatureMapName, *, causal: bool) -> None:
+    """Refuse what the forms of linear attention would each take in another way, or not at all."""
+    check_feature_map(feature_map)
+    if not q.ndim == k.ndim == v.ndim == 4:
+        raise ValueError(f"{_given(q, k, v, _shape)}: expected (B, H, T, D) each")
+    (*heads, T, D), (*of_k, S, width), (*of_v, of_values, _) = q.shape, k.shape, v.shape
+    if not (heads == of_k == of_v and width == D and of_values == S):
+        raise ValueError(
+            f"{_given(q, k, v, _shape)}: expected (B, H, T, D), (B, H, S, D) and (B, H, S, F), "
+            "nothing broadcast"
+        )
+    if causal and T != S:
+        raise ValueError(
+            f"{_given(q, k, v, _shape)}: causal attention needs as many queries as keys"
+        )
+    if not q.dtype == k.dtype == v.dtype:
+        raise TypeError(f"{_given(q, k, v, lambda x: x.dtype)}: expected one type")
+    if not q.is_floating_point():
+        raise TypeError(f"q, k and v are {q.dtype}: expected a floating-point type")
+    if not q.device == k.device == v.device:
+        raise ValueError(f"{_given(q, k, v, lambda x: x.device)}: expected one device")
+
+
+def _given(q: Tensor, k: Tensor, v: Tensor, of: Callable[[Tensor], object]) -> str:
+    return f"q is {of(q)}, k is {of(k)}, v is {of(v)}"
+
+
+def _shape(x: Tensor) -> str:
+    return str(tuple(x.shape))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMap, FeatureMapName
+from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMap, FeatureMapName, sum_type
 
 # Below this a call of the plain formula costs less than the blocks' overhead.
 FEWEST_TOKENS = 2048
@@ -34,16 +34,19 @@ def _block(D: int) -> int:
 
 
 class LinearAttention(Function):
-    """``apply(q, k, v, feature_map)``: non-causal linear attention of (B, H, T, D) tensors."""
+    """``apply(q, k, v, feature_map)``: non-causal linear attention.
+
+    Shapes: (B, H, T, D), (B, H, S, D), (B, H, S, F) -> (B, H, T, F).
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, name: FeatureMapName) -> Tensor:
         """Compute y and keep, besides the inputs and y, what is O(T) or O(D^2)."""
         B, H, T, D = q.shape
-        y = torch.empty_like(v, memory_format=torch.contiguous_format)
+        y = v.new_empty(B, H, T, v.shape[-1])
         normalizers = q.new_empty(B, H, T)
-        S = q.new_empty(B, H, D, v.shape[-1], dtype=_sums(q))
-        z = q.new_empty(B, H, D, dtype=_sums(q))
+        S = q.new_empty(B, H, D, v.shape[-1], dtype=sum_type(q))
+        z = q.new_empty(B, H, D, dtype=sum_type(q))
         with torch.autocast(q.device.type, enabled=False):
             for at in _heads(B, H):
                 S[at], z[at] = summarize(k[at], v[at], FEATURE_MAPS[name])
@@ -70,8 +73,8 @@ class LinearAttention(Function):
 def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
     """Sum over the tokens: S = sum phi(k) v^T (D, D) and z = sum phi(k) (D)."""
     block = _block(k.shape[-1])
-    S = k.new_zeros(k.shape[-1], v.shape[-1], dtype=_sums(k))
-    z = k.new_zeros(k.shape[-1], dtype=_sums(k))
+    S = k.new_zeros(k.shape[-1], v.shape[-1], dtype=sum_type(k))
+    z = k.new_zeros(k.shape[-1], dtype=sum_type(k))
     scratch, spare = _scratch(k, block), _scratch(k, block)
     for k_block, v_block in zip(k.split(block), v.split(block), strict=True):
         mapped = phi.value(k_block, scratch[: len(k_block)], spare[: len(k_block)])
@@ -108,14 +111,16 @@ def _backward_queries(
     block = _block(q.shape[-1])
     dS, dz = torch.zeros_like(S), torch.zeros_like(z)
     S, z = S.to(q.dtype), z.to(q.dtype)
-    scratch = [_scratch(q, block) for _ in range(3)]
+    scratch = [_scratch(x, block) for x in (q, y, q)]
+    # Products of y are as wide as v, which may be wider than q.
+    scratch.append(scratch[-1] if y.shape == q.shape else _scratch(y, block))
     for q_block, y_block, n, g_block, dq_block in zip(
         *(x.split(block) for x in (q, y, normalizers, gradient, dq)), strict=True
     ):
-        mapped, dnumerator, spare = (x[: len(n)] for x in scratch)
+        mapped, dnumerator, spare, product = (x[: len(n)] for x in scratch)
         mapped = phi.value(q_block, mapped, spare)
         torch.mul(g_block, n.reciprocal().unsqueeze(-1), out=dnumerator)
-        dn = torch.mul(dnumerator, y_block, out=spare).sum(dim=-1).neg_()
+        dn = torch.mul(dnumerator, y_block, out=product).sum(dim=-1).neg_()
         torch.mm(dnumerator, S.t(), out=dq_block).addr_(dn, z)
         phi.pullback(dq_block, mapped, dq_block, spare)
         _add_outer(dS, mapped, dnumerator)
@@ -154,8 +159,3 @@ def _scratch(x: Tensor, block: int) -> Tensor:
 
 def _heads(B: int, H: int) -> list[tuple[int, int]]:
     return [(b, h) for b in range(B) for h in range(H)]
-
-
-def _sums(x: Tensor) -> torch.dtype:
-    """Sums over a whole sequence are kept in at least single precision."""
-    return torch.promote_types(x.dtype, torch.float32)

@@ -1,7 +1,9 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from hwcli.attention.causal import CHUNK
@@ -9,11 +11,14 @@ from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName, map_featu
 from hwcli.attention.functional import (
     cumulative_linear_attention,
     linear_attention,
+    packed_linear_attention,
+    packed_softmax_attention,
     quadratic_linear_attention,
     sdpa_attention,
     softmax_attention,
 )
 from hwcli.attention.streaming import FEWEST_TOKENS
+from hwcli.native import compiler
 from tests.attention.reference import MAPS, draw, gradients, plain_linear
 
 # B, H, T, D: prime sizes, one token, one feature, both sides of a chunk and of a block.
@@ -168,3 +173,87 @@ def test_it_trains_under_autocast(causal: bool, T: int) -> None:
     for ours, theirs in zip(gradients(y, q, k, v), gradients(want, *exact), strict=True):
         assert ours.dtype == torch.float32
         assert (ours.double() - theirs).norm() <= 8 * eps * theirs.norm()
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("T", [7, FEWEST_TOKENS + 3])
+@pytest.mark.parametrize(("keys", "width"), [(11, 3), (FEWEST_TOKENS + 7, 5), (13, 7)])
+def test_queries_may_attend_to_another_sequence_with_values_of_another_width(
+    keys: int, width: int, T: int, name: FeatureMapName
+) -> None:
+    q = draw(2, 3, T, 5, positive=True)[0]
+    k = draw(2, 3, keys, 5, seed=1, positive=True)[1]
+    v = draw(2, 3, keys, width, seed=2)[2]
+    got, want = linear_attention(q, k, v, feature_map=name), plain_linear(q, k, v, name)
+    assert_close(got, want, rtol=1e-11, atol=1e-12)
+    for ours, theirs in zip(gradients(got, q, k, v), gradients(want, q, k, v), strict=True):
+        assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("T", [CHUNK + 3, FEWEST_TOKENS + 3])
+def test_causal_values_may_be_of_another_width(T: int) -> None:
+    (q, k, _), (*_, v) = draw(1, 2, T, 3, positive=True), draw(1, 2, T, 5)
+    got, want = linear_attention(q, k, v, causal=True), plain_linear(q, k, v, "elu1", causal=True)
+    assert_close(got, want, rtol=1e-11, atol=1e-12)
+    for ours, theirs in zip(gradients(got, q, k, v), gradients(want, q, k, v), strict=True):
+        assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("use_kernels", [False, True])
+@pytest.mark.parametrize("T", [7, 1000, FEWEST_TOKENS])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("form", [linear_attention, quadratic_linear_attention])
+def test_what_does_not_fit_together_is_refused_whatever_the_length(
+    form: Callable[..., Tensor], causal: bool, T: int, use_kernels: bool
+) -> None:
+    def zeros(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+    good = zeros(2, 3, T, 5)
+    shaped = rf"q is \(2, 3, {T}, 5\), k is .*: expected \(B, H, T, D\)"
+    refused: list[tuple[tuple[Tensor, Tensor, Tensor], str, type[Exception]]] = [
+        (
+            (good[0], good[0], good[0]),
+            rf"q is \(3, {T}, 5\), k .*: expected \(B, H, T, D\)",
+            ValueError,
+        ),
+        ((good, good, good[0]), shaped, ValueError),
+        ((good, good[:, :1], good[:, :1]), shaped, ValueError),
+        ((good, good[:1], good), shaped, ValueError),
+        ((good, good[..., :4], good), shaped, ValueError),
+        ((good, good, good[:, :, 1:]), shaped, ValueError),
+        ((good, good.double(), good), r"k is torch.float64, .*: expected one type", TypeError),
+        ((good.int(), good.int(), good.int()), r"are torch.int32: expected a float", TypeError),
+        ((good, good, zeros(2, 3, T, 5, device="meta")), "v is meta: expected one", ValueError),
+    ]
+    with compiler.kernels(use_kernels):
+        for (q, k, v), message, kind in refused:
+            with pytest.raises(kind, match=message):
+                form(q, k, v, causal=causal)
+        with pytest.raises(ValueError, match="feature_map = 'exp'; choices: identity, elu1, "):
+            form(good, good, good, feature_map="exp", causal=causal)
+
+
+@pytest.mark.parametrize(("T", "keys"), [(40, 64), (64, 40), (2, 3), (1, 2)])
+def test_causal_attention_needs_as_many_queries_as_keys(T: int, keys: int) -> None:
+    q, k, v = torch.ones(1, 1, T, 2), torch.ones(1, 1, keys, 2), torch.ones(1, 1, keys, 2)
+    with pytest.raises(ValueError, match=rf"q is \(1, 1, {T}, 2\).*as many queries as keys"):
+        linear_attention(q, k, v, causal=True)
+    with pytest.raises(ValueError, match="as many queries as keys"):
+        quadratic_linear_attention(q, k, v, causal=True)
+    with pytest.raises(ValueError, match="as many queries as keys"):
+        cumulative_linear_attention(q, k, v)
+
+
+@pytest.mark.parametrize("form", [packed_linear_attention, packed_softmax_attention])
+@pytest.mark.parametrize("shape", [(2, 7, 4, 3, 5), (2, 7, 3, 15), (7, 3, 3, 5)])
+def test_what_is_not_packed_is_refused(
+    form: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"qkv is \(.*\): expected \(B, T, 3, H, D\)"):
+        form(torch.zeros(shape))
+
+
+def test_a_feature_map_that_is_not_there_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="feature_map = 'exp'; choices: identity, elu1, relu, "):
+        map_features(torch.zeros(2, 3), "exp")  # type: ignore[arg-type]
