@@ -63,14 +63,50 @@ class LayerShape:
         }
 
 
-def fits(x: Tensor) -> bool:
+def fits_tokens(x: Tensor) -> bool:
     """Tell whether a kernel is in use and is for such tokens, (B, T, D)."""
     return (
         compiler.in_use()
-        and x.device.type == "cpu"
+        and x.is_cpu
         and x.dtype == torch.float32
+        and x.ndim == 3
         and 0 < x.shape[1] <= MOST_TOKENS
     )
+
+
+def fits(width: int, parameters: LayerParameters, *, heads: int) -> bool:
+    """Tell whether the kernel, which reads bare memory, is for such parameters.
+
+    Where it is not, torch's operations compute the layer, or raise their own errors.
+
+    Args:
+        width: D of the tokens.
+        parameters: of the layer; a norm or a linear map without weight or bias has None.
+        heads: H.
+    """
+    for parameter in parameters:
+        if (
+            parameter is None
+            or parameter.dtype != torch.float32
+            or not parameter.is_cpu
+            or not parameter.is_contiguous()
+        ):
+            return False
+    shapes = [parameter.shape for parameter in parameters]
+    of_heads, of_mlp = parameters.out.shape[-1], parameters.hidden.shape[0]
+    return of_heads % heads == 0 and shapes == [
+        (width,),
+        (width,),
+        (3 * of_heads, width),
+        (width, of_heads),
+        (width,),
+        (width,),
+        (width,),
+        (of_mlp, width),
+        (of_mlp,),
+        (width, of_mlp),
+        (width,),
+    ]
 
 
 def encode(
@@ -82,8 +118,8 @@ def encode(
     kernel is for such widths; else all is float32.
 
     Args:
-        x: tokens that ``fits`` has said yes to.
-        parameters: of the layer, float32.
+        x: tokens that ``fits_tokens`` has said yes to.
+        parameters: that ``fits`` has said yes to.
         heads: H.
         linear: attention with elu + 1 in place of softmax.
         epsilon: of both norms.

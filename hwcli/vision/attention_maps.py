@@ -26,7 +26,8 @@ def attention_maps(model: ViT, images: Tensor) -> Tensor:
     for block in model.blocks:
         assert isinstance(block, Block)
         q, k, _ = split_heads(block.attention, block.norm1(x))
-        one_hot = torch.eye(x.shape[1], device=x.device).expand(*q.shape[:2], -1, -1)
+        one_hot = torch.eye(x.shape[1], dtype=q.dtype, device=x.device)
+        one_hot = one_hot.expand(*q.shape[:2], -1, -1)  # (B, H, T, T)
         linear = block.attention.kind == "linear"
         maps.append((linear_attention if linear else softmax_attention)(q, k, one_hot))
         x = block(x)

@@ -6,7 +6,7 @@ equations 1-4, except that residual projections start at zero: depth costs nothi
 Shapes: B images, C channels, P patch side, T tokens, D width, H heads, d width of one head.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +99,13 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder layer (equations 2 and 3)."""
+    """One encoder layer (equations 2 and 3).
+
+    Where compiled kernels are in use and there is one for the layer, it computes the whole layer,
+    and the forward methods of the submodules do not run. The kernel is not for a layer with a hook
+    on a submodule, or with a submodule of another class, parametrized ones included. Hooks on the
+    block itself always run; hooks registered for all modules do not run inside the kernel.
+    """
 
     def __init__(self, attention: Attention, mlp: MLP, *, width: int, dropout: float):
         super().__init__()
@@ -109,32 +115,60 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the tokens learn from each other, then what each makes of it."""
-        if native_layer.fits(x) and not (self.training and self.dropout.p):
-            return self._in_one_kernel(x)
+        if native_layer.fits_tokens(x) and (parameters := self._kernel_parameters()) is not None:
+            heads = self.attention.heads
+            if native_layer.fits(x.shape[2], parameters, heads=heads):
+                return native_layer.encode(
+                    x,
+                    parameters,
+                    heads=heads,
+                    linear=self.attention.kind == "linear",
+                    epsilon=self.norm1.eps,
+                )
         x = x + self.dropout(self.attention(self.norm1(x)))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
-    def _in_one_kernel(self, x: Tensor) -> Tensor:
-        attention, mlp = self.attention, self.mlp
-        parameters = native_layer.LayerParameters(
-            norm1=self.norm1.weight,
-            norm1_bias=self.norm1.bias,
-            qkv=attention.to_qkv.weight,
-            out=attention.to_out.weight,
-            out_bias=attention.to_out.bias,
-            norm2=self.norm2.weight,
-            norm2_bias=self.norm2.bias,
-            hidden=mlp.to_hidden.weight,
-            hidden_bias=mlp.to_hidden.bias,
-            mlp_out=mlp.to_out.weight,
-            mlp_out_bias=mlp.to_out.bias,
-        )
-        return native_layer.encode(
-            x,
-            parameters,
-            heads=attention.heads,
-            linear=attention.kind == "linear",
-            epsilon=self.norm1.eps,
+    def _kernel_parameters(self) -> native_layer.LayerParameters | None:
+        """Return what the kernel needs; None if the submodules do anything else than it does."""
+        # This runs for every layer of every step, and attributes of modules are slow.
+        names = "norm1", "attention", "norm2", "mlp", "dropout"
+        parts: list[Any] = [self._modules.get(name) for name in names]
+        if [*map(type, parts)] != [nn.LayerNorm, Attention, nn.LayerNorm, MLP, nn.Dropout]:
+            return None
+        norm1, attention, norm2, mlp, dropout = parts
+        maps: list[Any] = [
+            *map(attention._modules.get, ("to_qkv", "to_out")),
+            *map(mlp._modules.get, ("to_hidden", "to_out")),
+        ]
+        if [*map(type, maps)] != [nn.Linear] * 4:
+            return None
+        for part in (*parts, *maps):
+            if (
+                part._forward_pre_hooks
+                or part._forward_hooks
+                or part._backward_pre_hooks
+                or part._backward_hooks
+            ):
+                return None
+        qkv, out, hidden, mlp_out = (part._parameters for part in maps)
+        if (
+            norm1.eps != norm2.eps
+            or (dropout.p and dropout.training)
+            or qkv.get("bias") is not None
+        ):
+            return None
+        return native_layer.LayerParameters(
+            norm1=norm1._parameters.get("weight"),
+            norm1_bias=norm1._parameters.get("bias"),
+            qkv=qkv.get("weight"),
+            out=out.get("weight"),
+            out_bias=out.get("bias"),
+            norm2=norm2._parameters.get("weight"),
+            norm2_bias=norm2._parameters.get("bias"),
+            hidden=hidden.get("weight"),
+            hidden_bias=hidden.get("bias"),
+            mlp_out=mlp_out.get("weight"),
+            mlp_out_bias=mlp_out.get("bias"),
         )
 
 

@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -243,12 +243,139 @@ def test_threads_share_the_images_and_sum_their_gradients(precision: None) -> No
 
 def test_where_it_does_not_fit_it_is_torchs() -> None:
     x = draw(2, 10, 32)
-    assert not native_layer.fits(x)
+    assert not native_layer.fits_tokens(x)
     with compiler.kernels(True):
-        assert native_layer.fits(x)
-        assert not native_layer.fits(x.double())
-        assert not native_layer.fits(x.to("meta"))
-        assert not native_layer.fits(draw(1, native_layer.MOST_TOKENS + 1, 1))
+        assert native_layer.fits_tokens(x)
+        assert not native_layer.fits_tokens(x.double())
+        assert not native_layer.fits_tokens(x.to("meta"))
+        assert not native_layer.fits_tokens(x[0])
+        assert not native_layer.fits_tokens(draw(1, native_layer.MOST_TOKENS + 1, 1))
+
+
+def transpose_a_weight(made: Block) -> None:
+    weight = made.mlp.to_hidden.weight
+    made.mlp.to_hidden.weight = nn.Parameter(weight.detach().mT.contiguous().mT)
+
+
+def stride_a_bias(made: Block) -> None:
+    made.norm2.bias = nn.Parameter(made.norm2.bias.detach().repeat_interleave(2)[::2])
+
+
+def give_the_norms_an_epsilon_each(made: Block) -> None:
+    made.norm2.eps = 0.5
+
+
+def take_the_weight_of_a_norm(made: Block) -> None:
+    made.norm1 = nn.LayerNorm(37, elementwise_affine=False)
+
+
+def take_the_bias_of_a_map(made: Block) -> None:
+    made.mlp.to_out.bias = None
+
+
+def give_the_queries_a_bias(made: Block) -> None:
+    made.attention.to_qkv.bias = nn.Parameter(torch.ones(3 * 15))
+
+
+def parametrize_a_weight(made: Block) -> None:
+    nn.utils.parametrizations.weight_norm(made.attention.to_out)
+
+
+def put_another_module_in_place_of_a_map(made: Block) -> None:
+    class WithAdapter(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    adapter = WithAdapter(37, 97)
+    adapter.load_state_dict(made.mlp.to_hidden.state_dict())
+    made.mlp.to_hidden = adapter
+
+
+def put_another_module_in_place_of_the_mlp(made: Block) -> None:
+    made.mlp = nn.Sequential(made.mlp, nn.Tanh())  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        transpose_a_weight,
+        stride_a_bias,
+        give_the_norms_an_epsilon_each,
+        take_the_weight_of_a_norm,
+        take_the_bias_of_a_map,
+        give_the_queries_a_bias,
+        parametrize_a_weight,
+        put_another_module_in_place_of_a_map,
+        put_another_module_in_place_of_the_mlp,
+    ],
+)
+def test_a_layer_that_the_kernel_is_not_for_is_torchs(change: Callable[[Block], None]) -> None:
+    B, T, D, *widths = ODD
+    made, x, upstream = layer(D, *widths), draw(B, T, D), draw(B, T, D)
+    change(made)
+    truth = with_gradients(made, x, upstream)
+    with compiler.kernels(True):
+        ours = with_gradients(made, x, upstream)
+    for name, expected in truth.items():
+        assert error(ours[name], expected) < 1e-5, name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.double(),
+        lambda made: made.mlp.to("meta"),
+        lambda made: setattr(made.mlp, "to_hidden", nn.Linear(37, 89)),
+        lambda made: setattr(made.mlp, "to_out", nn.Linear(97, 41)),
+        lambda made: setattr(made.attention, "to_qkv", nn.Linear(37, 30, bias=False)),
+        lambda made: setattr(made.attention, "heads", 4),
+        lambda made: setattr(made, "norm2", nn.LayerNorm(31)),
+    ],
+    ids=["float64", "another device", "hidden", "out", "queries", "heads", "norm"],
+)
+def test_a_layer_that_cannot_be_computed_raises_what_torch_raises(
+    change: Callable[[Block], object],
+) -> None:
+    B, T, D, *widths = ODD
+    made, x = layer(D, *widths), draw(B, T, D)
+    change(made)
+    with pytest.raises(RuntimeError) as torchs:
+        made(x)
+    with compiler.kernels(True), pytest.raises(RuntimeError) as ours:
+        made(x)
+    assert str(ours.value) == str(torchs.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["norm1", "attention", "attention.to_qkv", "mlp.to_out", "dropout"]
+)
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
+def test_hooks_on_parts_of_a_layer_run(name: str, register: str) -> None:
+    made, x = layer(*ODD[2:]), draw(*ODD[:3]).requires_grad_()
+    calls = []
+    handle = getattr(made.get_submodule(name), register)(lambda *_: calls.append(name))
+    with compiler.kernels(True):
+        made(x).sum().backward()
+        assert set(calls) == {name}  # dropout is there twice
+        handle.remove()
+        assert type(made(x).grad_fn).__name__ == "EncoderLayerBackward"
+
+
+def test_dropout_that_is_left_on_for_predictions_is_torchs() -> None:
+    B, T, D, *widths = ODD
+    made, x = layer(D, *widths).eval(), draw(B, T, D)
+    made.dropout.p = 0.5
+    made.dropout.train()
+    with compiler.kernels(True):
+        assert not torch.equal(made(x), made(x))
 
 
 def test_the_kernel_in_bfloat16_is_for_widths_of_its_tiles_only() -> None:
