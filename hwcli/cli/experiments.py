@@ -193,6 +193,8 @@ def sentiment_predict(
     data = load(Config, COMMAND, overrides=settings or ()).data
     given = predict.gather_texts(texts or [], file, data, terminal.log)
     runs = predict.find_runs(models or (), out)
+    if not models:
+        terminal.log(f"the newest model: {runs[0]}")
     predictions = predict.predict(given.texts, runs, device, terminal.log)
     shown = predict.to_tables(given, predictions)
     if as_json:

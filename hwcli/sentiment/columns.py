@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from hwcli.config import Section
 from hwcli.errors import SourceError
+from hwcli.output.units import counted
 from hwcli.sentiment.files import Rows, describe_type
 
 Log = Callable[[str], None]
@@ -243,7 +244,9 @@ def classes_of(rows: Rows, index: int, config: DataConfig, log: Log) -> list[int
     column = rows.columns[index]
     values = rows.column(index)
     counts = Counter(map(spell, values))
-    shown = _list([f"{name} ({number:,})" for name, number in counts.most_common(LABELS_SHOWN)])
+    shown = _list(
+        [f"{name} ({counted(number, 'row')})" for name, number in counts.most_common(LABELS_SHOWN)]
+    )
     if config.labels is not None:
         known = config.labels.classes()
         for name, class_ in (("negative", 0), ("positive", 1)):

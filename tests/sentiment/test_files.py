@@ -174,7 +174,7 @@ def test_columns_and_labels_are_read_as_told(tmp_path: Path) -> None:
     assert told == [f"{path}: 1 rows with other labels are left out (2)"]
     with pytest.raises(SourceError, match=r"data.text_column = 'x': .* choices: 1, 2, 3"):
         read_file(path, DataConfig(text_column="x"))
-    with pytest.raises(SourceError, match=r"data.labels.positive: no row of .* 0 \(1\)"):
+    with pytest.raises(SourceError, match=r"data.labels.positive: no row of .* 0 \(1 row\)"):
         read_file(
             path, data.model_copy(update={"labels": LabelNames(negative=(0,), positive=(9,))})
         )
