@@ -2,15 +2,26 @@
 
 import ast
 import base64
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from nbformat import NotebookNode
 
 from hwcli.report.display import ANSWER, TEXT_WIDTH_IN, png_width_in
-from hwcli.report.merge import answer, id_of, is_open, is_prompt, is_untouched, question
+from hwcli.report.merge import (
+    answer,
+    deleted_ids,
+    hand_on,
+    id_of,
+    is_open,
+    is_prompt,
+    is_untouched,
+    names_of,
+    question,
+)
 from hwcli.report.own_pictures import with_pictures
 
 # Of pandoc's Markdown, what a measured text could trip over is left out.
@@ -20,18 +31,52 @@ FORMAT = (
     "-raw_tex+lists_without_preceding_blankline"
 )
 
-# A line break within a table's cell has no other spelling in Markdown.
-LINE_BREAKS = """
-function RawInline(inline)
-  if inline.format == "html" and inline.text:match("^<br") then return pandoc.LineBreak() end
+# The author's text is read on its own: nothing in it ends the box that it stands in.
+AUTHORS_FORMAT = (
+    f"{FORMAT}-fenced_divs-native_divs-bracketed_spans-native_spans-raw_attribute-header_attributes"
+    "-yaml_metadata_block-pandoc_title_block"
+)
+
+# A longer table may not fit on one page.
+MAX_UNBROKEN_ROWS = 30
+
+# Of HTML, the line break is kept: within a table's cell it has no other spelling in Markdown.
+FILTER = f"""
+local function read_author(block)
+  if block.classes[1] == "author" then
+    return pandoc.read(block.text, "{AUTHORS_FORMAT}").blocks
+  end
 end
+
+local function without_tag(raw)
+  if raw.format ~= "html" then return nil end
+  return raw.text:match("^<br") and raw.tag == "RawInline" and pandoc.LineBreak() or {{}}
+end
+
+local function let_break(long)
+  if #long.bodies > 0 and #long.bodies[1].body > {MAX_UNBROKEN_ROWS} then
+    return {{
+      pandoc.RawBlock("typst", "#[#show figure: set block(breakable: true)"), long,
+      pandoc.RawBlock("typst", "]"),
+    }}
+  end
+end
+
+return {{
+  {{ CodeBlock = read_author }},
+  {{ RawInline = without_tag, RawBlock = without_tag, Table = let_break }},
+}}
 """
+
+# What pandoc could not do, as it wrote it down.
+LOG = "pandoc.json"
 
 # A table of details has 8.8 pt.
 ANSWER_SIZE_PT = 11.5
 
-# A longer table may not fit on one page.
-MAX_UNBROKEN_ROWS = 30
+# Each begins a page. A box cannot: the break stands before the cell.
+_PARTS = re.compile(r"# (Question [2-4]|Appendix)")
+_NEW_PAGE = "```{=typst}\n#pagebreak(weak: true)\n```"
 
 _TABLE = re.compile(
     r"^\*\*(?P<title>[^\n]+?)\*\*\n\n(?P<body>(?:\|[^\n]*(?:\n|\Z))+)", re.MULTILINE
@@ -45,8 +90,8 @@ def to_markdown(
     """Return the notebook as pandoc's Markdown, and write its figures into a folder.
 
     The title is left to the page's own heading, and the generated code that only shows something
-    to the notebook. The author's words stand in boxes; a prompt that is still open says so in its
-    box.
+    to the notebook. The author's words stand in boxes, and so do the cells that the author changed
+    or added; a prompt that is still open says so in its box.
 
     Args:
         notebook: an executed one.
@@ -55,36 +100,65 @@ def to_markdown(
         say: prints a line of progress.
     """
     parts: list[str] = []
-    num_figures = 0
-    for cell in notebook.cells:
-        if id_of(cell) == "title":
+    for number, (cell, name) in enumerate(zip(notebook.cells, names_of(notebook), strict=True)):
+        hand = hand_on(cell)
+        if id_of(cell) == "title" and hand is None:
             continue
+        if cell.cell_type == "markdown" and _PARTS.match(cell.source):
+            parts.append(_NEW_PAGE)
+
+        def with_own_pictures(text: str) -> str:
+            return with_pictures(text, cell, name, beside, folder, say)  # noqa: B023
+
         if is_prompt(cell):
-            parts.append(with_pictures(_box(cell), cell, beside, folder, say))
-            continue
-        if cell.cell_type == "raw":
-            parts.append(_fenced(cell.source, "output"))
-            continue
-        if cell.cell_type == "markdown":
-            shown = with_pictures(cell.source, cell, beside, folder, say)
-            parts.append(with_captions(shown))
-            continue
-        if not _only_shows(cell):
-            parts.append(_fenced(cell.source, "python"))
-        for output in cell.outputs:
-            if output.output_type == "stream":
-                parts.append(_fenced(output.text.rstrip(), "output"))
-            elif output.output_type == "error":
-                parts.append(_fenced(f"{output.ename}: {output.evalue}", "output"))
-            elif "text/markdown" in output.data:
-                shown = with_captions(output.data["text/markdown"])
-                parts.append(_answer(shown) if output.metadata.get(ANSWER) else shown)
-            elif "image/svg+xml" in output.data or "image/png" in output.data:
-                num_figures += 1
-                parts.append(_figure(output.data, folder, num_figures))
-            elif "text/plain" in output.data:
-                parts.append(_fenced(output.data["text/plain"], "output"))
-    return "\n\n".join(parts) + "\n"
+            parts.append(_box(cell, with_own_pictures))
+        elif hand is None:
+            parts += _shown(cell, folder, number)
+        else:
+            shown = _shown(cell, folder, number)
+            if cell.cell_type == "markdown":
+                shown = [with_own_pictures(text) for text in shown]
+            label = f"**{hand.capitalize()} by the author**" + (
+                f" ({name})" if hand == "changed" else ""
+            )
+            parts.append(_own(label, "\n\n".join(shown)))
+    return "\n\n".join([*parts, *_what_is_not_as_generated(notebook)]) + "\n"
+
+
+def _shown(cell: NotebookNode, folder: Path, number: int) -> list[str]:
+    """Return what a cell shows, its figures in a folder; the cell's number tells them apart."""
+    if cell.cell_type == "raw":
+        return [_fenced(cell.source, "output")]
+    if cell.cell_type == "markdown":
+        return [with_captions(cell.source)]
+    parts = [] if _only_shows(cell) else [_fenced(cell.source, "python")]
+    for k, output in enumerate(cell.outputs):
+        if output.output_type == "stream":
+            parts.append(_fenced(output.text.rstrip(), "output"))
+        elif output.output_type == "error":
+            parts.append(_fenced(f"{output.ename}: {output.evalue}", "output"))
+        elif "text/markdown" in output.data:
+            shown = with_captions(output.data["text/markdown"])
+            is_answer = output.metadata.get(ANSWER) and hand_on(cell) is None
+            parts.append(_answer(shown) if is_answer else shown)
+        elif "image/svg+xml" in output.data or "image/png" in output.data:
+            parts.append(_figure(output.data, folder, f"figure-{number}-{k}"))
+        elif "text/plain" in output.data:
+            parts.append(_fenced(output.data["text/plain"], "output"))
+    return parts
+
+
+def _what_is_not_as_generated(notebook: NotebookNode) -> list[str]:
+    """List the cells that the author changed, added and deleted: after all cells, none ends it."""
+    named = list(zip(notebook.cells, names_of(notebook), strict=True))
+    of = {hand: [n for cell, n in named if hand_on(cell) == hand] for hand in ("changed", "added")}
+    found = {
+        "Changed": ", ".join(f"`{name}`" for name in of["changed"]),
+        "Added": ", ".join(of["added"]),
+        "Deleted": ", ".join(f"`{name}`" for name in deleted_ids(notebook)),
+    }
+    lines = [f"- {what} by the author: {names}." for what, names in found.items() if names]
+    return ["**Cells that are not as generated.**\n\n" + "\n".join(lines)] if lines else []
 
 
 SHOWING = ("show", "show_source", "read_run")
@@ -95,10 +169,10 @@ def _only_shows(cell: NotebookNode) -> bool:
 
     Its caption or the source that it shows would be printed twice.
     """
-    if id_of(cell) == "front-setup":
-        return True
     if id_of(cell) is None or not is_untouched(cell):
         return False
+    if id_of(cell) == "front-setup":  # not all of it is Python
+        return True
     return all(map(_is_showing, ast.parse(cell.source).body))
 
 
@@ -117,17 +191,25 @@ def _is_plain_call(node: ast.AST) -> TypeGuard[Any]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
-def _box(cell: NotebookNode) -> str:
+def _box(cell: NotebookNode, with_own_pictures: Callable[[str], str]) -> str:
     """Return a place for the author's words as a box: what was written, or what is asked for."""
     if is_open(cell):
-        return _div("open", f"**Not written yet.** {question(cell)}")
-    asked = f'[**Asked:** {question(cell)}]{{typst:text:size="8.5pt"}}'
-    return _div("own", f"{asked}\n\n{answer(cell)}")
+        return _div("open", f"**Not written yet.** {question(cell)}", OPEN)
+    return _own(f"**Asked:** {question(cell)}", with_own_pictures(answer(cell)))
 
 
-def _div(kind: str, content: str) -> str:
-    stroke = "0.6pt + luma(120)" if kind == "own" else '(dash: "dashed", thickness: 0.6pt)'
-    style = {"inset": "7pt", "radius": "3pt", "width": "100%", "stroke": stroke}
+def _own(label: str, content: str) -> str:
+    """Return a box with something of the author's; its label stays with the first lines."""
+    small = _div("label", f'[{label}]{{typst:text:size="8.5pt"}}', {"sticky": "true"})
+    return _div("own", f"{small}\n\n{_fenced(content, 'author')}", OWN)
+
+
+BOX = {"inset": "7pt", "radius": "3pt", "width": "100%"}
+OWN = {**BOX, "stroke": "0.6pt + luma(120)"}
+OPEN = {**BOX, "stroke": '(dash: "dashed", thickness: 0.6pt)'}
+
+
+def _div(kind: str, content: str, style: Mapping[str, str]) -> str:
     attributes = " ".join(
         f"typst:{key}='{value}'" if '"' in value else f'typst:{key}="{value}"'
         for key, value in style.items()
@@ -147,13 +229,7 @@ def with_captions(markdown: str) -> str:
 
 def _with_caption(match: re.Match[str]) -> str:
     body = _RULES.sub(":---", match["body"].rstrip())
-    table = f"Table: {match['title']}\n\n{body}\n"
-    if body.count("\n") > MAX_UNBROKEN_ROWS:
-        table = (
-            "```{=typst}\n#[#show figure: set block(breakable: true)\n```\n\n"
-            f"{table}\n```{{=typst}}\n]\n```\n"
-        )
-    return table
+    return f"Table: {match['title']}\n\n{body}\n"
 
 
 def _answer(table: str) -> str:
@@ -165,17 +241,17 @@ def _answer(table: str) -> str:
     )
 
 
-def _figure(data: NotebookNode, folder: Path, number: int) -> str:
+def _figure(data: NotebookNode, folder: Path, name: str) -> str:
     if "image/svg+xml" in data:
         svg = data["image/svg+xml"]
         points = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', svg)
         width = float(points[1]) / 72 if points else TEXT_WIDTH_IN
-        path = folder / f"figure-{number}.svg"
+        path = folder / f"{name}.svg"
         path.write_text(svg, encoding="utf-8")
     else:
         png = base64.b64decode(data["image/png"])
         width = png_width_in(png)
-        path = folder / f"figure-{number}.png"
+        path = folder / f"{name}.png"
         path.write_bytes(png)
     caption = data.get("text/plain", "").strip()
     return f"![{caption}]({path.name}){{width={min(width, TEXT_WIDTH_IN):.2f}in}}"
@@ -185,14 +261,41 @@ def run_pandoc(markdown: str, target: str, folder: Path, *arguments: str) -> str
     """Convert Markdown by pandoc, in a folder that holds the figures."""
     import pypandoc
 
-    rules = folder / "line_breaks.lua"
-    rules.write_text(LINE_BREAKS, encoding="utf-8")
+    rules = folder / "filter.lua"
+    rules.write_text(FILTER, encoding="utf-8")
     converted: str = pypandoc.convert_text(
         markdown,
         target,
         format=FORMAT,
-        # Columns by their content: a long line in the source says nothing about them.
-        extra_args=["--columns=10000", "--wrap=none", f"--lua-filter={rules}", *arguments],
+        extra_args=[
+            # Columns by their content: a long line in the source says nothing about them.
+            *("--columns=10000", "--wrap=none"),
+            f"--lua-filter={rules}",
+            *("--quiet", f"--log={folder / LOG}"),
+            *arguments,
+        ],
         cworkdir=str(folder),
     )
     return converted
+
+
+def unreadable_formulas(notebook: NotebookNode, folder: Path) -> list[str]:
+    """Name the formulas that pandoc could not read, and their cells: a line for each.
+
+    Args:
+        notebook: that was set.
+        folder: that it was set in.
+    """
+    found = json.loads((folder / LOG).read_text(encoding="utf-8"))
+    formulas = [each["contents"] for each in found if each["type"] == "CouldNotConvertTeXMath"]
+    return [
+        f"{name}: the formula {' '.join(formula.split())} cannot be read"
+        for formula in dict.fromkeys(formulas)
+        for cell, name in zip(notebook.cells, names_of(notebook), strict=True)
+        if formula in _text_of(cell)
+    ]
+
+
+def _text_of(cell: NotebookNode) -> str:
+    shown = [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", ())]
+    return "\n".join([cell.source, *shown])

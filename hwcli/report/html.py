@@ -68,6 +68,7 @@ figcaption::before { counter-increment: figure; content: "Figure " counter(figur
 div.own, div.open { border: 1px solid var(--line); border-radius: 5px; padding: 0.1rem 0.9rem;
   margin: 1rem 0; }
 div.open { border-style: dashed; color: var(--quiet); }
+div.label { font-size: 0.9rem; }
 /* On a desk, lines of 100 columns and wide tables reach into the margins before they scroll. */
 @media (min-width: 60rem) {
   div.sourceCode { margin-left: -3rem; margin-right: -3rem; }

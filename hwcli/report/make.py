@@ -125,6 +125,9 @@ def build(
         if "html" in formats:
             say("setting the page")
             contents["html"] = html.to_html(text, figures, title=declared.title, author=named)
+        if contents.keys() & {"pdf", "html"}:
+            for line in document.unreadable_formulas(made, figures):
+                say(line)
     _tell_what_is_open(made, merged, formats, say)
     paths = []
     for kind, content in contents.items():
@@ -155,7 +158,7 @@ def _tell_what_is_open(
 ) -> None:
     """Name the generated cells that the author changed, and the prompts that are still empty."""
     if merged.changed:
-        say(f"kept as you changed them: {', '.join(merged.changed)}")
+        say(f"kept as you changed them, and marked in print: {', '.join(merged.changed)}")
     still_open = [str(id_of(cell)) for cell in made.cells if is_open(cell)]
     if still_open:
         where = "hw2.ipynb" if "ipynb" in formats else "the notebook (--format ipynb makes it)"

@@ -12,6 +12,7 @@ Comparing that text with what the cell holds now tells what the author changed:
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nbformat import NotebookNode, v4
 
@@ -78,6 +79,30 @@ def id_of(node: NotebookNode) -> str | None:
     """Return the id of a generated cell, None for one that the author added."""
     id_: str | None = node.metadata.get(KEY, {}).get("id")
     return id_
+
+
+def hand_on(node: NotebookNode) -> Literal["changed", "added"] | None:
+    """Tell what the author did to a cell; None for one as it was generated, and for a prompt."""
+    if id_of(node) is None:
+        return "added"
+    return None if is_prompt(node) or is_untouched(node) else "changed"
+
+
+def names_of(notebook: NotebookNode) -> list[str]:
+    """Name each cell by its id, and one that the author added by the cell that it follows."""
+    names: list[str] = []
+    before = "at the top"
+    for node in notebook.cells:
+        id_ = id_of(node)
+        names.append(id_ or f"a cell {before}")
+        before = f"after {id_}" if id_ else before
+    return names
+
+
+def deleted_ids(notebook: NotebookNode) -> list[str]:
+    """Return the ids of generated cells that the author deleted."""
+    there = {id_of(node) for node in notebook.cells}
+    return [id_ for id_ in notebook.metadata.get(KEY, {}).get("generated", ()) if id_ not in there]
 
 
 def to_node(cell: Cell) -> NotebookNode:

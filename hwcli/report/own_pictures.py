@@ -19,15 +19,21 @@ KINDS = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
 
 
 def with_pictures(
-    text: str, cell: NotebookNode, beside: Path, folder: Path, say: Callable[[str], None]
+    text: str,
+    cell: NotebookNode,
+    cell_name: str,
+    beside: Path,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> str:
     """Copy the pictures of a cell's text into a folder, and return the text that shows them there.
 
-    A picture that cannot be had becomes its name in brackets, and a line tells so.
+    A picture that cannot be had becomes a line that names it, and a line of progress.
 
     Args:
         text: Markdown of the cell.
         cell: the cell, whose attachments hold what was pasted.
+        cell_name: of the cell, for the line of progress.
         beside: the folder of the notebook, where other pictures are looked for.
         folder: that the document is set in.
         say: prints a line of progress.
@@ -37,14 +43,18 @@ def with_pictures(
         name = unquote(match["target"].strip("<>"))
         content = _content(name, cell, beside)
         if content is None:
-            say(f"hw2.ipynb: the picture {name} is not there, or cannot be printed")
-            return f"**[picture: {match['text'] or name}]**"
+            say(f"{cell_name}: the picture {name} is not there, or cannot be printed")
+            return f"**[the picture {_in_markdown(name)} is missing]**"
         kind = Path(name).suffix.lower()
         written = folder / f"own-{hashlib.sha256(content).hexdigest()[:16]}{kind}"
         written.write_bytes(content)
         return f"![{match['text']}]({written.name}{match['title']})"
 
     return _PICTURE.sub(copied, text)
+
+
+def _in_markdown(name: str) -> str:
+    return re.sub(r"([^\w\s./:-])|(?<!\w)_|_(?!\w)", lambda sign: f"\\{sign[0]}", name)
 
 
 def _content(name: str, cell: NotebookNode, beside: Path) -> bytes | None:

@@ -16,11 +16,6 @@ PREAMBLE = """
 #set par(justify: true, leading: 0.62em, spacing: 0.95em)
 #show heading.where(level: 1): set text(size: 15pt)
 #show heading.where(level: 1): set block(above: 1.6em, below: 0.9em)
-#let starts-a-page = regex("Question [2-4]|Appendix")
-#show heading.where(level: 1): it => if repr(it.body).match(starts-a-page) != none {
-  pagebreak(weak: true)
-  it
-} else { it }
 #show link: underline
 #show raw: set text(font: "DejaVu Sans Mono", size: 7.2pt)
 // Code stays with its output; a source that is shown ("py") stands alone.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nbformat import v4
+from nbformat import NotebookNode, v4
 from PIL import Image
 
 from hwcli.output.plots import figure
@@ -26,15 +26,23 @@ def test_a_bold_title_above_a_table_becomes_its_caption() -> None:
     assert document.with_captions("**No table.** Text.") == "**No table.** Text."
 
 
-def test_a_table_longer_than_a_page_may_break() -> None:
-    rows = "| 1 |\n" * 40
-    assert "breakable: true" in document.with_captions(f"**T**\n\n| a |\n| ---: |\n{rows}")
-    assert "breakable" not in document.with_captions(TABLE)
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_table_longer_than_a_page_may_break(tmp_path: Path, is_own: bool) -> None:
+    def set_with(num_rows: int) -> str:
+        table = "**T**\n\n| a |\n| ---: |\n" + "| 1 |\n" * num_rows
+        cell = v4.new_markdown_cell(table) if is_own else to_node(Cell("text", table, "q1"))
+        return document.run_pandoc(markdown([cell], tmp_path), "typst", tmp_path)
+
+    assert "breakable: true" in set_with(31)
+    assert "breakable" not in set_with(30)
 
 
-def markdown(cells: list[Any], folder: Path, told: list[str] | None = None) -> str:
+def markdown(
+    cells: list[Any], folder: Path, told: list[str] | None = None, generated: tuple[str, ...] = ()
+) -> str:
     say = ([] if told is None else told).append
-    return document.to_markdown(v4.new_notebook(cells=cells), folder, folder / "beside", say)
+    made = v4.new_notebook(cells=cells, metadata={"hw2": {"generated": list(generated)}})
+    return document.to_markdown(made, folder, folder / "beside", say)
 
 
 def test_the_authors_pictures_are_printed_and_one_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -52,12 +60,136 @@ def test_the_authors_pictures_are_printed_and_one_that_is_missing_is_told(tmp_pa
     printed = re.findall(r"!\[(.)\]\((own-\w+\.png)\)", text)
     assert [name for name, _ in printed] == ["a", "b"]
     assert all((tmp_path / path).exists() for _, path in printed)
-    assert "**[picture: c]** **[picture: attachment:gone.png]** **[picture: d]**" in text
-    assert [line.split()[3] for line in told] == [
-        "torn.png",
-        "attachment:gone.png",
-        "http://a.b/c.png",
+    missing = ("torn.png", "attachment:gone.png", "http://a.b/c.png")
+    assert all(f"**[the picture {name} is missing]**" in text for name in missing)
+    assert told == [
+        f"a cell at the top: the picture {name} is not there, or cannot be printed"
+        for name in missing
     ]
+
+
+def test_the_name_of_a_missing_picture_is_text(tmp_path: Path) -> None:
+    text = markdown([v4.new_markdown_cell("![](_*a*_b_c.png)")], tmp_path)
+    made = document.run_pandoc(text, "html", tmp_path)
+    assert "[the picture _*a*_b_c.png is missing]" in made
+
+
+def changed_answer() -> NotebookNode:
+    cell = to_node(Cell("text", "# Question 3\n\nAll reach 92 %.", "q3-answer"))
+    cell.source = cell.source.replace("92", "98")
+    return cell
+
+
+def test_what_the_author_changed_or_added_stands_in_a_box_and_in_the_appendix(
+    tmp_path: Path,
+) -> None:
+    code = to_node(Cell("code", "print(7)", "q3-code"))
+    code.source = "print(8)"
+    code.outputs = [v4.new_output("stream", name="stdout", text="8\n")]
+    cells = [
+        to_node(Cell("text", "As generated.", "q1-answer")),
+        changed_answer(),
+        code,
+        v4.new_markdown_cell("Mine."),
+        v4.new_raw_cell("Raw."),
+        to_node(Cell("prompt", "✎ Why?", "own-q3")),
+    ]
+    known = ("title", "q1-answer", "q3-answer", "q3-code", "own-q3")
+    made = document.run_pandoc(markdown(cells, tmp_path, generated=known), "html", tmp_path)
+    before, *boxes = made.split('<div class="own"')
+    assert "As generated." in before
+    holding = ("98 %", "print", "Mine.", "Raw.")
+    labels = (
+        *("Changed by the author</strong> (q3-answer)", "Changed by the author</strong> (q3-code)"),
+        *("Added by the author</strong>",) * 2,
+    )
+    assert len(boxes) == 4
+    for box, words, label in zip(boxes, holding, labels, strict=True):
+        assert words in box
+        assert label in box
+    listed = " ".join(re.sub(r"<[^>]*>", " ", boxes[-1]).split())
+    assert listed.endswith(
+        "Cells that are not as generated. Changed by the author: q3-answer , q3-code . Added by "
+        "the author: a cell after q3-code, a cell after q3-code. Deleted by the author: title ."
+    )
+    assert "not as generated" not in markdown(cells[:1], tmp_path, generated=("q1-answer",))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "::::::::",
+        "```{=typst}\n]\n```",
+        "</div></div>",
+        "a </div> b",
+        "---\ntitle: x\n---",
+        "% x",
+        "``````",
+    ],
+)
+def test_nothing_that_the_author_writes_ends_its_box(tmp_path: Path, attack: str) -> None:
+    cells = [
+        v4.new_markdown_cell(f"{attack}\n\nSMUGGLED"),
+        to_node(Cell("text", "As generated.", "q1-answer")),
+    ]
+    text = markdown(cells, tmp_path)
+    page = document.run_pandoc(text, "html", tmp_path)
+    box = page[page.index('<div class="own"') : page.index("As generated.")]
+    assert "SMUGGLED" in box
+    assert box.count("<div") == box.count("</div>") == 2
+    pypdf = pytest.importorskip("pypdf")
+    made = pdf.to_pdf(text, tmp_path, title="T", author=None)
+    printed = pypdf.PdfReader(io.BytesIO(made)).pages[0].extract_text()
+    assert "SMUGGLED" in printed
+    assert "As generated." in printed
+
+
+def test_a_changed_title_and_setup_are_printed(tmp_path: Path) -> None:
+    for kind, id_ in (("text", "title"), ("code", "front-setup")):
+        cell = to_node(Cell(kind, "as generated", id_))  # type: ignore[arg-type]
+        assert "generated" not in markdown([cell], tmp_path)
+        cell.source = "as I like it"
+        text = markdown([cell], tmp_path)
+        assert f"**Changed by the author** ({id_})" in text
+        assert "as I like it" in text
+
+
+def test_a_formula_that_cannot_be_read_is_named_with_its_cell(tmp_path: Path) -> None:
+    prompt = to_node(Cell("prompt", "✎ Why?", "own-q2"))
+    prompt.source += "\n\nSince $\\alfa = 1$ and $\\beta$.\n\n$$\\fraq{1}\n{2}$$"
+    made = v4.new_notebook(cells=[to_node(Cell("text", "$x$", "q2-answer")), prompt])
+    text = document.to_markdown(made, tmp_path, tmp_path, print)
+    wanted = [
+        "own-q2: the formula \\alfa = 1 cannot be read",
+        "own-q2: the formula \\fraq{1} {2} cannot be read",
+    ]
+    for target in ("typst", "html"):
+        document.run_pandoc(text, target, tmp_path, *["--mathml"] * (target == "html"))
+        assert document.unreadable_formulas(made, tmp_path) == wanted
+    pypdf = pytest.importorskip("pypdf")
+    printed = pypdf.PdfReader(io.BytesIO(pdf.to_pdf(text, tmp_path, title="T", author=None)))
+    assert "\\alfa = 1" in printed.pages[0].extract_text()
+
+
+@pytest.mark.parametrize("answer", ["First words of mine.\n\nMore.", "![](wide.png)"])
+def test_a_question_never_stands_without_its_answers_first_lines(
+    tmp_path: Path, answer: str
+) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    (tmp_path / "beside").mkdir()
+    Image.new("RGB", (300, 60)).save(tmp_path / "beside/wide.png")
+    prompt = to_node(Cell("prompt", "✎ Why is it so?", "own-q1"))
+    prompt.source = answer
+    seen = set()
+    for above in range(31, 45):
+        lines = "\n\n".join(f"Paragraph {k}." for k in range(above))
+        text = markdown([to_node(Cell("text", lines, "q1-answer")), prompt], tmp_path)
+        made = pdf.to_pdf(text, tmp_path, title="T", author=None)
+        for number, page in enumerate(pypdf.PdfReader(io.BytesIO(made)).pages):
+            if "Asked:" in page.extract_text():
+                assert "First words" in page.extract_text() or len(page.images), above
+                seen.add(number)
+    assert seen == {0, 1}
 
 
 def test_an_answer_stands_below_what_was_asked(tmp_path: Path) -> None:
@@ -126,7 +258,7 @@ def test_a_block_of_code_that_fits_is_not_broken_over_pages(tmp_path: Path, num_
 
 
 def test_the_table_that_is_asked_for_is_larger_in_print(tmp_path: Path) -> None:
-    cell = v4.new_code_cell("")
+    cell = to_node(Cell("code", "", "q3-accuracies"))
     cell.outputs = [
         v4.new_output("display_data", {"text/markdown": TABLE}, metadata={display.ANSWER: True}),
         v4.new_output("display_data", {"text/markdown": TABLE}),
