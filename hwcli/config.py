@@ -88,9 +88,13 @@ def _types_in(annotation: object) -> set[object]:
     return {annotation}.union(*map(_types_in, get_args(annotation)))
 
 
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Of a run: it is part of paths, commands and code."""
+
+
 def _folder_name(name: str) -> str:
     # A sweep keeps its trials in a folder of that name, next to its runs.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name == "trials":
+    if not FOLDER_NAME.fullmatch(name) or name == "trials":
         raise ValueError(
             "expected a folder's name of at most 100 letters, digits, . _ -, other than trials"
         )

@@ -2,12 +2,13 @@
 
 import ast
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
+from hwcli.report.checks import doubts
 from hwcli.report.recurrences import folder_of
 from hwcli.report.runs import Run
 from hwcli.report.templates import render
@@ -26,16 +27,34 @@ def opening(used: Sequence[Run], folders: dict[str, str], title: str, author: st
         title=title,
         author=author or "Author: not given",
         references=[f"`{run.id}`" for run in references],
-        machines=list(dict.fromkeys(run.machine for run in references)),
+        measured=_measured(references),
         folders={"runs": folders["runs"], "reference": folders.get("reference", "")},
     )
 
 
-def closing(used: Sequence[Run], acknowledged: Sequence[str]) -> list[Cell]:
-    """Return collaborators, tools and the appendix."""
+def _measured(runs: Sequence[Run]) -> str:
+    """Say which runs were measured on which machine."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        names.setdefault(run.machine, []).append(f"`{run.id}`")
+    return "; ".join(f"{', '.join(of)} on {machine}" for machine, of in names.items())
+
+
+def closing(
+    used: Sequence[Run], not_shown: Mapping[str, str], acknowledged: Sequence[str]
+) -> list[Cell]:
+    """Return collaborators, tools and the appendix.
+
+    Args:
+        used: the runs that are shown.
+        not_shown: why finished runs of the author's are not, by name.
+        acknowledged: collaborators and tools, a sentence each.
+    """
     return render(
         "back",
         acknowledged=list(acknowledged),
+        not_shown=not_shown,
+        doubts={run.id: found for run in used if (found := doubts(run))},
         tools=tools(used),
         used=[(folder_of(run), run.is_reference) for run in used],
         commands=[(run.id + _mark(run), _command_line(run)) for run in used],
@@ -135,8 +154,21 @@ def _mark(run: Run) -> str:
     return " (reference)" if run.is_reference else ""
 
 
+REPRODUCED = "reproduced"
+"""The folder that the printed commands write to: none of them replaces a run."""
+
+
 def _command_line(run: Run) -> str:
-    return shlex.join(run.environment.get("command_line", [])) or "unknown"
+    """Return the command of a run, without the folders and other runs that it was given."""
+    given = run.environment.get("command_line", [])
+    kept: list[str] = []
+    is_value = False
+    for word in given:
+        name, _, value = word.partition("=")
+        if not is_value and name not in ("--out", "--compare-with", "--replace"):
+            kept.append(word)
+        is_value = not is_value and name in ("--out", "--compare-with") and not value
+    return shlex.join([*kept, "--out", REPRODUCED]) if kept else "unknown"
 
 
 def _commit(run: Run) -> str:

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from hwcli.errors import ConfigError, OutputError
 from hwcli.output.files import write_atomic
 from hwcli.report import document, html, notebook, pdf
+from hwcli.report.checks import doubts
 from hwcli.report.merge import Merged, id_of, is_open
 from hwcli.report.runs import find_runs
 
@@ -96,8 +97,14 @@ def build(
     notebook.check_tools(["typst"] if "pdf" in formats else [])
     for name, reason in runs.left_out.items():
         say(f"{name} is left out: {reason}")
+    for name, reason in notebook.not_shown(runs).items():
+        say(f"{name} is not shown: {reason}")
     if not runs.whole:
         say(f"no finished run in {runs_folder}: the report says what to run")
+
+    for run in notebook.used_runs(runs):
+        for doubt in doubts(run):
+            say(f"{run.id}: {doubt}")
 
     declared = notebook.Author.of(old).with_declared(author, acknowledged, title)
     folders = {"runs": _seen_from(folder, runs_folder)}

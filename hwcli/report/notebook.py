@@ -63,6 +63,13 @@ def used_runs(runs: Runs) -> list[Run]:
     return [run for run in chosen if run is not None]
 
 
+def not_shown(runs: Runs) -> dict[str, str]:
+    """Name the author's finished runs of the questions that show none of them, and say why."""
+    used = used_runs(runs)
+    causal = runs.not_shown(attention.COMMAND, used)
+    return {run.id: "it measured causal attention" for run in causal} | vision.not_shown(runs)
+
+
 def all_cells(runs: Runs, folders: dict[str, str], author: Author) -> list[Cell]:
     """Return every generated cell: title, the four questions in their order, and the appendix.
 
@@ -78,7 +85,7 @@ def all_cells(runs: Runs, folders: dict[str, str], author: Author) -> list[Cell]
         *attention.section(runs),
         *vision.section(runs),
         *sentiment.section(runs),
-        *front_and_back_matter.closing(used, author.acknowledged),
+        *front_and_back_matter.closing(used, not_shown(runs), author.acknowledged),
     ]
 
 

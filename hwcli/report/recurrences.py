@@ -51,7 +51,7 @@ def section(runs: Runs) -> list[Cell]:
 
 def folder_of(run: Run) -> str:
     """Spell a run's folder as the notebook does."""
-    root = "REFERENCE" if run.is_reference and not run.is_copy else "RUNS"
+    root = "RUNS" if run.is_the_users else "REFERENCE"
     return f'{root} / "{run.id}"'
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from hwcli.attention.bench.results import AttentionSummary
+from hwcli.config import FOLDER_NAME
 from hwcli.errors import HwError, OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import Summary
@@ -16,6 +17,7 @@ from hwcli.output.units import counted
 from hwcli.rnn.summary import TraceSummary
 from hwcli.runtime import short_cpu_name
 from hwcli.sentiment.summary import SentimentSummary
+from hwcli.vision.record import PREDICTIONS
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.yaml_files import read_yaml
 
@@ -46,6 +48,7 @@ class Run:
         environment: ``env.json``.
         is_reference: it is one of the project's own runs, not the user's.
         is_copy: of a reference run, among the user's.
+        twin: the reference run with the same predictions, where the run is not a copy of one.
     """
 
     path: Path
@@ -56,11 +59,17 @@ class Run:
     environment: Mapping[str, Any]
     is_reference: bool = False
     is_copy: bool = False
+    twin: str | None = None
 
     @property
     def id(self) -> str:
         """Return the folder's place among the results: ``vit-sweep/standard``."""
         return f"{self.command}/{self.name}"
+
+    @property
+    def is_the_users(self) -> bool:
+        """Tell whether it lies in the user's folder, a copy of a reference run too."""
+        return self.is_copy or not self.is_reference
 
     def read(self, kind: type[S]) -> S:
         """Return what the run found, as its command's own type."""
@@ -89,6 +98,8 @@ def read_run(path: Path, *, is_reference: bool = False) -> Run:
     command = path.parent.name
     if not (path / "summary.json").exists():
         raise DamagedRunError("not finished: it has no summary.json")
+    if not FOLDER_NAME.fullmatch(path.name):
+        raise DamagedRunError("its name is none that a run can have")
     summary = _read(path / "summary.json", read_json)
     for key, expected in (("command", command), ("name", path.name)):
         if summary.get(key) != expected:
@@ -129,15 +140,26 @@ class Runs:
     whole: Mapping[str, Run] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, command: str) -> list[Run]:
-        """Return the runs of one command: the user's, or the reference runs if there are none."""
-        runs = [run for run in self.whole.values() if run.command == command]
+    def of(self, command: str, fits: Callable[[Run], bool] = lambda _: True) -> list[Run]:
+        """Return the runs of one command: the user's, or the reference runs if there are none.
+
+        Args:
+            command: that wrote them.
+            fits: tells whether a run can be shown; others are as if they were not there.
+        """
+        runs = [run for run in self.whole.values() if run.command == command and fits(run)]
         own = [run for run in runs if not run.is_reference]
         return own or runs
 
     def get(self, command: str, name: str) -> Run | None:
         """Return one run of :meth:`of` by its name, or None."""
         return next((run for run in self.of(command) if run.name == name), None)
+
+    def not_shown(self, command: str, shown: Iterable[Run]) -> list[Run]:
+        """Return the user's runs of one command; none where the report shows one of them."""
+        if any(run.is_the_users for run in shown if run.command == command):
+            return []
+        return [run for run in self.whole.values() if run.command == command and run.is_the_users]
 
     def newest(self, runs: Iterable[Run]) -> Run | None:
         """Return the run that was finished last; of those of one second, by name."""
@@ -168,7 +190,11 @@ def find_runs(root: Path, reference: Path | None = None, project: Path | None = 
                 f"runs = {str(root)!r}: belongs to one experiment; the hand-in needs the folder of "
                 f"all of them: --runs {inner.parent}"
             )
-    published = {_digest(path) for path in _run_folders(project)} if project else set()
+    projects = list(_run_folders(project)) if project else []
+    published = {_digest(path) for path in projects} - {None}
+    predictions = {
+        digest: path.name for path in projects if (digest := _predictions(path)) is not None
+    }
     whole: dict[str, Run] = {}
     left_out: dict[str, str] = {}
     for folder in (root, reference):
@@ -181,7 +207,8 @@ def find_runs(root: Path, reference: Path | None = None, project: Path | None = 
             try:
                 is_copy = folder is not reference and _digest(path) in published
                 run = read_run(path, is_reference=is_copy or folder is reference)
-                whole[name] = replace(run, is_copy=is_copy)
+                twin = None if run.is_reference else predictions.get(_predictions(path) or "")
+                whole[name] = replace(run, is_copy=is_copy, twin=twin)
             except DamagedRunError as error:
                 left_out[name] = str(error)
     return Runs(whole, left_out)
@@ -197,6 +224,12 @@ def _digest(path: Path) -> str | None:
     except OSError:
         return None
     return hashlib.sha256(b"\0".join(files)).hexdigest()
+
+
+def _predictions(path: Path) -> str | None:
+    """Return a digest of what the networks of a sweep say of the test images."""
+    file = path / PREDICTIONS
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 
 def _run_folders(root: Path) -> list[Path]:

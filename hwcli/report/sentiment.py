@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from hwcli.config import default_config_path, read_file
-from hwcli.output.units import counted
 from hwcli.report.cells import Cell
 from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
@@ -82,7 +81,7 @@ def _difference(found: Sequence[SentimentSummary]) -> str:
     ):
         return f"The counts of `{first.name}` in the table below are the same: it is that model."
     return (
-        f"The counts in the table below are others, because `{first.name}` is another model "
+        f"The counts in the table below differ from these, because `{first.name}` is another model "
         f"({first.model}). `hw2 sentiment-train --preset bert` trains the assignment's own model "
         "where its weights can be downloaded."
     )
@@ -104,20 +103,26 @@ def _other_heads(found: Sequence[SentimentSummary]) -> str:
 
 
 def _line(found: SentimentSummary) -> str:
-    """Say how training went: epochs, and what the confusion shows."""
-    last = found.epochs[-1]
-    gap = 100 * (last.train_accuracy - last.valid_accuracy)
+    """Say how training went: the epoch that is kept, and what the confusion shows."""
+    of = f"{len(found.epochs)} epochs"
+    kept = found.epochs[-1]
+    if len(found.epochs) == 1:
+        which = "One epoch."
+    elif found.kept_epoch == "best":
+        kept = min(found.epochs, key=lambda epoch: epoch.valid_loss)
+        which = f"Of {of}, epoch {kept.epoch} is kept: it has the lowest validation loss."
+    else:
+        which = f"Of {of}, the last one is kept."
+    gap = 100 * (kept.train_accuracy - kept.valid_accuracy)
     (_, false_positive), (false_negative, _) = found.confusion
     more = "positive" if false_positive > false_negative else "negative"
     fitted = (
-        f"the last epoch fits the training reviews {gap:.1f} points better than the validation "
-        "reviews"
+        f"It fits the training reviews {gap:.1f} points better than the validation reviews."
         if gap > 1
-        else "training and validation accuracy stay close together"
+        else "Its training and validation accuracy are close together."
     )
     return (
-        f"{counted(len(found.epochs), 'epoch')}; the {found.kept_epoch} one is kept, and "
-        f"{fitted}. Of {false_positive + false_negative:,} wrong test reviews, "
+        f"{which} {fitted} Of {false_positive + false_negative:,} wrong test reviews, "
         f"{max(false_positive, false_negative):,} were called {more}."
     )
 
@@ -161,4 +166,4 @@ def _own_reviews(chosen: Sequence[Run]) -> str:
             "The further texts in the tables above came with the presets of the runs. They are not "
             "reviews by the author of this hand-in, and do not answer Q4b."
         )
-    return "This run was given no review by the author; the box below is for two of them."
+    return "The box below is for two reviews by the author."

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from hwcli.config import default_config_path, read_file
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
 from hwcli.report.display import TEXT_WIDTH_IN, png_width_in
@@ -25,7 +26,7 @@ from hwcli.vision.tables import grid_table
 from hwcli.vision.vit import ViTConfig
 
 COMMAND = "vit-sweep"
-ASKED_LAYERS, ASKED_HEADS = range(4, 9), range(2, 5)
+ASKED = set(itertools.product(range(4, 9), range(2, 5)))
 MAIN = "standard"
 
 # As wide as a page's text: printed, a figure's type is as large as it is drawn.
@@ -39,19 +40,23 @@ def used(runs: Runs) -> list[Run]:
 
 
 def choose(runs: Runs) -> Run | None:
-    """Return the run named ``standard``, else the newest that has every cell asked for."""
-    standard = runs.get(COMMAND, MAIN)
-    if standard is not None:
-        return standard
-    whole = [run for run in runs.of(COMMAND) if _has_every_cell(run)]
+    """Return the run named ``standard``, else the newest, of those with every cell asked for."""
+    whole = runs.of(COMMAND, lambda run: _num_asked_cells(run) == len(ASKED))
+    standard = next((run for run in whole if run.name == MAIN), None)
     own = [run for run in whole if run.config["model"]["attention"] == "softmax"]
-    return runs.newest(own or whole)
+    return standard or runs.newest(own or whole)
 
 
-def _has_every_cell(run: Run) -> bool:
-    asked = set(itertools.product(ASKED_LAYERS, ASKED_HEADS))
-    done = {cell.key for cell in summary_of(run).cells if cell.status == "done"}
-    return asked <= done
+def _num_asked_cells(run: Run) -> int:
+    return len(ASKED & {cell.key for cell in summary_of(run).cells if cell.status == "done"})
+
+
+def not_shown(runs: Runs) -> dict[str, str]:
+    """Name the author's runs where no grid of theirs is shown, and say what they lack."""
+    return {
+        run.id: f"it has {_num_asked_cells(run)} of the {len(ASKED)} cells"
+        for run in runs.not_shown(COMMAND, used(runs))
+    }
 
 
 def summary_of(run: Run) -> VitSweepSummary:
@@ -62,7 +67,8 @@ def summary_of(run: Run) -> VitSweepSummary:
 def section(runs: Runs) -> list[Cell]:
     """Return the cells of question 3."""
     run = choose(runs)
-    model = ViTConfig() if run is None else ViTConfig.model_validate(run.config["model"])
+    config = read_file(default_config_path(COMMAND)).values if run is None else run.config
+    model = ViTConfig.model_validate(config["model"])
     values: dict[str, Any] = {
         "grid": run is not None,
         "command": _command(MAIN),
@@ -76,6 +82,7 @@ def section(runs: Runs) -> list[Cell]:
         "kernels": _kernels(run),
         "rollout": False,
         "mark": mark_of([] if run is None else [run]),
+        "not_shown": not_shown(runs),
     }
     if run is not None:
         values |= {
@@ -96,7 +103,9 @@ POOLED = {
 
 
 def _kernels(run: Run | None) -> str:
-    if run is None or summary_of(run).kernels != "compiled":
+    if run is None:
+        return ""
+    if summary_of(run).kernels != "compiled":
         return "The blocks are computed by torch, exactly as shown."
     return (
         f"This run trained in {summary_of(run).precision} with the compiled C++ kernel of "

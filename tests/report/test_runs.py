@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from hwcli.errors import OutputError
-from hwcli.report import attention, recurrences, sentiment
-from hwcli.report.notebook import Author, all_cells
+from hwcli.report import attention, recurrences, sentiment, vision
+from hwcli.report.checks import doubts
+from hwcli.report.notebook import Author, all_cells, not_shown
 from hwcli.report.runs import find_runs, read_run
 
 from .conftest import COMMITTED, SHOWN, link_committed
@@ -105,6 +106,108 @@ def test_a_copy_of_a_reference_run_is_a_reference_run(tmp_path: Path) -> None:
     assert 'read_run(RUNS / "attention-bench/default", is_reference=True)' in code
     assert "REFERENCE" not in code
     assert any("Reference runs" in cell.source for cell in cells)
+
+
+def test_a_name_that_no_run_can_have_is_left_out(tmp_path: Path) -> None:
+    """A name is printed inside code: it must not end the text that it stands in."""
+    name = 'x" + str(1) + "'
+    link_committed(tmp_path, "rnn-trace/alternating-sum")
+    (tmp_path / "rnn-trace/alternating-sum").rename(tmp_path / "rnn-trace" / name)
+    change(tmp_path / "rnn-trace" / name / "summary.json", name=name)
+    runs = find_runs(tmp_path)
+    assert runs.left_out == {f"rnn-trace/{name}": "its name is none that a run can have"}
+
+
+def with_cells(own: Path, num_cells: int, name: str) -> None:
+    """Make a user's run of the first cells of the committed grid."""
+    link_committed(own, "vit-sweep/standard")
+    path = (own / "vit-sweep/standard").rename(own / "vit-sweep" / name)
+    stored = json.loads((path / "summary.json").read_text())
+    cells = [cell | {"versus_best": "best"} for cell in stored["cells"][:num_cells]]
+    change(path / "summary.json", cells=cells, name=name)
+
+
+@pytest.mark.parametrize(("name", "num_cells"), [("tiny", 2), ("standard", 14)])
+def test_a_finished_run_that_is_not_shown_is_named_with_its_reason(
+    tmp_path: Path, name: str, num_cells: int
+) -> None:
+    with_cells(tmp_path, num_cells, name)
+    reason = f"it has {num_cells} of the 15 cells"
+    runs = find_runs(tmp_path)
+    assert not_shown(runs) == {f"vit-sweep/{name}": reason}
+    cells = {cell.id: cell.source for cell in all_cells(runs, {"runs": ".."}, Author())}
+    assert f"`vit-sweep/{name}` is not shown: {reason}." in cells["q3-answer"]
+    assert f"`vit-sweep/{name}` is finished, but not shown: {reason}." in cells["back-appendix"]
+    assert "No run is finished yet" not in cells["back-appendix"]
+    assert not_shown(find_runs(COMMITTED)) == {}
+
+
+def test_a_reference_run_fills_the_place_of_one_that_cannot_be_shown(tmp_path: Path) -> None:
+    with_cells(tmp_path, 2, "tiny")
+    runs = find_runs(tmp_path, COMMITTED)
+    (grid,) = vision.used(runs)
+    assert (grid.name, grid.is_reference) == ("standard", True)
+    assert list(not_shown(runs)) == ["vit-sweep/tiny"]
+
+
+def test_a_causal_measurement_that_is_not_shown_is_named(tmp_path: Path) -> None:
+    link_committed(tmp_path, "attention-bench/million")
+    config = tmp_path / "attention-bench/million/config.yaml"
+    config.write_text(config.read_text().replace("causal: false", "causal: true"))
+    assert not_shown(find_runs(tmp_path)) == {
+        "attention-bench/million": "it measured causal attention"
+    }
+
+
+def grid_of(own: Path) -> Path:
+    return own / "vit-sweep/standard"
+
+
+def test_a_summary_that_says_more_than_its_trials_is_told(own: Path) -> None:
+    path = grid_of(own) / "summary.json"
+    cells = json.loads(path.read_text())["cells"]
+    assert cells[0]["test_accuracy_mean"] == 0.9243
+    cells[0]["test_accuracy_mean"] = 0.9599
+    change(path, cells=cells)
+    runs = find_runs(own)
+    (grid,) = vision.used(runs)
+    line = "4 layers, 2 heads, test images: summary.json says 95.99 %, trials.csv 92.43 %"
+    assert doubts(grid) == [line]
+    shown = {cell.id: cell.source for cell in all_cells(runs, {"runs": ".."}, Author())}
+    assert f"- `vit-sweep/standard`: {line}." in shown["back-doubts"]
+    for cell in cells:
+        cell["valid_accuracy_mean"] += 0.01
+    change(path, cells=cells)
+    (grid,) = vision.used(find_runs(own))
+    assert len(doubts(grid)) == 4
+    assert doubts(grid)[-1] == "13 more do not agree"
+
+
+def test_trials_that_say_more_than_their_predictions_are_told(own: Path) -> None:
+    path = grid_of(own) / "trials.csv"
+    text = path.read_text()
+    assert text.count(",0.9241,") == 1
+    path.write_text(text.replace(",0.9241,", ",0.9599,"))
+    (grid,) = vision.used(find_runs(own))
+    assert doubts(grid) == [
+        "4 layers, 2 heads, seed 0: its test accuracy is stored as 95.99%, its predictions have "
+        "92.41%"
+    ]
+    path.write_text("torn")
+    assert doubts(grid) == ["trials.csv cannot be read"]
+    path.unlink()
+    assert doubts(grid) == []
+
+
+def test_the_predictions_of_a_reference_run_are_recognised(own: Path) -> None:
+    runs = find_runs(own, project=COMMITTED)
+    (grid,) = vision.used(runs)
+    assert (grid.is_reference, grid.twin) == (False, "standard")
+    assert doubts(grid) == [
+        "it has the predictions of the reference run standard: a copy, or trained on the same "
+        "kind of processor"
+    ]
+    assert {run.id for run in runs.whole.values() if run.twin} == {"vit-sweep/standard"}
 
 
 @pytest.mark.parametrize("inner", ["attention-bench", "attention-bench/default"])

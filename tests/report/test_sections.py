@@ -1,6 +1,8 @@
 """An independent grader: what each question asks for is in the hand-in, in order."""
 
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,39 @@ def test_reference_runs_are_marked_in_front_and_in_the_appendix(tmp_path: Path) 
     assert 'read_run(REFERENCE / "vit-sweep/standard", is_reference=True)' in shown
 
 
+@pytest.mark.parametrize(
+    ("given", "printed"),
+    [
+        ("hw2 rnn-trace --out results/reference --replace", "hw2 rnn-trace --out reproduced"),
+        ("hw2 rnn-trace --out=/tmp/x --T 7", "hw2 rnn-trace --T 7 --out reproduced"),
+        (
+            "hw2 vit-sweep --compare-with standard --name 'a b'",
+            "hw2 vit-sweep --name 'a b' --out reproduced",
+        ),
+        ("", "unknown"),
+    ],
+)
+def test_a_printed_command_replaces_no_run(given: str, printed: str) -> None:
+    (trace,) = find_runs(COMMITTED).of("rnn-trace")
+    run = replace(trace, environment={"command_line": shlex.split(given)})
+    assert front_and_back_matter._command_line(run) == printed
+
+
+def test_the_first_page_says_which_run_was_measured_on_which_machine(tmp_path: Path) -> None:
+    shown = joined(notebook.all_cells(find_runs(tmp_path, COMMITTED), {"runs": ".."}, AUTHOR))
+    assert (
+        "Measured: `rnn-trace/alternating-sum`, `vit-sweep/standard`, `sentiment-train/homework` "
+        "on Intel(R) Xeon(R) Processor with AMX, 1 thread; `attention-bench/default`, "
+        "`sentiment-train/strong` on Intel(R) Xeon(R) Processor with AMX, 2 threads."
+    ) in shown
+
+
+def test_the_kept_epoch_is_named_with_its_reason(own: Path) -> None:
+    shown = joined(notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR))
+    assert "Of 5 epochs, epoch 4 is kept: it has the lowest validation loss. It fits" in shown
+    assert "Of 2 epochs, the last one is kept. It fits" in shown
+
+
 def test_the_tools_are_those_that_the_code_of_the_runs_imports() -> None:
     behind = front_and_back_matter.imports_behind
     assert {"torch", "transformers", "sklearn"} <= behind(["hwcli.experiments.sentiment_train"])
@@ -146,6 +181,9 @@ def test_without_runs_every_question_says_what_to_run(tmp_path: Path) -> None:
     for command in ("hw2 rnn-trace", "hw2 attention-bench", "hw2 vit-sweep", "hw2 sentiment-train"):
         assert re.search(rf"Not run yet:\*\* [^`]*`{command}", shown), command
     assert load(vit_sweep.Config, "vit-sweep", preset="standard").name == "standard"
+    # Nothing is said of a run that is not there.
+    for sentence in ("code that ran", "divides by every", "computed by torch", "This run"):
+        assert sentence not in shown
     # Theory needs no run.
     assert r"\frac{q_i^\top S}{q_i^\top z}" in shown
 
