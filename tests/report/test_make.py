@@ -80,6 +80,7 @@ def test_a_rebuild_keeps_words_name_and_acknowledgements(made: Path, tmp_path: P
         text = pdf_text(path)[1] if kind == "pdf" else path.read_text()
         assert "Epochs, I would say." in text, kind
         assert "MY OWN CELL" in text, kind
+        assert ("Added by the author" in text) == (kind != "ipynb"), kind
         assert "A. Student" in text, kind
         assert "Worked with B. Friend." in text, kind
 
