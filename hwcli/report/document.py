@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -106,10 +107,9 @@ def to_markdown(
             continue
         if cell.cell_type == "markdown" and _PARTS.match(cell.source):
             parts.append(_NEW_PAGE)
-
-        def with_own_pictures(text: str) -> str:
-            return with_pictures(text, cell, name, beside, folder, say)  # noqa: B023
-
+        with_own_pictures = functools.partial(
+            with_pictures, cell=cell, cell_name=name, beside=beside, folder=folder, say=say
+        )
         if is_prompt(cell):
             parts.append(_box(cell, with_own_pictures))
         elif hand is None:
@@ -291,9 +291,14 @@ def unreadable_formulas(notebook: NotebookNode, folder: Path) -> list[str]:
     return [
         f"{name}: the formula {' '.join(formula.split())} cannot be read"
         for formula in dict.fromkeys(formulas)
-        for cell, name in zip(notebook.cells, names_of(notebook), strict=True)
-        if formula in _text_of(cell)
+        for name in _cells_with(formula, notebook) or ["hw2.ipynb"]
     ]
+
+
+def _cells_with(formula: str, notebook: NotebookNode) -> list[str]:
+    spelled = f"${''.join(formula.split())}$"
+    named = zip(notebook.cells, names_of(notebook), strict=True)
+    return [name for cell, name in named if spelled in "".join(_text_of(cell).split())]
 
 
 def _text_of(cell: NotebookNode) -> str:

@@ -157,11 +157,15 @@ def test_a_changed_title_and_setup_are_printed(tmp_path: Path) -> None:
 def test_a_formula_that_cannot_be_read_is_named_with_its_cell(tmp_path: Path) -> None:
     prompt = to_node(Cell("prompt", "✎ Why?", "own-q2"))
     prompt.source += "\n\nSince $\\alfa = 1$ and $\\beta$.\n\n$$\\fraq{1}\n{2}$$"
-    made = v4.new_notebook(cells=[to_node(Cell("text", "$x$", "q2-answer")), prompt])
+    quoted = v4.new_markdown_cell("> $^$, $\\bta +\n> 1$")
+    answer = to_node(Cell("text", "$x^2$", "q2-answer"))
+    made = v4.new_notebook(cells=[answer, prompt, quoted])
     text = document.to_markdown(made, tmp_path, tmp_path, print)
     wanted = [
         "own-q2: the formula \\alfa = 1 cannot be read",
         "own-q2: the formula \\fraq{1} {2} cannot be read",
+        "a cell after own-q2: the formula ^ cannot be read",
+        "hw2.ipynb: the formula \\bta + 1 cannot be read",
     ]
     for target in ("typst", "html"):
         document.run_pandoc(text, target, tmp_path, *["--mathml"] * (target == "html"))
