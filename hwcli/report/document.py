@@ -32,7 +32,7 @@ FORMAT = (
     "-raw_tex+lists_without_preceding_blankline"
 )
 
-# The author's text is read on its own: nothing in it ends the box that it stands in.
+# What is in the author's hands is read on its own: nothing in it ends the box that it stands in.
 AUTHORS_FORMAT = (
     f"{FORMAT}-fenced_divs-native_divs-bracketed_spans-native_spans-raw_attribute-header_attributes"
     "-yaml_metadata_block-pandoc_title_block"
@@ -158,7 +158,8 @@ def _what_is_not_as_generated(notebook: NotebookNode) -> list[str]:
         "Deleted": ", ".join(f"`{name}`" for name in deleted_ids(notebook)),
     }
     lines = [f"- {what} by the author: {names}." for what, names in found.items() if names]
-    return ["**Cells that are not as generated.**\n\n" + "\n".join(lines)] if lines else []
+    heading = "**Cells that are not as generated.**\n\n"
+    return [_fenced(heading + "\n".join(lines), "author")] if lines else []
 
 
 SHOWING = ("show", "show_source", "read_run")
@@ -194,18 +195,19 @@ def _is_plain_call(node: ast.AST) -> TypeGuard[Any]:
 def _box(cell: NotebookNode, with_own_pictures: Callable[[str], str]) -> str:
     """Return a place for the author's words as a box: what was written, or what is asked for."""
     if is_open(cell):
-        return _div("open", f"**Not written yet.** {question(cell)}", OPEN)
+        return _div("open", _fenced(f"**Not written yet.** {question(cell)}", "author"), OPEN)
     return _own(f"**Asked:** {question(cell)}", with_own_pictures(answer(cell)))
 
 
 def _own(label: str, content: str) -> str:
     """Return a box with something of the author's; its label stays with the first lines."""
-    small = _div("label", f'[{label}]{{typst:text:size="8.5pt"}}', {"sticky": "true"})
+    small = _div("label", _fenced(label, "author"), LABEL)
     return _div("own", f"{small}\n\n{_fenced(content, 'author')}", OWN)
 
 
 BOX = {"inset": "7pt", "radius": "3pt", "width": "100%"}
 OWN = {**BOX, "stroke": "0.6pt + luma(120)"}
+LABEL = {"sticky": "true", "text:size": "8.5pt"}
 OPEN = {**BOX, "stroke": '(dash: "dashed", thickness: 0.6pt)'}
 
 

@@ -106,7 +106,9 @@ def _line(found: SentimentSummary) -> str:
     """Say how training went: the epoch that is kept, and what the confusion shows."""
     of = f"{len(found.epochs)} epochs"
     kept = found.epochs[-1]
-    if len(found.epochs) == 1:
+    if found.is_solved:
+        which = "The head was fitted by logistic regression, without epochs."
+    elif len(found.epochs) == 1:
         which = "One epoch."
     elif found.kept_epoch == "best":
         kept = min(found.epochs, key=lambda epoch: epoch.valid_loss)

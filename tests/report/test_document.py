@@ -128,15 +128,21 @@ def test_what_the_author_changed_or_added_stands_in_a_box_and_in_the_appendix(
     ],
 )
 def test_nothing_that_the_author_writes_ends_its_box(tmp_path: Path, attack: str) -> None:
+    asked = to_node(Cell("prompt", f"{attack}\n\nASKED", "own-q1"))
+    answered = to_node(Cell("prompt", f"{attack}\n\nASKED", "own-q2"))
+    answered.source = "Mine."
     cells = [
         v4.new_markdown_cell(f"{attack}\n\nSMUGGLED"),
+        asked,
+        answered,
         to_node(Cell("text", "As generated.", "q1-answer")),
     ]
     text = markdown(cells, tmp_path)
     page = document.run_pandoc(text, "html", tmp_path)
-    box = page[page.index('<div class="own"') : page.index("As generated.")]
-    assert "SMUGGLED" in box
-    assert box.count("<div") == box.count("</div>") == 2
+    boxes = page[page.index('<div class="own"') : page.index("As generated.")]
+    assert "SMUGGLED" in boxes
+    assert boxes.count("ASKED") == 2
+    assert boxes.count("<div") == boxes.count("</div>") == 5
     pypdf = pytest.importorskip("pypdf")
     made = pdf.to_pdf(text, tmp_path, title="T", author=None)
     printed = pypdf.PdfReader(io.BytesIO(made)).pages[0].extract_text()
@@ -201,7 +207,7 @@ def test_an_answer_stands_below_what_was_asked(tmp_path: Path) -> None:
     assert "**Not written yet.** Why linear in $T$?" in markdown([prompt], tmp_path)
     prompt.source += "\n\nBecause sums are kept."
     text = markdown([prompt], tmp_path)
-    assert "[**Asked:** Why linear in $T$?]" in text
+    assert "**Asked:** Why linear in $T$?" in text
     assert text.index("Asked") < text.index("Because sums are kept.")
 
 

@@ -1,5 +1,6 @@
 """An independent grader: what each question asks for is in the hand-in, in order."""
 
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -142,6 +143,16 @@ def test_the_kept_epoch_is_named_with_its_reason(own: Path) -> None:
     shown = joined(notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR))
     assert "Of 5 epochs, epoch 4 is kept: it has the lowest validation loss. It fits" in shown
     assert "Of 2 epochs, the last one is kept. It fits" in shown
+
+
+def test_a_head_without_epochs_has_no_table_of_them(own: Path) -> None:
+    path = own / "sentiment-train/homework/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"batch_size": None}))
+    cells = notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR)
+    sources = {cell.id: cell.source for cell in cells}
+    assert "The head was fitted by logistic regression, without epochs." in sources["q4-run-1"]
+    assert "epochs_table" not in sources["q4-run-cells-1"]
+    assert "epochs_table" in sources["q4-run-cells-2"]
 
 
 def test_the_tools_are_those_that_the_code_of_the_runs_imports() -> None:
