@@ -118,7 +118,9 @@ class Config(RunConfig):
             alphabet = make_alphabet(numbers, parse_letters(letters), 2 if pairs else 1)
             wanted = read_property(str(values["design"]), alphabet)
             if wanted.machine is None:
-                raise ValueError(f"design = {values['design']!r}: it needs no finite memory")
+                raise ValueError(
+                    f"design = {values['design']!r}: no finite memory is enough for it"
+                )
             values = {**values, "network": spelled_weights(design(wanted.machine))}
             values["expect"] = values["design"]
         return values

@@ -10,9 +10,10 @@ their first terms: see :mod:`hwcli.rnn.recurrence`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 from operator import mul
 
-from hwcli.rnn.exact import Exact, greatest_common_divisor, shown, simplified
+from hwcli.rnn.exact import Exact, greatest_common_divisor, magnitude, shown, simplified
 from hwcli.rnn.network import Letter, Network, Vector
 from hwcli.rnn.recurrence import Formula, Recurrence, formula, minimal_recurrence
 
@@ -112,12 +113,18 @@ class WeightedSum:
             parts.append("o_T")
             where.append(_rule("o", self.offset, first=1))
         else:
-            # o_T stands at k = T - 1, which is odd for even T.
-            sign = {None: 0, "even": -1, "odd": 1}[parity]
+            powers = found.powers if parity is None else _resolved(found.powers, parity)
             parts += [
-                _product(polynomial, root, "T - 1", sign=sign) for root, polynomial in found.powers
+                _product(_shifted(polynomial), root, "T")
+                if root == 1
+                else _product(polynomial, root, "T - 1")
+                for root, polynomial in powers
             ]
-            parts += [_times(c, f"[T = {j}]") for j, c in enumerate(found.transient, 1)]
+            parts += [
+                _times(c, f"[T = {j}]")
+                for j, c in enumerate(found.transient, 1)
+                if parity is None or parity == ("odd" if j % 2 else "even")
+            ]
         text = _joined([part for part in parts if part]) or "0"
         return f"{text}, where {'; '.join(dict.fromkeys(where))}" if where else text
 
@@ -210,23 +217,42 @@ def _power(root: Exact, parity: str | None) -> str:
     return sign if root == -1 else f"{sign}·{_base(-root)}^(T - t)"
 
 
+def _resolved(powers: Powers, parity: str) -> Powers:
+    """Return the powers of T - 1 for even or odd T: those of a root and of its negative add up."""
+    summed: dict[Exact, list[Exact]] = {}
+    for root, polynomial in powers:
+        # T - 1 is odd for even T.
+        sign = -1 if root < 0 and parity == "even" else 1
+        total = summed.setdefault(magnitude(root), [])
+        total += [0] * (len(polynomial) - len(total))
+        for j, c in enumerate(polynomial):
+            total[j] = simplified(total[j] + sign * c)
+    return tuple((root, tuple(total)) for root, total in summed.items() if any(total))
+
+
+def _shifted(polynomial: tuple[Exact, ...]) -> tuple[Exact, ...]:
+    """Return q with q(T) = p(T - 1)."""
+    degree = len(polynomial) - 1
+    return tuple(
+        simplified(sum(polynomial[n] * comb(n, j) * (-1) ** (n - j) for n in range(j, degree + 1)))
+        for j in range(degree + 1)
+    )
+
+
 def _base(root: Exact) -> str:
     text = _number(root)
     return text if text.isdigit() else f"({text})"
 
 
 def _product(
-    polynomial: tuple[Exact, ...], root: Exact, k: str, *, weight: str | None = None, sign: int = 0
+    polynomial: tuple[Exact, ...], root: Exact, k: str, *, weight: str | None = None
 ) -> str:
-    """Spell p(k) root^k; a ``sign`` other than 0 stands for that of a negative root's power."""
+    """Spell p(k) root^k, or p(k) times another weight."""
     if weight is None:
-        resolved = sign and root < 0
-        if resolved:
-            polynomial = tuple(sign * c for c in polynomial)
-        base = -root if resolved else root
-        weight = "" if base == 1 else f"{_base(base)}^({k})"
+        weight = "" if root == 1 else f"{_base(root)}^({k})"
+    power = k if k.isalnum() else f"({k})"
     terms = [
-        _times(c, "" if j == 0 else f"({k})" if j == 1 else f"({k})^{j}")
+        _times(c, "" if j == 0 else power if j == 1 else f"{power}^{j}")
         for j, c in enumerate(polynomial)
         if c
     ]

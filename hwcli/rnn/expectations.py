@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hwcli.errors import ConfigError
-from hwcli.rnn.activations import decided
+from hwcli.rnn.activations import Activation, decided
 from hwcli.rnn.cells import AnyNetwork, make_stepper
 from hwcli.rnn.exact import Number, parse_exact
 from hwcli.rnn.letters import Alphabet
@@ -32,6 +32,7 @@ from hwcli.rnn.properties import (
 from hwcli.rnn.recognition import Finding
 from hwcli.rnn.regex import RegexError, derivative, nullable, parse
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, explore
+from hwcli.rnn.statements import output
 from hwcli.yaml_files import read_yaml
 
 # More sequences are not tried where no machine is known, and no larger machine is built.
@@ -106,7 +107,9 @@ def read_property(text: str, alphabet: Alphabet) -> Expectation:
     if text in ("binary-addition", "equality"):
         counted = binary_addition() if text == "binary-addition" else equality()
         if not alphabet.are_bit_pairs:
-            raise ConfigError(f"{text} is about pairs of bits: give a network of two inputs, 0,1")
+            raise ConfigError(
+                f"{text} is about pairs of bits: give a network of two inputs and alphabet = 0,1"
+            )
         return Expectation(text, explore(counted.start, alphabet.letters, counted.step,
                                          counted.label, limit=MAX_STATES).minimal())  # fmt: skip
     if text.startswith("count-mod-") and text[10:].isdigit() and 2 <= int(text[10:]) <= 100:
@@ -178,10 +181,11 @@ def judge(
         tried = f"all sequences{lengths}, by comparing machines"
         return _verdict(expected, network, found, alphabet, tried)
     same = expected.weighed is not None and finding.id == expected.weighed.id
-    above_zero = (finding.scale or 0) > 0 and finding.offset == 0
+    above_zero = (finding.scale or 0) > 0 and finding.offsets == (0, 0)
     # A step-ge unit shows 1 at a tie, where the property does not hold.
     if same and finding.proved and above_zero and network.output_activation != "step-ge":
-        return Verdict(True, True, f"Expected {expected.text}: pass, proved ({finding.kind}).")
+        how = finding.kind.replace("-", " ")
+        return Verdict(True, True, f"Expected {expected.text}: pass, proved ({how}).")
     return _verdict(expected, network, *_search(expected, network, alphabet))
 
 
@@ -197,14 +201,41 @@ def _verdict(
         how = f"proved for {tried}" if proved else f"no counterexample among {tried}"
         return Verdict(True, proved, f"Expected {expected.text}: pass, {how}.")
     spelled = ", ".join(map(alphabet.spell, found))
-    shown, wanted = _decision(network, found), expected.predict(found)
+    activation = network.output_activation
+    shown = output(_decision(network, found), activation)
     return Verdict(
         False,
         True,
         f"Expected {expected.text}: FAIL. After {spelled} the output is {shown}, expected "
-        f"{wanted}; no shorter sequence shows a difference.",
+        f"{_wanted(expected.predict(found), activation)}; no shorter sequence shows a difference.",
         found,
     )
+
+
+def _wanted(expected: Number, activation: Activation) -> str:
+    """Spell the outputs that pass and that the output unit can show."""
+
+    def can_be_shown(y: Number) -> bool:
+        match activation:
+            case "logistic":
+                return y in (0, 0.5, 1)
+            case "tanh" | "sign":
+                return y in (-1, 0, 1)
+            case "step" | "step-ge":
+                return y in (0, 1)
+            # The tie 0.5 is that of a logistic unit.
+            case "relu":
+                return y >= 0 and y in (0, expected)
+            case "argmax":
+                return y >= 1
+            case "identity":
+                return y in (-1, 0, expected)
+
+    passing = [y for y in dict.fromkeys((0, 0.5, -1, expected)) if _means(y, expected)]
+    wanted = [output(y, activation) for y in passing if can_be_shown(y)]
+    if not wanted:
+        return f"{output(expected, 'identity')}, which this output unit never shows"
+    return " or ".join(wanted)
 
 
 def _decision(network: AnyNetwork, xs: Iterable[Letter]) -> Number:

@@ -181,9 +181,12 @@ def _hidden_lesson(network: AnyNetwork, found: Gradients) -> str:
             f"{size} is {shown(largest)} {when}{for_all}: the gradient neither vanishes nor "
             "explodes."
         )
-    ends = f"{_roughly(last)} at the last step, {_roughly(first)} at {n - 1:,} steps before it"
+    before = f"at t = {found.first:,}"
+    if len(set(sizes[:-1])) == 1:
+        before = "at the step before" if n == 2 else f"at each of the {n - 1:,} steps before"
+    ends = f"{_roughly(last)} at the last step, {_roughly(first)} {before}"
     if 1000 * first <= last:
-        return f"{size} vanishes: {ends}. What came early cannot be learned from."
+        return f"{size} vanishes: {ends}. The network cannot learn from what came early."
     if first >= 1000 * last:
         return f"{size} explodes: {ends}. One long sequence throws the weights far off."
     return (

@@ -6,22 +6,22 @@ from hwcli.rnn import statements
 from hwcli.rnn.closed_form import ClosedForm, coefficient
 from hwcli.rnn.exact import Exact, shown, simplified
 from hwcli.rnn.network import Network
-from hwcli.rnn.properties import Weighed
+from hwcli.rnn.properties import Offsets, Weighed
 from hwcli.rnn.spelling import recurrence, unrolled
 
 
 def linear_proof(
-    network: Network, closed: ClosedForm, known: tuple[Weighed, Exact, Exact] | None
+    network: Network, closed: ClosedForm, known: tuple[Weighed, Exact, Offsets] | None
 ) -> tuple[str, ...]:
     """Return the steps from the recurrence to the sentence; all hold for all real inputs.
 
     Args:
         network: a linear one.
         closed: its closed form.
-        known: Q, s and c where z_T = s Q + c for a quantity Q with a name.
+        known: Q, s and c where z_T = s Q + c for a quantity Q with a name, c by the parity of T.
     """
-    steps = _by_induction(network, closed) or _by_equal_recurrences()
-    steps = (*steps, f"So z_T = {closed.preactivation.text()}.")
+    steps = _by_induction(network, closed) or _by_equal_recurrences(network)
+    steps = (*steps, _sum_of_z(closed))
     if known is not None:
         steps = (*steps, *_in_words(network, closed, *known))
     return (*steps, _reading(network))
@@ -78,30 +78,78 @@ def _by_induction(network: Network, closed: ClosedForm) -> tuple[str, ...]:
     )
 
 
-def _by_equal_recurrences() -> tuple[str, ...]:
+def _by_equal_recurrences(network: Network) -> tuple[str, ...]:
+    feedback = " (y fed back counts as one more hidden unit)" if network.has_feedback else ""
     return (
         "The network is linear: unrolled, z_T is a weighted sum of the inputs plus what depends on "
-        "T alone, and the weight of x_(T-k) is w_out · w_rec^k · w_in.",
+        f"T alone, and the weight of x_{{T-k}} is w_out · w_rec^k · w_in{feedback}.",
         "By Cayley and Hamilton these weights obey a linear recurrence of an order that is at "
-        "most the number of hidden units. The stated formula obeys the same recurrence and has "
-        "the same first terms, so both are equal for every T.",
+        "most the number of hidden units, and what depends on T alone obeys one of at most one "
+        "order more. The stated formula obeys the same recurrences and has the same first terms, "
+        "so both are equal for every T.",
     )
 
 
+def _sum_of_z(closed: ClosedForm) -> str:
+    """State z_T, also for even and for odd T where more than the sign of the whole differs."""
+    z = closed.preactivation
+    said = f"So z_T = {z.text()}."
+    if z.differs_by_parity:
+        said += f" For even T, z_T = {z.text('even')}. For odd T, z_T = {z.text('odd')}."
+    return said
+
+
 def _in_words(
-    network: Network, closed: ClosedForm, name: Weighed, scale: Exact, offset: Exact
+    network: Network, closed: ClosedForm, name: Weighed, scale: Exact, offsets: Offsets
 ) -> tuple[str, ...]:
-    """Lead from the formula of z_T to the quantity that the sentence names."""
-    compares = network.output_activation not in statements.SHOW_VALUES
-    if compares and offset == 0 and name.split:
-        held = len(closed.hidden) == 1 and closed.hidden[0].text() == name.split[0]
-        return (name.split[1].format("h_T" if held else name.split[0]),)
-    meaning = f"That is {statements.affine(name.value, scale, offset)}."
-    if not compares or offset == 0:
+    """Lead from the formula of z_T to the quantity that the sentence names, and to its sign."""
+    even, odd = (statements.affine(name.value, scale, offset) for offset in offsets)
+    meaning = f"That is {even}."
+    if even != odd:
+        meaning = f"For even T, that is {even}. For odd T, that is {odd}."
+    if network.output_activation in statements.SHOW_VALUES:
         return (meaning,)
-    bound = simplified(Fraction(-offset) / scale)
-    side = "greater" if scale > 0 else "less"
-    return (meaning, f"So z_T > 0 exactly when {name.value} is {side} than {shown(bound)}.")
+    held = name.split is not None and _holds(closed, name.split[0])
+    if name.split:
+        meaning = name.split[1].format("h_T" if held else name.split[0])
+    if any(offsets):
+        return (meaning, _bounds(name, scale, offsets))
+    if not name.split:
+        return (_sign(meaning.removesuffix("."), name.value, scale),)
+    if held:
+        w = {1: "", -1: "-"}.get(scale, f"{shown(scale)}·")
+        return (meaning, _sign(f"z_T = {w}h_T", "h_T", scale))
+    return (meaning, _sign(f"z_T is {shown(scale)} times this sum", "this sum", scale))
+
+
+def _holds(closed: ClosedForm, formula: str) -> bool:
+    """Tell whether the only hidden unit holds what a formula says."""
+    return len(closed.hidden) == 1 and closed.hidden[0].text() == formula
+
+
+def _sign(product: str, what: str, scale: Exact) -> str:
+    """Say which sign z_T has where it is a multiple of something."""
+    if abs(scale) != 1:
+        product += f", and {shown(scale)} is {'positive' if scale > 0 else 'negative'}"
+    if scale > 0:
+        return f"{product}. So z_T has the sign of {what}."
+    return (
+        f"{product}. So z_T is positive where {what} is negative, and negative where {what} is "
+        "positive."
+    )
+
+
+def _bounds(name: Weighed, scale: Exact, offsets: Offsets) -> str:
+    """Say for which quantities z_T is positive and negative where something is added to it."""
+
+    def compared(*, is_odd: bool) -> str:
+        bound = simplified(Fraction(-offsets[is_odd]) / scale)
+        above, below, _ = name.cases(bound, is_odd=is_odd)
+        high, low = ("> 0", "< 0") if scale > 0 else ("< 0", "> 0")
+        return f"z_T {high} exactly when {above}, and z_T {low} exactly when {below}."
+
+    even, odd = compared(is_odd=False), compared(is_odd=True)
+    return f"So {even}" if even == odd else f"So for even T, {even} For odd T, {odd}"
 
 
 def _reading(network: Network) -> str:

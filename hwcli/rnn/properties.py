@@ -9,7 +9,7 @@ has a definition that takes a whole sequence and owes nothing to how it is recog
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from hwcli.rnn.closed_form import WeightedSum
 from hwcli.rnn.exact import Exact, shown, simplified
@@ -21,18 +21,21 @@ from hwcli.rnn.state_machine import MooreMachine, explore
 # The digits of larger bases have no common names.
 LARGEST_BASE = 36
 
+Offsets: TypeAlias = tuple[Exact, Exact]
+"""What is added to a weighted sum: for even T, for odd T."""
+
 
 @dataclass(frozen=True)
 class Weighed:
-    """A weighted sum Q of the inputs, and what it means that it is above, below or at zero.
+    """A weighted sum Q of the inputs, and what it means that it is above, below or at a bound.
 
     Attributes:
         id: the property's name.
         quantity: Q of a sequence of T >= 1 letters.
         value: Q in words.
-        above, below, at: the three cases in words, each a clause of its own; where they are empty
-            they compare Q with zero.
-        odd: the same three where T is odd, if they differ.
+        above, below, at: Q > 0, Q < 0 and Q = 0 in words, where the words differ from "Q is
+            positive"; each is a clause of its own.
+        sides: where Q is one sum minus another, both in words, for even T and for odd T.
         split: Q as a formula, and the step from it (or from what stands for it) to the words, where
             it takes one.
     """
@@ -43,24 +46,31 @@ class Weighed:
     above: str = ""
     below: str = ""
     at: str = ""
-    odd: tuple[str, str, str] | None = None
+    sides: tuple[tuple[str, str], tuple[str, str]] | None = None
     split: tuple[str, str] | None = None
 
-    def cases(self, bound: Exact) -> tuple[tuple[str, str, str], tuple[str, str, str] | None]:
-        """Return Q > bound, Q < bound and Q = bound in words, and the same for odd T."""
+    def cases(self, bound: Exact, *, is_odd: bool) -> tuple[str, str, str]:
+        """Return Q > bound, Q < bound and Q = bound in words, for even or for odd T."""
+        if self.sides is not None:
+            first, second = self.sides[is_odd]
+            if bound > 0:
+                second = f"{shown(bound)} plus {second}"
+            if bound < 0:
+                first = f"{shown(-bound)} plus {first}"
+            return f"{first} exceeds {second}", "it is smaller", "they are equal"
         if bound == 0 and self.above:
-            return (self.above, self.below, self.at), self.odd
+            return self.above, self.below, self.at
         if bound == 0:
             return (
                 f"{self.value} is positive",
                 f"{self.value} is negative",
                 f"{self.value} is zero",
-            ), None
+            )
         return (
             f"{self.value} is greater than {shown(bound)}",
             f"{self.value} is less than {shown(bound)}",
             f"{self.value} is equal to {shown(bound)}",
-        ), None
+        )
 
 
 @dataclass(frozen=True)
@@ -106,16 +116,14 @@ def count_ones() -> Weighed:
 
 def alternating_sum() -> Weighed:
     """Return the sum over every other input, the last included, against the sum over the rest."""
-    even, odd = "the sum of the inputs at even positions", "the sum of the inputs at odd positions"
-    compared = ("{} exceeds the sum at {} positions", "it is smaller", "they are equal")
-    above_even, above_odd = compared[0].format(even, "odd"), compared[0].format(odd, "even")
     return Weighed(
         "alternating-sum",
         lambda xs: sum(x for (x,) in xs[::-1][::2]) - sum(x for (x,) in xs[::-1][1::2]),
         "(the sum of x_T, x_{T-2}, ...) minus (the sum of x_{T-1}, x_{T-3}, ...)",
-        above_even,
-        *compared[1:],
-        odd=(above_odd, *compared[1:]),
+        sides=(
+            ("the sum of the inputs at even positions", "the sum at odd positions"),
+            ("the sum of the inputs at odd positions", "the sum at even positions"),
+        ),
         split=(
             "Σ_{t=1..T} (-1)^(T - t)·x_t",
             "(-1)^(T - t) is 1 where t and T are both even or both odd, and -1 elsewhere. So for "
@@ -155,9 +163,7 @@ def moving_difference() -> Weighed:
         "moving-difference",
         lambda xs: xs[-1][0] - (xs[-2][0] if len(xs) > 1 else 0),
         "the last input minus the one before it (x_0 = 0)",
-        "the last input exceeds the one before it (x_0 = 0)",
-        "it is smaller",
-        "they are equal",
+        sides=(("the last input", "the one before it (x_0 = 0)"),) * 2,
     )
 
 
@@ -198,9 +204,7 @@ def difference_of_sums() -> Weighed:
         "difference-of-sums",
         lambda xs: sum(x - y for x, y in xs),
         "(the sum of the first inputs) minus (the sum of the second inputs)",
-        "the sum of the first inputs exceeds the sum of the second inputs",
-        "it is smaller",
-        "they are equal",
+        sides=(("the sum of the first inputs", "the sum of the second inputs"),) * 2,
     )
 
 
@@ -218,8 +222,8 @@ def majority() -> Weighed:
 
 def recognise_weighed(
     weighted: WeightedSum, letters: Sequence[Letter]
-) -> tuple[Weighed, Exact, Exact] | None:
-    """Name a weighted sum: return Q, s and c where it is s Q + c, s not 0.
+) -> tuple[Weighed, Exact, Offsets] | None:
+    """Name a weighted sum: return Q, s and c where it is s Q + c, s not 0, c by the parity of T.
 
     Two recurrences that are minimal are equal exactly when their sequences are: what is found
     here holds for every T.
@@ -229,19 +233,19 @@ def recognise_weighed(
         letters: what the inputs range over; some names are for bits only.
     """
     over_bits = set(letters) <= set(BITS)
-    constant = _constant(weighted.offset)
+    offsets = offsets_of(weighted.offset)
     match weighted.responses:
-        case [one] if constant is not None:
+        case [one] if offsets is not None:
             for found, scale in _of_one_input(one, letters, over_bits):
-                return found, scale, constant
+                return found, scale, offsets
         case [one] if over_bits and _is_proportional_to_length(weighted.offset):
             weight = _geometric(one, 1)
             if weight is not None and weighted.offset.initial[0] == -Fraction(weight) / 2:
-                return majority(), weight, 0
-        case [first, second] if constant is not None:
+                return majority(), weight, (0, 0)
+        case [first, second] if offsets is not None:
             weights = _geometric(first, 1), _geometric(second, 1)
             if weights[0] is not None and weights[1] == -weights[0]:
-                return difference_of_sums(), weights[0], constant
+                return difference_of_sums(), weights[0], offsets
     return None
 
 
@@ -270,11 +274,13 @@ def _of_one_input(
         yield exponential_average(ratio), scale
 
 
-def _constant(offset: Recurrence) -> Exact | None:
-    """Return c where o_T = c for all T, else None."""
-    if offset.order == 0:
-        return 0
-    return offset.initial[0] if offset.coefficients == (1,) else None
+def offsets_of(offset: Recurrence) -> Offsets | None:
+    """Return o_T for even and for odd T where it depends on nothing else, else None."""
+    # A recurrence of order 2 that repeats every second term; one of order 1 is such a one too.
+    if offset.coefficients in ((), (1,), (-1,), (0, 1)):
+        first, second = offset.terms(2)
+        return second, first
+    return None
 
 
 def _geometric(recurrence: Recurrence, ratio: Exact) -> Exact | None:

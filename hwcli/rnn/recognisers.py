@@ -133,7 +133,7 @@ def _events(machine: Reduced) -> Words | None:
         letters = machine.union(moving[0])
         if len(chain) == 2:
             one = alphabet.singular(letters)
-            came = {1: f"{a(one)} has come", 0: f"no {one} has come"}
+            came = {1: f"{a(one)} has come", 0: f"{_none(one)} has come"}
             name = "latch" if not alphabet.are_bits else f"latch-first-{one}"
             return _by_output(machine, {chain[k]: came[k] for k in (0, 1)}, name)
         count = f"the number of {alphabet.plural(letters)}"
@@ -148,6 +148,11 @@ def _events(machine: Reduced) -> Words | None:
         "events-in-order",
         {machine.out[chain[-1]]: (has,), outputs.pop(): (f"not ({has})",)},
     )
+
+
+def _none(noun: str) -> str:
+    """Deny a noun; "no one" would be read as nobody."""
+    return "not a single one" if noun == "one" else f"no {noun}"
 
 
 def _ranges(machine: Reduced, chain: list[int], count: str) -> dict[Any, tuple[str, ...]]:
@@ -284,7 +289,7 @@ def _last_of_some(machine: Reduced) -> Words | None:
     for state, classes in leads.items():
         words = machine.alphabet.adjective(machine.union(classes))
         clauses.append((machine.out[state], f"the last {one} is {words}"))
-    clauses.append((machine.out[0], f"no {one} has come"))
+    clauses.append((machine.out[0], f"{_none(one)} has come"))
     name = "last-nonzero-input" if one == "non-zero input" else "last-of-some"
     return Words(name, gather(clauses))
 

@@ -23,6 +23,7 @@ from hwcli.rnn.network import Letter, Network, dynamics
 from hwcli.rnn.observations import Observations, Prediction, agree, shown_by, shows_values
 from hwcli.rnn.proofs import linear_proof, reason
 from hwcli.rnn.properties import (
+    Offsets,
     Weighed,
     alternating_sum,
     count_ones,
@@ -31,6 +32,7 @@ from hwcli.rnn.properties import (
     last_nonzero_input,
     majority,
     moving_difference,
+    offsets_of,
     recognise_weighed,
     running_sum,
 )
@@ -58,7 +60,8 @@ class Finding:
         proof: the proof in a few sentences.
         predict: what the property says of a sequence, None where nothing is claimed.
         machine: the minimal state machine, where one is known.
-        quantity, scale, offset: the weighted sum Q with z_T = scale * Q + offset, Q in words.
+        quantity, scale, offsets: the weighted sum Q with z_T = scale * Q + offset, Q in words; the
+            offsets are for even and for odd T.
         margin: how close a smooth output is to its class.
         linear: the linear network that this one equals over the alphabet, and its closed form.
         reason: why it computes this, in a sentence or two.
@@ -74,7 +77,7 @@ class Finding:
     machine: MooreMachine | None = None
     quantity: str | None = None
     scale: Exact | None = None
-    offset: Exact = 0
+    offsets: Offsets = (0, 0)
     margin: str | None = None
     linear: ClosedForm | None = None
     reason: str | None = None
@@ -102,7 +105,10 @@ def recognise(
         # The machine of a linear network is no proof; a small one is worth a look.
         small = network.output_activation not in ("identity", "relu") or len(letters) <= 4
         machine = _exact_machine(network, letters, min(max_states, 20)) if small else None
-        return replace(_by_closed_form(network, letters), machine=machine)
+        found = _by_closed_form(network, letters)
+        if machine is not None and found.margin is None:
+            found = replace(found, margin=_table_classes(network, machine))
+        return replace(found, machine=machine)
     if (linear := _linear_where_it_runs(network, letters)) is not None:
         return _by_closed_form(linear, letters, clipped=network.activation)
     if (machine := _exact_machine(network, letters, max_states)) is not None:
@@ -124,46 +130,54 @@ def _by_closed_form(
     assert closed is not None
     weighted, activation = closed.preactivation, network.output_activation
     scope = "for all real inputs and every length"
-    quantity, scale = None, None
-    offset: Exact = 0
-    if (known := recognise_weighed(weighted, letters)) is not None:
-        name, scale, offset = known
-        found_id: str | None = name.id
-        statement = statements.weighed(name, scale, offset, activation)
-        predict = _weighed_prediction(name, scale, offset, activation)
+    quantity, scale, margin = None, None, None
+    offsets: Offsets = (0, 0)
+    known = recognise_weighed(weighted, letters)
+    found_id: str | None = None if known is None else known[0].id
+    # The inputs for which a smooth output is near its class; none where it is not.
+    inputs = ""
+    reads_nothing = all(response.order == 0 for response in weighted.responses)
+    least = weighted.least_magnitude(letters)
+    if statements.is_near(activation, least):
+        inputs = statements.grid(letters)
+        if clipped is not None:
+            inputs = "inputs of this alphabet"
+        elif found_id in ABOUT_BITS:
+            inputs = "inputs of 0 and 1"
+    if known is not None:
+        name, scale, offsets = known
+        statement = statements.weighed(name, scale, offsets, activation, inputs)
+        predict = _weighed_prediction(name, scale, offsets, activation)
         quantity = name.value
         if name.id in ABOUT_BITS:
             scope = "for all inputs of 0 and 1 and every length"
-    elif all(response.order == 0 for response in weighted.responses) and (
-        weighted.offset.coefficients in ((), (1,))
-    ):
-        always = decided(activation, weighted.offset.terms(1)[0])
-        found_id, statement = "constant", statements.constant(always)
+    elif reads_nothing and (constant := offsets_of(weighted.offset)) is not None:
+        inputs = ""
+        even, odd = (decided(activation, offset) for offset in constant)
+        found_id = "constant" if even == odd else None
+        statement = Statement.by_parity(
+            *(statements.constant(y, activation).always for y in (even, odd))
+        )
 
         def predict(xs: Sequence[Letter]) -> Number:
-            return always
+            return odd if len(xs) % 2 else even
 
     else:
-        found_id, statement = None, statements.formula(weighted, activation)
+        statement = statements.formula(weighted, activation, inputs)
 
         def predict(xs: Sequence[Letter]) -> Number:
             return decided(activation, weighted.value(xs))
 
     proof = linear_proof(network, closed, known)
-    if found_id == "constant":
-        margin = _margin_of_constant(activation, predict(letters[:1]), letters)
-    else:
-        least = weighted.least_magnitude(letters)
+    if inputs and least is not None:
         integers = _holds_integers(network, closed, letters)
-        margin = statements.margin(activation, least, letters, holds_integers=integers)
-        if (last := statements.distance(activation, least, letters)) is not None:
-            if found_id not in ABOUT_BITS:
-                grid = statements.grid(letters)
-                scope = (
-                    f"for every length; steps 1 to {len(proof)} for all real inputs, step "
-                    f"{len(proof) + 1} {grid[0].lower()}{grid[1:]}"
-                )
-            proof = (*proof, last)
+        margin = statements.margin(activation, least, inputs, holds_integers=integers)
+        if found_id not in ABOUT_BITS:
+            scope = (
+                f"for every length; steps 1 to {len(proof)} for all real inputs, step "
+                f"{len(proof) + 1} for {inputs}"
+            )
+        proof = (*proof, statements.distance(activation, least, inputs))
     if clipped is not None:
         scope = "for every sequence over the alphabet"
         proof = (
@@ -181,10 +195,10 @@ def _by_closed_form(
         predict,
         quantity=quantity,
         scale=scale,
-        offset=offset,
+        offsets=offsets,
         margin=margin,
         linear=closed,
-        reason=None if found_id == "constant" else reason(network),
+        reason=None if reads_nothing else reason(network),
     )
 
 
@@ -195,12 +209,12 @@ def _holds_integers(network: Network, closed: ClosedForm, letters: Sequence[Lett
     return closed.hidden[0].least_magnitude(letters) == 1
 
 
-def _margin_of_constant(
-    activation: Activation, always: Number, letters: Sequence[Letter]
-) -> str | None:
-    """Say what a smooth output's class means where it never changes; None for a tie."""
-    margin = statements.margin(activation, None, letters)
-    return None if margin is None or always == decided(activation, 0) else margin
+def _table_classes(network: AnyNetwork, machine: MooreMachine) -> str | None:
+    """Say what the outputs in a machine's table mean, where they are not those of the network."""
+    activation = network.output_activation
+    if activation not in statements.SMOOTH or machine.values == (decided(activation, 0),):
+        return None
+    return statements.table_classes(activation)
 
 
 def by_machine(
@@ -223,9 +237,12 @@ def by_machine(
     words = describe(machine, alphabet)
     if len(machine.values) == 1:
         found_id: str | None = "constant"
-        statement = statements.constant(machine.values[0])
+        statement = statements.constant(machine.values[0], network.output_activation)
     elif words is not None:
-        found_id, statement = words.id, Statement(sentence(words, statements.value))
+        found_id = words.id
+        statement = Statement(
+            sentence(words, lambda y: statements.output(y, network.output_activation))
+        )
     else:
         found_id, statement = None, statements.table_of(small.num_states)
     L, S = len(alphabet.letters), small.num_states
@@ -258,9 +275,7 @@ def by_machine(
         ),
         machine.run,
         machine,
-        margin=statements.margin(network.output_activation, None, alphabet.letters)
-        if found_id != "constant"
-        else _margin_of_constant(network.output_activation, machine.values[0], alphabet.letters),
+        margin=_table_classes(network, machine),
         longest=longest,
     )
 
@@ -332,12 +347,12 @@ def _by_checks(
     outputs = {output for _, output in observed}
     if len(outputs) == 1:
         (always,) = outputs
-        return _checked("constant", statements.constant(always), lambda xs: always)
+        return _checked("constant", statements.constant(always, activation), lambda xs: always)
     for weighed in _weighed_candidates(letters, shows_value=shows_values(network)):
         for scale in _scales(weighed, observed, network):
-            predict = _weighed_prediction(weighed, scale, 0, activation)
+            predict = _weighed_prediction(weighed, scale, (0, 0), activation)
             if all(agree(output, predict(xs)) for xs, output in observed):
-                statement = statements.weighed(weighed, scale, 0, activation)
+                statement = statements.weighed(weighed, scale, (0, 0), activation)
                 return _checked(weighed.id, statement, predict, weighed.value, scale)
     return Finding(None, statements.NOTHING, "none", "no sequence", (), None)
 
@@ -355,9 +370,11 @@ def _checked(
 
 
 def _weighed_prediction(
-    name: Weighed, scale: Exact, offset: Exact, activation: Activation
+    name: Weighed, scale: Exact, offsets: Offsets, activation: Activation
 ) -> Prediction:
-    return lambda xs: decided(activation, simplified(Fraction(scale * name.quantity(xs) + offset)))
+    return lambda xs: decided(
+        activation, simplified(Fraction(scale * name.quantity(xs) + offsets[len(xs) % 2]))
+    )
 
 
 def _scales(

@@ -143,12 +143,10 @@ def evidence_lines(found: Answer) -> list[str]:
     else:
         lines = ["Evidence: none." if finding.predict is None else finding.proof[0]]
     lines += checks_lines(found.checks, proved=finding.proved)
-    # What the proof has said is not said again.
-    rest = [
-        line
-        for line in closed_form_lines(finding.linear)
-        if not any(f"{line}." in step for step in finding.proof)
-    ]
+    # What the proof has said of z, and so of the only hidden unit, is not said again.
+    rest = []
+    if finding.linear is not None and len(finding.linear.hidden) > 1:
+        rest = closed_form_lines(finding.linear, with_z=False)
     if rest and found.closed is None:
         rest.insert(0, "As relu never clips here:")
     lines += rest
@@ -158,8 +156,8 @@ def evidence_lines(found: Answer) -> list[str]:
     return lines
 
 
-def closed_form_lines(closed: ClosedForm | None) -> list[str]:
-    """Spell the closed form of each hidden unit and of z.
+def closed_form_lines(closed: ClosedForm | None, *, with_z: bool = True) -> list[str]:
+    """Spell the closed form of each hidden unit, and of z.
 
     Even and odd T stand apart where they differ in more than the sign of the whole.
     """
@@ -168,8 +166,10 @@ def closed_form_lines(closed: ClosedForm | None) -> list[str]:
     readouts = [(f"h[{i}]_T", unit) for i, unit in enumerate(closed.hidden, 1)]
     if len(readouts) == 1:
         readouts = [("h_T", closed.hidden[0])]
+    if with_z:
+        readouts.append(("z_T", closed.preactivation))
     lines = []
-    for name, weighted in (*readouts, ("z_T", closed.preactivation)):
+    for name, weighted in readouts:
         lines.append(f"{name} = {weighted.text()}")
         if weighted.differs_by_parity:
             lines += [f"  for {p} T: {name} = {weighted.text(p)}" for p in ("even", "odd")]

@@ -25,6 +25,18 @@ def number(text: str) -> Any:
     return Fraction(text)
 
 
+def shown_output(text: str) -> Any:
+    """Read an output: of a smooth unit "above 0.5" is its class 1, and "below 0.5" its class 0."""
+    side, _, tie = text.rpartition(" ")
+    if not side:
+        return number(text)
+    return {"above 0.5": 1, "below 0.5": 0, "above 0": 1, "below 0": -1}[f"{side} {tie}"]
+
+
+# How an output is printed.
+_OUTPUT = r"(?:above |below )?≈?-?[\d./]+(?:e[+-]\d+)?"
+
+
 # --------------------------------------------------------------------------------------
 # Formulas
 
@@ -175,21 +187,52 @@ def quantity(text: str) -> Evaluated:
     return known[text]
 
 
-_PAIRS: dict[str, Evaluated] = {
-    "the sum of the inputs at even positions exceeds the sum at odd positions": lambda xs: (
-        sum(x for (x,) in xs[1::2]) - sum(x for (x,) in xs[::2])
-    ),
-    "the sum of the inputs at odd positions exceeds the sum at even positions": lambda xs: (
-        sum(x for (x,) in xs[::2]) - sum(x for (x,) in xs[1::2])
-    ),
-    "the sum of the first inputs exceeds the sum of the second inputs": lambda xs: sum(
-        p - q for p, q in xs
-    ),
-    "the last input exceeds the one before it (x_0 = 0)": lambda xs: (
-        xs[-1][0] - (xs[-2][0] if len(xs) > 1 else 0)
-    ),
-    "more than half of the inputs are ones": lambda xs: sum(x == 1 for (x,) in xs) * 2 - len(xs),
+_SIDES: dict[str, Evaluated] = {
+    "the sum of the inputs at even positions": lambda xs: sum(x for (x,) in xs[1::2]),
+    "the sum at even positions": lambda xs: sum(x for (x,) in xs[1::2]),
+    "the sum of the inputs at odd positions": lambda xs: sum(x for (x,) in xs[::2]),
+    "the sum at odd positions": lambda xs: sum(x for (x,) in xs[::2]),
+    "the sum of the first inputs": lambda xs: sum(p for p, _ in xs),
+    "the sum of the second inputs": lambda xs: sum(q for _, q in xs),
+    "the last input": lambda xs: xs[-1][0],
+    "the one before it (x_0 = 0)": lambda xs: xs[-2][0] if len(xs) > 1 else 0,
 }
+
+
+def _side(text: str) -> Evaluated:
+    """Read one side of a comparison: a sum, or "1/2 plus" a sum."""
+    match = re.fullmatch(r"(?:([\d/]+) plus )?(.+)", text)
+    if match is None or match[2] not in _SIDES:
+        raise UnreadableError(text)
+    more, sum_ = Fraction(match[1] or 0), _SIDES[match[2]]
+    return lambda xs: more + sum_(xs)
+
+
+def _compared(clauses: Sequence[str]) -> Evaluated | None:
+    """Read three clauses of which the second and the third refer to the first one."""
+    first, *others = clauses
+    if first == "more than half of the inputs are ones":
+        assert others == ["fewer than half are", "exactly half are"]
+        return lambda xs: sum(x == 1 for (x,) in xs) * 2 - len(xs)
+    if match := re.fullmatch(r"(.+) exceeds (.+)", first):
+        assert others == ["it is smaller", "they are equal"]
+        left, right = map(_side, match.groups())
+        return lambda xs: left(xs) - right(xs)
+    return None
+
+
+def inputs(text: str) -> Callable[[Sequence_], bool]:
+    """Read for which inputs a sentence holds."""
+    if text == "integer inputs":
+        return lambda xs: all(x == int(x) for letter in xs for x in letter)
+    if text == "inputs of 0 and 1":
+        return lambda xs: all(x in (0, 1) for letter in xs for x in letter)
+    if match := re.fullmatch(r"inputs that are whole multiples of ([\d/]+)", text):
+        step = Fraction(match[1])
+        return lambda xs: all(Fraction(x / step).denominator == 1 for letter in xs for x in letter)
+    if text == "inputs of this alphabet":
+        return lambda xs: True
+    raise UnreadableError(text)
 
 
 # --------------------------------------------------------------------------------------
@@ -291,7 +334,8 @@ class Reader:
         if match := re.fullmatch(r"(an? .+) has come", text):
             chosen = self.noun(match[1])
             return lambda xs: any(tuple(x) in chosen for x in xs)
-        if match := re.fullmatch(r"no (.+) has come", text):
+        if match := re.fullmatch(r"(?:no|not a single) (.+) has come", text):
+            assert text != "no one has come", "nobody?"
             chosen = self.noun(match[1])
             return lambda xs: not any(tuple(x) in chosen for x in xs)
         if match := re.fullmatch(r"there has been (.+)", text):
@@ -378,11 +422,15 @@ class Reader:
         """Read a whole statement; None where it refers to the machine's table."""
         if text.startswith("No words were found for this property: the table of its "):
             return None
-        if match := re.fullmatch(r"For even T, (y_T .+?\.) For odd T, (y_T .+\.)", text):
-            even, odd = (self._one(part) for part in match.groups())
+        limited = r"(?: and ([^:]+?))?"
+        if match := re.fullmatch(
+            rf"For even T{limited}, (y_T .+?\.) For odd T{limited}, (y_T .+\.)", text
+        ):
+            assert match[1] == match[3], text
+            even, odd = (self._limited(match[1], match[k]) for k in (2, 4))
             return lambda xs: (odd if len(xs) % 2 else even)(xs)
-        if match := re.fullmatch(r"For T = ([\d,]+) \((even|odd)\): (y_T [^\n]+)", text):
-            T, said = int(match[1].replace(",", "")), self._one(match[3])
+        if match := re.fullmatch(rf"For T = ([\d,]+) \((even|odd)\){limited}: (y_T [^\n]+)", text):
+            T, said = int(match[1].replace(",", "")), self._limited(match[3], match[4])
             assert match[2] == ("odd" if T % 2 else "even")
 
             def here(xs: Sequence_) -> Any:
@@ -390,15 +438,31 @@ class Reader:
                 return said(xs)
 
             return here
-        if match := re.fullmatch(r"For (even|odd) T: (y_T [^\n]+)", text):
-            remainder, said_too = ("even", "odd").index(match[1]), self._one(match[2])
+        if match := re.fullmatch(rf"For (even|odd) T{limited}: (y_T [^\n]+)", text):
+            remainder = ("even", "odd").index(match[1])
+            said_too = self._limited(match[2], match[3])
 
             def elsewhere(xs: Sequence_) -> Any:
                 assert len(xs) % 2 == remainder, text
                 return said_too(xs)
 
             return elsewhere
+        if match := re.fullmatch(r"For ((?:integer )?inputs[^:]*?), (y_T .+\.)", text):
+            return self._limited(match[1], match[2])
         return self._one(text)
+
+    def _limited(self, limit: str | None, text: str) -> Evaluated:
+        """Read a sentence that holds for some inputs only."""
+        said = self._one(text)
+        if limit is None:
+            return said
+        fits = inputs(limit)
+
+        def evaluate(xs: Sequence_) -> Any:
+            assert fits(xs), (limit, xs)
+            return said(xs)
+
+        return evaluate
 
     def _one(self, text: str) -> Evaluated:
         padding = None
@@ -408,8 +472,8 @@ class Reader:
         if not text.endswith("."):
             raise UnreadableError(text)
         body = text[:-1]
-        if match := re.fullmatch(r"y_T is (\S+) whatever the inputs are", body):
-            value = number(match[1])
+        if match := re.fullmatch(rf"y_T is ({_OUTPUT}) whatever the inputs are", body):
+            value = shown_output(match[1])
             return lambda xs: value
         if match := re.fullmatch(r"y_T = max\(0, (.+?)\)(, where .+)?", body):
             inner = formula(match[1] + (match[2] or ""))
@@ -420,29 +484,25 @@ class Reader:
             inner = quantity(match[1])
             return lambda xs: max(0, inner(xs))
         if match := re.fullmatch(
-            r"y_T is (\S+) when z_T > 0, (\S+) when z_T < 0, (\S+) when z_T = 0, and z_T = (.+)",
+            rf"y_T is ({_OUTPUT}) when z_T > 0, ({_OUTPUT}) when z_T < 0, "
+            rf"({_OUTPUT}) when z_T = 0, and z_T = (.+)",
             body,
         ):
-            high, low, tie = map(number, match.groups()[:3])
+            high, low, tie = map(shown_output, match.groups()[:3])
             z = formula(match[4])
             return lambda xs: high if z(xs) > 0 else low if z(xs) < 0 else tie
-        if re.search(r"^y_T is \S+ when ", body):
+        if re.search(rf"^y_T is {_OUTPUT} when ", body):
             return self._cases(body.removeprefix("y_T is "), padding)
         if match := re.fullmatch(r"y_T is (.+)", body):
             return quantity(match[1])
         raise UnreadableError(text)
 
     def _cases(self, text: str, padding: Any) -> Evaluated:
-        pieces = re.split(r"(?:^|, )(≈?-?[\d./]+(?:e[+-]\d+)?) (?=when |otherwise)", text)[1:]
-        values = [number(piece) for piece in pieces[::2]]
+        pieces = re.split(rf"(?:^|, )({_OUTPUT}) (?=when |otherwise)", text)[1:]
+        values = [shown_output(piece) for piece in pieces[::2]]
         clauses = [piece.removeprefix("when ") for piece in pieces[1::2]]
-        first = clauses[0]
-        if first in _PAIRS:
-            difference = _PAIRS[first]
-            assert clauses[1:] in (
-                ["it is smaller", "they are equal"],
-                ["fewer than half are", "exactly half are"],
-            )
+        difference = _compared(clauses)
+        if difference is not None:
             high, low, tie = values
             return lambda xs: high if difference(xs) > 0 else low if difference(xs) < 0 else tie
         conditions = [

@@ -247,7 +247,7 @@ def test_a_second_layer_and_a_gru() -> None:
             {"w_in": 1, "w_rec": 1, "bias": "-1/2", "activation": "step"},
         ], "w_out": 1, "output_activation": "identity",
     })  # fmt: skip
-    assert statement(stacked) == "y_T is 1 when a one has come, 0 when no one has come."
+    assert statement(stacked) == "y_T is 1 when a one has come, 0 when not a single one has come."
     gru = solved({
         "layers": {"cell": "gru", "gates": {
             "reset": {"w_in": 0, "w_rec": 0, "bias": 100},

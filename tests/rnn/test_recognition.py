@@ -14,6 +14,7 @@ from hwcli.rnn.observations import Observations, check
 from hwcli.rnn.recognition import Finding, recognise
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, network_machine
+from hwcli.rnn.statements import Statement
 from hwcli.rnn.trace import trace
 
 INTEGERS = tuple((n,) for n in range(-9, 10))
@@ -64,16 +65,16 @@ def test_every_preset_computes_what_it_is_named_after(preset: str, id: str, kind
 def test_the_homework_is_stated_for_both_parities_and_ties() -> None:
     finding = say(scalar(1, -1, 1000))
     assert finding.statement.text == (
-        "For even T, y_T is 1 when the sum of the inputs at even positions exceeds the sum at odd "
-        "positions, 0 when it is smaller, 0.5 when they are equal. For odd T, y_T is 1 when the "
-        "sum of the inputs at odd positions exceeds the sum at even positions, 0 when it is "
-        "smaller, 0.5 when they are equal."
+        "For even T and integer inputs, y_T is 1 when the sum of the inputs at even positions "
+        "exceeds the sum at odd positions, 0 when it is smaller, 0.5 when they are equal. For odd "
+        "T and integer inputs, y_T is 1 when the sum of the inputs at odd positions exceeds the "
+        "sum at even positions, 0 when it is smaller, 0.5 when they are equal."
     )
     assert finding.statement.here(1000) == (
-        "For T = 1,000 (even): y_T is 1 when the sum of the inputs at even positions exceeds the "
-        "sum at odd positions, 0 when it is smaller, 0.5 when they are equal."
+        "For T = 1,000 (even) and integer inputs: y_T is 1 when the sum of the inputs at even "
+        "positions exceeds the sum at odd positions, 0 when it is smaller, 0.5 when they are equal."
     )
-    assert finding.statement.elsewhere(1000).startswith("For odd T: y_T is 1 when the sum of the")
+    assert finding.statement.elsewhere(1000).startswith("For odd T and integer inputs: y_T is 1 ")
     assert finding.margin == (
         "For integer inputs, h_T is an integer: at a tie y_T is exactly 0.5, elsewhere it is less "
         "than 10^-434 from 0 or 1."
@@ -83,7 +84,7 @@ def test_the_homework_is_stated_for_both_parities_and_ties() -> None:
 def test_the_homework_is_proved_up_to_the_sentence() -> None:
     finding = say(scalar(1, -1, 1000))
     assert finding.scope == (
-        "for every length; steps 1 to 5 for all real inputs, step 6 for integer inputs"
+        "for every length; steps 1 to 6 for all real inputs, step 7 for integer inputs"
     )
     assert finding.proof == (
         "Claim: h_T = Σ_{t=1..T} (-1)^(T - t)·x_t. For T = 1 the claim says h_1 = x_1; the "
@@ -95,9 +96,10 @@ def test_the_homework_is_proved_up_to_the_sentence() -> None:
         "(-1)^(T - t) is 1 where t and T are both even or both odd, and -1 elsewhere. So for even "
         "T, h_T = (sum at even positions) - (sum at odd positions); for odd T, h_T = (sum at odd "
         "positions) - (sum at even positions).",
+        "z_T = 1000·h_T, and 1000 is positive. So z_T has the sign of h_T.",
         "y_T = logistic(z_T) is above 0.5 where z_T > 0, below 0.5 where z_T < 0, and 0.5 where "
         "z_T = 0.",
-        "For integer inputs, z_T is 0 or at least 1000 away from it, and 1/(1 + exp(1000)) < "
+        "For integer inputs, z_T is 0 or at least 1000 away from 0, and 1/(1 + exp(1000)) < "
         "10^-434. So y_T is exactly 0.5 at a tie, and elsewhere less than 10^-434 from 0 or 1.",
     )
 
@@ -107,9 +109,10 @@ def test_the_homework_is_proved_up_to_the_sentence() -> None:
     [
         ((3, 1, "1/2"), ("coefficient of x_t in h_{T-1} is 3. By h_T = h_{T-1} + 3·x_T, its",
                          "coefficient in h_T stays 3, and that of x_T is 3",
-                         "That is 3/2 times (the sum of all inputs).")),
+                         "That is 3/2 times (the sum of all inputs), and 3/2 is positive. So z_T "
+                         "has the sign of the sum of all inputs.")),
         ((1, 0, 5), ("The recurrence is h_T = x_T: no earlier state enters.",
-                     "That is 5 times (the last input).")),
+                     "That is 5 times (the last input), and 5 is positive.")),
         ((2, "1/2", 1), ("h_T = 1/2·h_{T-1} + 2·x_T, its coefficient in h_T is "
                          "1/2·2·(1/2)^(T - 1 - t) = 2·(1/2)^(T - t), and that of x_T is 2",)),
     ],
@@ -121,16 +124,101 @@ def test_the_induction_shows_its_coefficients(weights: Any, steps: tuple[str, ..
 
 def test_a_bound_is_derived_from_the_formula() -> None:
     finding = say(scalar(1, 1, -2, output_bias=3))
-    assert finding.proof[-2] == "So z_T > 0 exactly when the sum of all inputs is less than 3/2."
-    assert finding.margin == '"y_T is 1" means that y_T is above 0.5, "y_T is 0" that it is below.'
-
-
-def test_a_negative_output_weight_swaps_the_classes() -> None:
-    finding = say(scalar(1, -1, -7))
-    assert finding.id == "alternating-sum"
-    assert finding.statement.text.startswith(
-        "For even T, y_T is 0 when the sum of the inputs at even"
+    assert finding.proof[-2] == (
+        "So z_T < 0 exactly when the sum of all inputs is greater than 3/2, and z_T > 0 exactly "
+        "when the sum of all inputs is less than 3/2."
     )
+
+
+@pytest.mark.parametrize(
+    ("w_out", "start", "step"),
+    [
+        (-7, "For even T, y_T is below 0.5 when the sum of the inputs at even positions exceeds "
+         "the sum at odd positions, above 0.5 when it is smaller,",
+         "z_T = -7·h_T, and -7 is negative. So z_T is positive where h_T is negative, and negative "
+         "where h_T is positive."),
+        (-1000, "For even T and integer inputs, y_T is 0 when the sum of the inputs at even ",
+         "z_T = -1000·h_T, and -1000 is negative. So z_T is positive where h_T is negative, and "
+         "negative where h_T is positive."),
+        (-1, "For even T, y_T is below 0.5 when the sum of the inputs at even positions",
+         "z_T = -h_T. So z_T is positive where h_T is negative, and negative where h_T is "
+         "positive."),
+        (1, "For even T, y_T is above 0.5 when the sum of the inputs at even positions",
+         "z_T = h_T. So z_T has the sign of h_T."),
+    ],
+)  # fmt: skip
+def test_the_sign_of_the_output_weight_is_a_step_of_the_proof(
+    w_out: int, start: str, step: str
+) -> None:
+    finding = say(scalar(1, -1, w_out))
+    assert finding.id == "alternating-sum"
+    assert finding.statement.text.startswith(start)
+    assert finding.proof[4] == step
+
+
+def test_a_bias_that_counts_at_odd_positions_only_is_added_up_and_said_in_words() -> None:
+    # h_T = A_T + 1/2 - 1/2 + 1/2 ...: nothing remains for even T, 1/2 for odd T.
+    finding = say(scalar(1, -1, 1, bias="1/2"))
+    assert finding.id == "alternating-sum"
+    assert finding.statement == Statement(
+        even="y_T is above 0.5 when the sum of the inputs at even positions exceeds the sum at odd "
+        "positions, below 0.5 when it is smaller, 0.5 when they are equal.",
+        odd="y_T is above 0.5 when 1/2 plus the sum of the inputs at odd positions exceeds the sum "
+        "at even positions, below 0.5 when it is smaller, 0.5 when they are equal.",
+    )
+    assert finding.proof[2] == (
+        "So z_T = Σ_{t=1..T} (-1)^(T - t)·x_t + 1/4 + 1/4·(-1)^(T - 1). For even T, z_T = "
+        "Σ_{t=1..T} (-1)^t·x_t. For odd T, z_T = Σ_{t=1..T} (-1)^(t + 1)·x_t + 1/2."
+    )
+    assert finding.proof[4].endswith(
+        "For odd T, z_T > 0 exactly when 1/2 plus the sum of the inputs at odd positions exceeds "
+        "the sum at even positions, and z_T < 0 exactly when it is smaller."
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"w_in": 1, "w_rec": -1, "w_out": 2, "output_bias": -3},
+         "y_T is 1 when the sum of the inputs at even positions exceeds 3/2 plus the sum at odd"),
+        ({"w_in": 1, "w_rec": -1, "w_out": -2, "output_bias": -3},
+         "y_T is 0 when 3/2 plus the sum of the inputs at even positions exceeds the sum at odd"),
+        ({"w_in": [[1], [0]], "w_rec": [[0, 0], [1, 0]], "w_out": [1, -1], "output_bias": -3},
+         "y_T is 1 when the last input exceeds 3 plus the one before it (x_0 = 0), 0 when it is"),
+        ({"w_in": 0, "w_rec": -1, "w_out": 3, "bias": 1},
+         "y_T is 0 whatever the inputs are. For odd T, y_T is 1 whatever the inputs are."),
+    ],
+)  # fmt: skip
+def test_a_constant_joins_the_words_that_compare_two_sums(spec: Any, said: str) -> None:
+    text = say(network(**spec, output_activation="step")).statement.text
+    assert text.removeprefix("For even T, ").startswith(said)
+
+
+def test_what_depends_on_the_length_is_added_up() -> None:
+    # 100 (2 sum - T), and not 200 sum - 100 - 100 (T - 1).
+    finding = say(scalar(2, 1, 100, bias=-1), BITS)
+    assert finding.proof[2] == "So z_T = 200·Σ_{t=1..T} x_t - 100·T."
+    assert finding.statement.text.startswith(
+        "For inputs of 0 and 1, y_T is 1 when more than half of the inputs are ones, 0 when fewer"
+    )
+    both = say(network(w_in=[[1], [1]], w_rec=[[1, 0], [0, -1]], w_out=[1, 2], bias=[1, 1]))
+    assert both.statement.even.endswith("z_T = Σ_{t=1..T} (1 + 2·(-1)^t)·x_t + T.")
+
+
+def test_a_smooth_output_that_is_not_near_its_class_is_not_called_by_it() -> None:
+    vanishing = load(Config, COMMAND, preset="tanh-vanish").network.network()
+    finding = say(vanishing)
+    assert finding.statement.text == (
+        "y_T is 0.5 when no non-zero input has come, below 0.5 when the last non-zero input is "
+        "negative, above 0.5 otherwise."
+    )
+    assert finding.margin == (
+        "In the table of the machine, 1 stands for an output above 0.5 and 0 for one below 0.5."
+    )
+    # No relu clips over these letters; over others it may.
+    counted = say(scalar(1, 1, 50, activation="relu", bias=1), ((0,), (1,), (2,)))
+    assert counted.margin is not None
+    assert counted.margin.startswith("For inputs of this alphabet, ")
 
 
 @pytest.mark.parametrize(
@@ -160,8 +248,8 @@ def test_two_units_that_do_the_work_of_one_are_seen_through() -> None:
 def test_a_bias_is_a_bound_that_the_sum_is_compared_with() -> None:
     finding = say(scalar(1, 1, 2, output_bias=-3))
     assert finding.statement.text == (
-        "y_T is 1 when the sum of all inputs is greater than 3/2, 0 when the sum of all inputs is "
-        "less than 3/2, 0.5 when the sum of all inputs is equal to 3/2."
+        "y_T is above 0.5 when the sum of all inputs is greater than 3/2, below 0.5 when the sum "
+        "of all inputs is less than 3/2, 0.5 when the sum of all inputs is equal to 3/2."
     )
 
 
@@ -169,7 +257,7 @@ def test_a_linear_network_without_a_name_is_proved_and_states_its_formula() -> N
     finding = say(scalar(1, -2, 1))
     assert (finding.id, finding.proved) == (None, True)
     assert finding.statement.even == (
-        "y_T is 1 when z_T > 0, 0 when z_T < 0, 0.5 when z_T = 0, and z_T = "
+        "y_T is above 0.5 when z_T > 0, below 0.5 when z_T < 0, 0.5 when z_T = 0, and z_T = "
         "Σ_{t=1..T} (-1)^t·2^(T - t)·x_t."
     )
 

@@ -30,8 +30,8 @@ STEP: dict[str, Any] = {"activation": "step", "output_activation": "identity"}
 
 def test_the_answer_for_the_length_at_hand_comes_first_and_once() -> None:
     lines = answer_lines([found([3, -1, 4, 4], **HOMEWORK)], "random integers, seed 3")
-    assert lines[0].startswith("For T = 4 (even): y_T is 1 when the sum of the inputs at even")
-    assert lines[1].startswith("For odd T: y_T is 1 when the sum of the inputs at odd")
+    assert lines[0].startswith("For T = 4 (even) and integer inputs: y_T is 1 when the sum of the")
+    assert lines[1].startswith("For odd T and integer inputs: y_T is 1 when the sum of the inputs")
     assert sum("exceeds" in line for line in lines) == 2
     assert lines[3] == (
         "Example (random integers, seed 3, T = 4): h_T = -4 and z_T = -4000 exactly; y_T rounds "
@@ -91,9 +91,15 @@ def test_the_evidence_ends_in_the_gradients_and_repeats_no_formula() -> None:
     assert not any(line.startswith(("h_T =", "z_T =", "  for ")) for line in lines)
 
 
-def test_formulas_of_both_parities_are_shown_where_more_than_the_sign_differs() -> None:
-    both = found([1], w_in=[[1], [1]], w_rec=[[1, 0], [0, -1]], w_out=[1, 2])
-    assert any(line.startswith("  for even T: z_T = ") for line in evidence_lines(both))
+def test_formulas_of_both_parities_are_shown_once_where_more_than_the_sign_differs() -> None:
+    both = found([1], w_in=[[1], [1]], w_rec=[[1, 0], [0, -1]], w_out=[1, 2], bias=[0, 1])
+    lines = evidence_lines(both)
+    assert sum(". For even T, z_T = " in line for line in lines) == 1
+    assert any(line.startswith("  for even T: h[2]_T = ") for line in lines)
+    # Of one hidden unit the proof has said all.
+    one = evidence_lines(found([1], w_in=1, w_rec=-1, w_out=1, bias="1/2"))
+    assert [line for line in one if line.lstrip().startswith(("h_T =", "z_T =", "for "))] == []
+    assert [line.partition(":")[0] for line in one if not line.startswith("  ")][-1] == "Gradients"
 
 
 def test_activations_are_defined_where_an_equation_names_them() -> None:
@@ -122,6 +128,58 @@ def test_a_sum_is_expected_with_its_sign(expected: str, change: Any, passed: boo
     verdict = found([1], [(-1,), (0,), (1,)], expected, **spec).verdict
     assert verdict is not None
     assert verdict.passed == passed
+
+
+@pytest.mark.parametrize(
+    ("expected", "spec", "said"),
+    [
+        ("running-sum", {"w_rec": -1, "w_out": -1},
+         "After -9 the output is above 0.5, expected below 0.5;"),
+        ("running-sum", {"w_rec": -1, "w_out": -1, "output_activation": "step"},
+         "After -9 the output is 1, expected 0;"),
+        ("running-sum", {"w_rec": -1, "w_out": -1, "output_activation": "sign"},
+         "After -9 the output is 1, expected 0 or -1;"),
+        ("running-sum", {"w_rec": -1, "w_out": -1, "output_activation": "relu"},
+         "After -9 the output is 9, expected 0;"),
+        ("running-sum", {"w_rec": 0, "w_out": 0, "output_bias": 1},
+         "After -9 the output is above 0.5, expected below 0.5;"),
+        ("last-nonzero-input", {"w_rec": 0, "w_out": 0, "output_bias": 3},
+         "After -9 the output is above 0.5, expected below 0.5;"),
+        ("count-mod-3", {"w_rec": 1, "w_out": 1, "output_activation": "step"},
+         "After 2 the output is 1, expected 0;"),
+        ("count-mod-3", {"w_rec": 0, "w_out": 1, "output_activation": "step"},
+         "After 1, 0 the output is 0, expected 1;"),
+        ("count-mod-3", {"w_rec": 1, "w_out": 1, "output_activation": "tanh"},
+         "After 1, 1 the output is above 0, expected 2, which this output unit never shows;"),
+    ],
+)  # fmt: skip
+def test_what_is_expected_is_what_the_output_unit_can_show(
+    expected: str, spec: Any, said: str
+) -> None:
+    letters = INTEGERS
+    if expected == "count-mod-3":
+        letters = ((0,), (1,), (2,)) if said.startswith("After 2") else tuple(BITS)
+    verdict = found([1], letters, expected, w_in=1, **spec).verdict
+    assert verdict is not None
+    assert f"FAIL. {said}" in verdict.text
+
+
+def test_a_tie_of_a_logistic_unit_may_stand_for_zero() -> None:
+    verdict = found([1], BITS, "last-input", w_in=1, w_rec=0, w_out=1, output_bias=1).verdict
+    assert verdict is not None
+    assert "After 0 the output is above 0.5, expected below 0.5 or 0.5;" in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"w_rec": 0}, "vanishes: 1 at the last step, 0 at each of the 2 steps before. The netw"),
+        ({"w_rec": "1/40"}, "vanishes: 1 at the last step, 0.000625 at t = 1. The network cannot"),
+    ],
+)
+def test_where_a_gradient_vanishes_has_one_reading(spec: Any, said: str) -> None:
+    lines = evidence_lines(found([1, 2, 3], w_in=1, w_out=1, **spec))
+    assert f"Gradients: abs(dh_T/dx_t) {said}" in lines[-1]
 
 
 def test_a_machine_that_holds_up_to_a_length_is_no_proof_for_all() -> None:
