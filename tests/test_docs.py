@@ -46,7 +46,7 @@ SHOWN = sorted(
 def test_the_readmes_python_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("For even T, y_T is 1 when the sum")
+    assert capsys.readouterr().out.startswith("For even T and integer inputs, y_T is 1 ")
 
 
 def test_there_are_lines_to_look_at() -> None:

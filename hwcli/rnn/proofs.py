@@ -117,7 +117,7 @@ def _in_words(
     if not name.split:
         return (_sign(meaning.removesuffix("."), name.value, scale),)
     if held:
-        w = {1: "", -1: "-"}.get(scale, f"{shown(scale)}·")
+        w = "" if scale == 1 else "-" if scale == -1 else f"{shown(scale)}·"
         return (meaning, _sign(f"z_T = {w}h_T", "h_T", scale))
     return (meaning, _sign(f"z_T is {shown(scale)} times this sum", "this sum", scale))
 

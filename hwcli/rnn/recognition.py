@@ -105,10 +105,10 @@ def recognise(
         # The machine of a linear network is no proof; a small one is worth a look.
         small = network.output_activation not in ("identity", "relu") or len(letters) <= 4
         machine = _exact_machine(network, letters, min(max_states, 20)) if small else None
-        found = _by_closed_form(network, letters)
-        if machine is not None and found.margin is None:
-            found = replace(found, margin=_table_classes(network, machine))
-        return replace(found, machine=machine)
+        linear_finding = replace(_by_closed_form(network, letters), machine=machine)
+        if machine is None or linear_finding.margin is not None:
+            return linear_finding
+        return replace(linear_finding, margin=_table_classes(network, machine))
     if (linear := _linear_where_it_runs(network, letters)) is not None:
         return _by_closed_form(linear, letters, clipped=network.activation)
     if (machine := _exact_machine(network, letters, max_states)) is not None:
