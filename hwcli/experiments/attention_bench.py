@@ -260,7 +260,7 @@ def run(config: Config, folder: RunFolder) -> AttentionSummary:
         f"limits of this machine: {limits.matmul_peak / 1e9:,.0f} GFLOP/s, "
         f"{limits.bandwidth / 1e9:,.1f} GB/s"
     )
-    crossover_T = points.find_crossover(settings, passed)
+    crossover_T, crossing_points = points.find_crossover(settings, passed)
     studies = study_normalizers(settings)
 
     def log_point(point: Point) -> None:
@@ -275,6 +275,7 @@ def run(config: Config, folder: RunFolder) -> AttentionSummary:
         rows=tuple(points.measure_points(settings, passed, limits, log_point)),
         fit_octaves=config.fit_octaves,
         crossover_T=crossover_T,
+        crossing_points=crossing_points,
         exponents={},
         gate=tuple(gate),
         normalizers=tuple(studies),
@@ -338,6 +339,7 @@ def show(summary: AttentionSummary) -> None:
         tables.times_table(summary),
         tables.exponents_table(summary),
         tables.ratios_table(summary),
+        tables.crossing_table(summary),
         tables.normalizers_table(summary, longest_only=True),
     ):
         if table is not None:

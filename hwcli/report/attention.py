@@ -2,7 +2,7 @@
 
 import math
 
-from hwcli.attention.bench.explanation import findings, price
+from hwcli.attention.bench.explanation import findings, largest_outputs, price
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.attention.bench.tables import method_notes
 from hwcli.report.cells import Cell
@@ -28,8 +28,6 @@ def section(runs: Runs) -> list[Cell]:
     run = chosen[0]
     found = run.read(AttentionSummary)
     T, D = max(found.lengths), found.shape.dim
-    study = found.longest_study("identity")
-    largest = None if study is None else study.largest_output
     return render(
         "q2",
         found=found,
@@ -42,7 +40,7 @@ def section(runs: Runs) -> list[Cell]:
         notes=method_notes(found),
         findings=" ".join(findings(found)[:-1] if price(found) else findings(found)),
         price=" ".join(price(found)),
-        largest="very many" if largest is None else f"{largest:,.0f}",
+        largest=largest_outputs(found),
     )
 
 

@@ -78,6 +78,10 @@ def test_a_run_leaves_every_figure_and_file(tmp_path: Path) -> None:
         "**Answer: without the exponential, attention takes O(T D^2)"
         in (folder / "table.md").read_text()
     )
+    points = summary["crossing_points"]
+    assert [point["T"] for point in points] == [8 * 2**k for k in range(len(points))]
+    assert all(min(point["median_ms"].values()) > 0 for point in points)
+    assert "**Search for the crossing: median time of one call" in (folder / "table.md").read_text()
     assert (folder / "time.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -205,7 +205,7 @@ def test_the_presets_are_listed(
             "network: the hidden state leaves float64's range by step ",
         ),
         (["--inputs", "1,x"], "inputs = '1,x': step 2: 'x' is not a number"),
-        (["--inputs", ""], "inputs = '': step 1 is empty"),
+        (["--inputs", ""], "--inputs needs a value, and got an empty one"),
         (["--inputs", "1 2, 3"], "inputs: step 1 has 2 numbers: the network reads 1"),
         (["--preset", "equality", "--inputs", "1"], "inputs: step 1 has 1 number:"),
         (["--inputs-file", "absent.txt"], "inputs_file = absent.txt: No such file"),
@@ -216,7 +216,7 @@ def test_the_presets_are_listed(
         (["--spec", "typo.yaml"], "unknown key 'network.w_rek': did you mean 'w_rec'?"),
         (["--spec", "unit.yaml"], "network.activation = 'gelu': Input should be 'identity',"),
         (["--length", "0"], "length = '0': "),
-        (["--alphabet", ""], "alphabet = '': "),
+        (["--alphabet", ""], "--alphabet needs a value, and got an empty one"),
         (["--alphabet", "1..99999"], "alphabet = '1..99999': more than 10,000 values"),
     ],
 )

@@ -1,19 +1,43 @@
 """Question 2 in sentences: why dropping the exponential gives O(T), and what was measured."""
 
+import math
+
+from hwcli.attention.bench.cases import MethodName
+from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
 from hwcli.attention.bench.results import AttentionSummary, curve_name
-from hwcli.attention.bench.units import round_text, time_text
+from hwcli.attention.bench.units import listed, round_text, time_text
+
+# The largest outputs of so many lengths show how much they change.
+NUM_SAMPLES = 3
 
 
 def findings(summary: AttentionSummary) -> list[str]:
-    """Say what the run shows: one sentence on the exponents, one on the times, one on the price."""
+    """Say what the run shows, in sentences: on the exponents, on the times, on the price."""
     return [*_growth(summary), *_speed(summary), *price(summary)]
 
 
 def _growth(summary: AttentionSummary) -> list[str]:
     direction = summary.directions[0]
-    laws = {method: summary.time_law(direction, method) for method in summary.methods}
-    grown = [f"T^{law.exponent:.2f} for {m}" for m, law in laws.items() if law is not None]
-    return [f"Measured, the time grows as {_listed(grown)}."] if grown else []
+    known = {method: summary.time_law(direction, method) for method in summary.methods}
+    laws = {method: law for method, law in known.items() if law is not None}
+    if not laws:
+        return []
+    grown = [
+        f"T^{law.exponent:.2f} ({law.interval[0]:.2f} to {law.interval[1]:.2f}) for {method}"
+        for method, law in laws.items()
+    ]
+    ranges: dict[tuple[float, float], list[str]] = {}
+    for method, law in laws.items():
+        ranges.setdefault((min(law.xs), max(law.xs)), []).append(method)
+    fitted = [
+        f"T = {low:,.0f} to {high:,.0f} for {listed(methods)}"
+        for (low, high), methods in ranges.items()
+    ]
+    return [
+        f"Measured, the time grows as {listed(grown)}.",
+        "In brackets are 95 % confidence intervals. The exponents are fitted to the measured "
+        f"lengths of {listed(fitted)}.",
+    ]
 
 
 def _speed(summary: AttentionSummary) -> list[str]:
@@ -27,15 +51,41 @@ def _speed(summary: AttentionSummary) -> list[str]:
     if both:
         T = both[-1]
         sentences.append(
-            f"At T = {T:,}, {softmax} takes {time_text(theirs[T])} and {linear} "
-            f"{time_text(ours[T])}: {round_text(theirs[T] / ours[T])} times less."
+            f"At T = {T:,}, {softmax} by {_code(summary, softmax)} takes {time_text(theirs[T])} "
+            f"and {linear} by {_code(summary, linear)} {time_text(ours[T])}: "
+            f"{round_text(theirs[T] / ours[T])} times less."
         )
-    if summary.crossover_T is not None:
-        sentences.append(
-            f"Linear attention is faster from T = {summary.crossover_T:,.0f} on; by the number of "
-            f"operations, from T = D = {summary.shape.dim}."
+    return [*sentences, *crossing_sentences(summary)]
+
+
+def _code(summary: AttentionSummary, method: MethodName) -> str:
+    """Name the code that computes a method."""
+    if method == "softmax-sdpa":
+        return "torch's fused kernel"
+    has_kernel = method == "linear-chunked" or (method == "linear" and not summary.shape.causal)
+    if has_kernel and summary.machine.kernels == "compiled":
+        return "the compiled C++ kernel of hw2"
+    return "torch's matrix products"
+
+
+def crossing_sentences(summary: AttentionSummary) -> list[str]:
+    """Say from which length on linear attention is faster, and how that is known."""
+    if summary.crossover_T is None:
+        return []
+    between = summary.crossing_between
+    # A run of an older version has kept the number and not what it was computed from.
+    how = "interpolated between two lengths whose times this run has not kept"
+    if between is not None:
+        measured = (
+            f"T = {point.T:,}, with "
+            + " and ".join(f"{time_text(ms)} of {m}" for m, ms in point.median_ms.items())
+            for point in between
         )
-    return sentences
+        how = f"interpolated between {', and '.join(measured)}"
+    return [
+        f"Linear attention is faster from about T = {summary.crossover_T:,.0f} on ({how}). By the "
+        f"number of operations, both cost the same at about T = D = {summary.shape.dim}."
+    ]
 
 
 def price(summary: AttentionSummary) -> list[str]:
@@ -44,14 +94,33 @@ def price(summary: AttentionSummary) -> list[str]:
     if signed is None:
         return []
     return [
-        f"The price: for random inputs at T = {signed.T:,}, {signed.negative_share:.0%} of the "
-        f"sums of weights are negative and {signed.near_zero_share:.0%} almost vanish, because dot "
-        "products are not positive."
+        f"The price: of {min(NUM_QUERIES, signed.T):,} queries on random inputs at T = "
+        f"{signed.T:,}, {signed.negative_share:.0%} of the sums of weights are negative, and "
+        f"{signed.near_zero_share:.0%} cancel by more than {CANCELLED:.0%}, because dot products "
+        "have both signs."
     ]
 
 
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def largest_outputs(summary: AttentionSummary) -> str:
+    """Say how large outputs get without the exponential, as an order of magnitude.
+
+    The largest of many ratios changes from sample to sample: the longest three lengths show how
+    much.
+    """
+    studies = sorted(
+        (s for s in summary.normalizers if s.feature_map == "identity" and s.largest_output),
+        key=lambda study: study.T,
+    )[-NUM_SAMPLES:]
+    if not studies:
+        return ""
+    powers = sorted({round(math.log10(s.largest_output or 1)) for s in studies})
+    about = " to ".join(f"10^{power}" for power in dict.fromkeys((powers[0], powers[-1])))
+    lengths = listed([f"T = {studies[0].T:,}", *(f"{study.T:,}" for study in studies[1:])])
+    return (
+        f"The largest output at {lengths} is about {about} standard deviations of the values"
+        f"{', and changes from sample to sample' if len(studies) > 1 else ''}; an average can "
+        "never leave their range."
+    )
 
 
 def derivation(summary: AttentionSummary) -> str:
@@ -64,7 +133,7 @@ def derivation(summary: AttentionSummary) -> str:
     }
     doubling = [f"{2**law.exponent:.2f} ({name})" for name, law in doubled.items()]
     measured = (
-        f"Measured, doubling T multiplies the time by {_listed(doubling)}."
+        f"Measured, doubling T multiplies the time by {listed(doubling)}."
         if doubling
         else "Measure at least three lengths to see this in the times."
     )
@@ -74,15 +143,16 @@ def derivation(summary: AttentionSummary) -> str:
     linear:   y_i = sum_j (q_i.k_j) v_j / sum_j q_i.k_j
                   = q_i (sum_j k_j v_j^T) / (q_i . sum_j k_j) = q_i S / (q_i . z)
 
-The exponential couples i and j: each of the T^2 pairs needs its own weight. Without it, q_i does
-not depend on j and can be taken out of both sums. What remains, a D x D matrix S and a vector z, is
-the same for every i: it is computed once and used T times. The factor 1 / sqrt(D) cancels.
+Without the exponential a weight q.k is a sum of D products of a number of the query and a number
+of the key. So q_i can be taken out of both sums. What remains, a D x D matrix S and a vector z, is
+the same for every i: it is computed once and used T times. The factor 1 / sqrt(D) cancels. exp(q.k)
+is no such finite sum, so this rearrangement fails, and each of the T^2 pairs gets its own weight.
 Operations of one head at T = {T:,}, D = {D}:
 
     (q k^T) v:                         2 T^2 D + 2 T^2 D = {4 * T * T * D:.3g}
     S = k^T v, z = k^T 1, q S, q z:    4 T D^2 + 3 T D   = {4 * T * D * D + 3 * T * D:.3g}
 
-Softmax attention needs T^2 = {T * T:.3g} weights; linear attention keeps D^2 + D = {D * D + D:,}
+Softmax attention forms T^2 = {T * T:.3g} weights; linear attention keeps D^2 + D = {D * D + D:,}
 numbers. Doubling T makes four times the work for the first and twice the work for the second.
 {measured}
 """

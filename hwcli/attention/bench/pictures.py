@@ -48,7 +48,7 @@ def draw_times(summary: AttentionSummary) -> Figure:
             if known:
                 ends[method] = known[max(known)]
         kind = "any" if any(row.status == "predicted" for row in summary.rows) else ""
-        note = "filled: measured; hollow: predicted from the operations" if kind else ""
+        note = "filled: measured; hollow: predicted" if kind else ""
         _finish(panel, f"Time of one call, {direction}", "milliseconds", note)
         _draw_crossing(panel, summary, direction)
         laws = {method: summary.time_law(direction, method) for method in ends}
@@ -107,7 +107,7 @@ def _draw_crossing(panel: Axes, summary: AttentionSummary, direction: Direction)
     T = summary.crossover_T
     if T is None or direction != summary.directions[0]:
         return
-    text = f"{summary.linear} is faster than softmax from T ≈ {T:,.0f}"
+    text = f"{summary.linear} is faster than softmax from T ≈ {T:,.0f} (interpolated)"
     if min(summary.lengths) * NEAR <= T:
         panel.axvline(T, color=GREY, linestyle="--", linewidth=1)
     else:

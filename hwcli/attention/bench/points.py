@@ -17,7 +17,7 @@ from hwcli.attention.bench.cases import (
     make_call,
 )
 from hwcli.attention.bench.measure import MachineLimits, Times
-from hwcli.attention.bench.results import Point, Shape, linear_of
+from hwcli.attention.bench.results import CrossingPoint, Point, Shape, linear_of
 from hwcli.attention.bench.scaling import crossing
 from hwcli.attention.bench.units import bytes_text
 
@@ -208,17 +208,19 @@ def _not_measured(case: Case, seconds: float | None, note: str) -> Point:
     )
 
 
-def find_crossover(settings: BenchSettings, passed: set[MethodName]) -> float | None:
-    """Return the length from which linear attention is faster than softmax; None if not found.
+def find_crossover(
+    settings: BenchSettings, passed: set[MethodName]
+) -> tuple[float | None, tuple[CrossingPoint, ...]]:
+    """Return the length from which linear attention is faster than softmax, and what was measured.
 
-    It is searched in the first direction at lengths of its own, because it lies below those of
-    the table.
+    The length is None if it was not found. It is searched in the first direction at lengths of its
+    own, because it lies below those of the table, and interpolated between two of them.
     """
     methods = [method for method in settings.methods if method in passed]
     softmax = next((method for method in methods if method in SOFTMAX), None)
     linear = linear_of(settings.methods)
     if softmax is None or linear is None or linear not in passed:
-        return None
+        return None, ()
     lengths: list[int] = []
     times: dict[MethodName, list[float]] = {softmax: [], linear: []}
     T, wins = FIRST_CROSSING_T, 0
@@ -237,7 +239,11 @@ def find_crossover(settings: BenchSettings, passed: set[MethodName]) -> float | 
         if times[softmax][-1] > settings.time_limit_s / 4:
             break
         T *= 2
-    return crossing(lengths, times[softmax], times[linear])
+    found = tuple(
+        CrossingPoint(T=T, median_ms={m: 1e3 * taken[i] for m, taken in times.items()})
+        for i, T in enumerate(lengths)
+    )
+    return crossing(lengths, times[softmax], times[linear]), found
 
 
 def estimate_run_s(settings: BenchSettings, pace: Pace) -> float:

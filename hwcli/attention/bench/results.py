@@ -82,6 +82,13 @@ class NormalizerStudy(Section):
     largest_output: float | None
 
 
+class CrossingPoint(Section):
+    """The median times of one call at one length of the search for the crossing."""
+
+    T: int
+    median_ms: dict[MethodName, float]
+
+
 class Exponents(Section):
     """Time and memory grow as T to the power of; None where fewer than three points lie."""
 
@@ -123,7 +130,8 @@ class AttentionSummary(Summary):
         rows: every direction, length and method, in this order.
         fit_octaves: the exponents are fitted over so many doublings of T below the longest.
         crossover_T: linear attention is faster than softmax from this length on, in the first
-            direction; None where no crossing was found.
+            direction; None where no crossing was found. Interpolated between measured lengths.
+        crossing_points: what was measured in the search for it; empty in runs of older versions.
         exponents: by curve: the method, with ``+backward`` where gradients are timed too.
     """
 
@@ -131,6 +139,7 @@ class AttentionSummary(Summary):
     rows: tuple[Point, ...]
     fit_octaves: float
     crossover_T: float | None  # noqa: N815
+    crossing_points: tuple[CrossingPoint, ...] = ()
     exponents: dict[str, Exponents]
     gate: tuple[GateEntry, ...]
     normalizers: tuple[NormalizerStudy, ...]
@@ -161,6 +170,15 @@ class AttentionSummary(Summary):
     def passed(self) -> bool:
         """Tell whether every method agrees with the reference."""
         return all(entry.passed for entry in self.gate)
+
+    @property
+    def crossing_between(self) -> tuple[CrossingPoint, CrossingPoint] | None:
+        """Return the measured lengths that the crossing was interpolated between, if known."""
+        T = self.crossover_T
+        if T is None:
+            return None
+        pairs = itertools.pairwise(self.crossing_points)
+        return next(((a, b) for a, b in pairs if a.T <= T <= b.T), None)
 
     def curves(self) -> list[tuple[Direction, MethodName]]:
         """Return direction and method of every curve."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwcli.attention.bench.cases import METHOD_NOTES, Direction
-from hwcli.attention.bench.normalizers import CANCELLED
+from hwcli.attention.bench.explanation import crossing_sentences
+from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
 from hwcli.attention.bench.reference import GATE_LENGTHS
 from hwcli.attention.bench.results import (
     LEAST_FITTED_BYTES,
@@ -17,6 +18,11 @@ from hwcli.attention.bench.scaling import PowerLaw, local_slopes
 from hwcli.attention.bench.units import bytes_text, number_text, time_text
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.output.tables import Column, Table
+
+PREDICTED = (
+    "Predicted: the method's time at the longest length that was run, times the ratio of the "
+    "operations (4 for twice the length where they grow as T^2)."
+)
 
 
 def points_table(summary: AttentionSummary) -> Table:
@@ -53,8 +59,7 @@ def points_table(summary: AttentionSummary) -> Table:
             f"Peak memory: of a child process, beyond the inputs ({machine.memory_gauge}). "
             "Computed: what the code should need. More than 100 % of the bandwidth means that "
             "the caches deliver the data.",
-            "Predicted: never started; the time follows from the operations, at the speed of the "
-            "longest measured call.",
+            PREDICTED,
         ],
     )
 
@@ -78,7 +83,7 @@ def times_table(summary: AttentionSummary) -> Table:
         rows.append({"T": T, "direction": direction, **cells})
     several = [Column("direction", "direction")] if len(summary.directions) > 1 else []
     only = "" if several else f", {summary.directions[0]}"
-    notes = ["* predicted from the operations, not run"]
+    notes = [f"* not run. {PREDICTED}"]
     is_predicted = any(row.status == "predicted" for row in summary.rows)
     return Table(
         title=f"Median time of one call{only}",
@@ -152,12 +157,6 @@ def ratios_table(summary: AttentionSummary) -> Table | None:
 
     several = [Column("direction", "direction")] if len(summary.directions) > 1 else []
     found = "No length was found from which linear attention is faster than softmax."
-    if summary.crossover_T is not None:
-        found = (
-            f"From T = {summary.crossover_T:,.0f} on, {linear} is faster than softmax "
-            f"({summary.directions[0]}); by the number of operations, from T = D = "
-            f"{summary.shape.dim}."
-        )
     return Table(
         title=f"Time and memory relative to {linear}",
         columns=[
@@ -166,13 +165,28 @@ def ratios_table(summary: AttentionSummary) -> Table | None:
             *(Column(f"{m} {what}", f"{m}: {what}") for m in others for what in ("time", "memory")),
         ],
         rows=[line(*key) for key in itertools.product(summary.directions, summary.lengths)],
-        notes=[found],
+        notes=crossing_sentences(summary) or [found],
+    )
+
+
+def crossing_table(summary: AttentionSummary) -> Table | None:
+    """Return what the search for the crossing measured; None in a run that has not kept it."""
+    if not summary.crossing_points:
+        return None
+    methods = list(summary.crossing_points[0].median_ms)
+    return Table(
+        title=f"Search for the crossing: median time of one call, {summary.directions[0]}",
+        columns=[
+            Column("T", "T", "{:,}"),
+            *(Column(method, method, time_text) for method in methods),
+        ],
+        rows=[{"T": point.T} | dict(point.median_ms) for point in summary.crossing_points],
     )
 
 
 REMEDIES: dict[FeatureMapName, str] = {
     "identity": "the homework's map; weights are signed, and their sum may vanish",
-    "elu1": "all weights are positive, so nothing cancels, but they differ little",
+    "elu1": "all weights are positive, so nothing cancels; the weights differ little",
     "relu": "no weight is negative, so nothing cancels; in narrow heads a row may have no weight",
     "softmax": "all weights are positive, so nothing cancels; a token's features sum to 1",
 }
@@ -185,7 +199,7 @@ def normalizers_table(summary: AttentionSummary, *, longest_only: bool) -> Table
         longest = (summary.longest_study(name) for name in FEATURE_MAPS)
         studies = tuple(study for study in longest if study is not None)
     return Table(
-        title="What dropping the exponential costs: sums of weights of standard normal q, k, v",
+        title="Sums of weights without the exponential, by feature map: standard normal q, k, v",
         columns=[
             Column("feature_map", "feature map"),
             Column("T", "T", "{:,}"),
@@ -193,18 +207,21 @@ def normalizers_table(summary: AttentionSummary, *, longest_only: bool) -> Table
             Column("near_zero_share", f"over {CANCELLED:.0%} cancelled", "{:.1%}"),
             Column("no_weight_share", "all-zero rows", "{:.1%}"),
             Column("median_condition", "median condition", "{:.3g}"),
-            Column("largest_condition", "largest condition", "{:.3g}"),
+            Column("largest_condition", "largest condition", "{:.1g}"),
             Column("median_error", "median error", "{:.1e}"),
-            Column("largest_error", "largest error", "{:.1e}"),
-            Column("largest_output", "largest output", number_text),
+            Column("largest_error", "largest error", "{:.0e}"),
+            Column("largest_output", "largest output", "{:.1g}"),
         ],
         rows=[study.model_dump() for study in studies],
         notes=[
             "Condition: the sum of the weights' absolute values, divided by the absolute value of "
-            "their sum; rounding errors grow by this factor. Error: of the O(T) form in "
-            f"{summary.shape.dtype} compared with float64. Outputs and errors are in standard "
-            "deviations of the values. A true average of these values would stay below about 6.",
-            *(f"{name}: {text}." for name, text in REMEDIES.items()),
+            "their sum; rounding errors grow by this factor. Shares and conditions are of the "
+            f"first {NUM_QUERIES} queries at most, errors and outputs of all T. Error: of the O(T) "
+            f"form in {summary.shape.dtype} compared with float64. Outputs and errors are in "
+            "standard deviations of the values. A true average of these values would stay below "
+            "about 6. The largest values of the identity map change from sample to sample by a "
+            "factor of 10 and more: they have one digit.",
+            *(f"{name} map: {text}." for name, text in REMEDIES.items()),
         ],
     )
 
@@ -238,6 +255,7 @@ def all_tables(summary: AttentionSummary) -> Sequence[Table]:
         times_table(summary),
         exponents_table(summary),
         ratios_table(summary),
+        crossing_table(summary),
         normalizers_table(summary, longest_only=False),
         gate_table(summary),
         points_table(summary),

@@ -24,6 +24,11 @@ def number_text(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
+def listed(parts: list[str]) -> str:
+    """Write several things as a sentence does: one, another and a third."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def round_text(number: float) -> str:
     """Write a ratio to three significant digits: 1,060, 24.1, 0.35."""
     return f"{float(f'{number:.3g}'):,.0f}" if number >= 100 else f"{number:.3g}"

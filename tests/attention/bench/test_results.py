@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hwcli.attention.bench import explanation, pictures, tables
-from hwcli.attention.bench.results import AttentionSummary
+from hwcli.attention.bench.results import AttentionSummary, CrossingPoint
 
 REFERENCE = Path(__file__).parents[3] / "results/reference/attention-bench"
 
@@ -26,10 +26,64 @@ def test_a_committed_run_loads_and_its_exponents_are_those_of_its_rows(name: str
 
 def test_what_is_said_is_what_the_run_measured() -> None:
     text = " ".join(explanation.findings(committed("default")))
-    assert "T^2.01 for softmax-sdpa" in text
-    assert "softmax-sdpa takes 3.80 s and linear 3.58 ms: 1,060 times less." in text
-    assert "49% of the sums of weights are negative" in text
+    assert "T^2.01 (1.96 to 2.06) for softmax-sdpa" in text
+    assert (
+        "The exponents are fitted to the measured lengths of T = 8,192 to 65,536 for softmax-sdpa "
+        "and linear and T = 4,096 to 32,768 for softmax-naive and linear-quadratic."
+    ) in text
+    assert (
+        "softmax-sdpa by torch's fused kernel takes 3.80 s and linear by the compiled C++ kernel "
+        "of hw2 3.58 ms: 1,060 times less."
+    ) in text
+    assert "of 512 queries on random inputs at T = 16,384, 49% of the sums of weights are" in text
     assert "4 T D^2 + 3 T D   = 1.09e+09" in explanation.derivation(committed("default"))
+
+
+def test_a_crossing_says_what_it_was_interpolated_from() -> None:
+    older = committed("default")
+    assert older.crossing_points == ()
+    (said,) = explanation.crossing_sentences(older)
+    assert said.startswith(
+        "Linear attention is faster from about T = 135 on (interpolated between two lengths whose "
+        "times this run has not kept). By the number of operations, both cost the same at about "
+    )
+    assert tables.crossing_table(older) is None
+    kept = tuple(
+        CrossingPoint(T=T, median_ms={"softmax-sdpa": a, "linear": b})
+        for T, a, b in ((64, 0.01, 0.02), (128, 0.025, 0.026), (256, 0.072, 0.04))
+    )
+    newer = older.model_copy(update={"crossing_points": kept})
+    (said,) = explanation.crossing_sentences(newer)
+    assert (
+        "from about T = 135 on (interpolated between T = 128, with 0.025 ms of softmax-sdpa and "
+        "0.026 ms of linear, and T = 256, with 0.072 ms of softmax-sdpa and 0.04 ms of linear)."
+    ) in said
+    shown = tables.crossing_table(newer)
+    assert shown is not None
+    assert shown.cells()[1] == ["128", "0.025 ms", "0.026 ms"]
+    assert shown in tables.all_tables(newer)
+
+
+def test_a_largest_output_is_an_order_of_magnitude() -> None:
+    # 126,446 at T = 4,096, then 18,888 and 39,395.
+    assert explanation.largest_outputs(committed("default")) == (
+        "The largest output at T = 4,096, 8,192 and 16,384 is about 10^4 to 10^5 standard "
+        "deviations of the values, and changes from sample to sample; an average can never leave "
+        "their range."
+    )
+    table = tables.normalizers_table(committed("default"), longest_only=True)
+    assert table.cells()[0][-1] == "4e+04"
+    assert "without the exponential" in table.title
+    assert not any(note.startswith("softmax:") for note in table.notes)
+
+
+def test_a_predicted_time_is_the_last_one_times_the_ratio_of_the_operations() -> None:
+    summary = committed("default")
+    times = summary.times_ms("forward", "softmax-naive")
+    predicted = summary.times_ms("forward", "softmax-naive", "predicted")
+    assert predicted[65536] == pytest.approx(4 * times[32768])
+    (note,) = tables.times_table(summary).notes
+    assert "times the ratio of the operations (4 for twice the length" in note
 
 
 def test_every_method_of_the_tables_is_explained() -> None:
