@@ -37,7 +37,7 @@ ASKED = {
         r"4TD\^2 \+ 3TD = O\(TD\^2\)",
         r"softmax-sdpa: softmax attention by torch's fused kernel",
         r"\$T\^\{2\.01\}\$ \(1\.96 to 2\.06\) for softmax-sdpa",
-        r"fused kernel takes 3\.80 s and linear by the compiled C\+\+ kernel of hw2 3\.58 ms",
+        r"fused kernel takes 3\.80 s and linear by the compiled C\+\+ kernel of hw2 takes 3\.58 ms",
         r"negative",
         r"own words \(question 2\)",
     ],

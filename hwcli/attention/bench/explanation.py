@@ -52,7 +52,7 @@ def _speed(summary: AttentionSummary) -> list[str]:
         T = both[-1]
         sentences.append(
             f"At T = {T:,}, {softmax} by {_code(summary, softmax)} takes {time_text(theirs[T])} "
-            f"and {linear} by {_code(summary, linear)} {time_text(ours[T])}: "
+            f"and {linear} by {_code(summary, linear)} takes {time_text(ours[T])}: "
             f"{round_text(theirs[T] / ours[T])} times less."
         )
     return [*sentences, *crossing_sentences(summary)]

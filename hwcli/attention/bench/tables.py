@@ -219,8 +219,8 @@ def normalizers_table(summary: AttentionSummary, *, longest_only: bool) -> Table
             f"first {NUM_QUERIES} queries at most, errors and outputs of all T. Error: of the O(T) "
             f"form in {summary.shape.dtype} compared with float64. Outputs and errors are in "
             "standard deviations of the values. A true average of these values would stay below "
-            "about 6. The largest values of the identity map change several times over from sample to "
-            "sample: one digit is shown.",
+            "about 6. The largest values of the identity map change several times over from sample "
+            "to sample: one digit is shown.",
             *(f"{name} map: {text}." for name, text in REMEDIES.items()),
         ],
     )

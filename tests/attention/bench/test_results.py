@@ -33,7 +33,7 @@ def test_what_is_said_is_what_the_run_measured() -> None:
     ) in text
     assert (
         "softmax-sdpa by torch's fused kernel takes 3.80 s and linear by the compiled C++ kernel "
-        "of hw2 3.58 ms: 1,060 times less."
+        "of hw2 takes 3.58 ms: 1,060 times less."
     ) in text
     assert "of 512 queries on random inputs at T = 16,384, 49% of the sums of weights are" in text
     assert "4 T D^2 + 3 T D   = 1.09e+09" in explanation.derivation(committed("default"))
