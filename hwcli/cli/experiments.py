@@ -103,7 +103,7 @@ def vit_sweep(
         list[str] | None,
         Option(
             metavar="KEY=VALUES",
-            help="Also vary this field of the recipe, such as model.width=48,64,96; repeatable.",
+            help="Also vary this field of the recipe, such as model.width=32,64,96; repeatable.",
             autocompletion=complete_setting,
         ),
     ] = None,
@@ -124,7 +124,7 @@ def vit_sweep(
     for axis in grid or ():
         field, equals, values = axis.partition("=")
         if not (field.strip() and equals and values.strip()):
-            raise ConfigError(f"--grid {axis}: write KEY=VALUES, such as model.width=48,64,96")
+            raise ConfigError(f"--grid {axis}: write KEY=VALUES, such as model.width=32,64,96")
         axes[field.strip()] = values.strip()
     return {"grid": axes} if axes else {}
 

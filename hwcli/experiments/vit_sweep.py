@@ -82,7 +82,9 @@ class Config(RunConfig, SweepRecipe):
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="Number format of matrix products: float32, bfloat16, "
-        "or auto (bfloat16 where the device is fast at it)."
+        "or auto (bfloat16 where the device is fast at it). Compiled kernels compute a layer in "
+        "bfloat16 only if model.width and model.mlp_width are multiples of 32, its heads' width "
+        "is a multiple of 16, and it has at most 128 tokens; else in float32."
     )
     kernels: Literal["auto", "compiled", "torch"] = Field(
         description="compiled (C++ kernels for the CPU, built on first use), torch, "
@@ -125,12 +127,15 @@ def make_trials(config: Config, files: Found) -> list[Trial]:
     """Return a trial for each point of the grid and each seed, in the order of the table."""
     device = resolve_device(config)
     is_gpu_elsewhere = device.type == "cuda" and config.launcher.gpus > 0
+    kernels = training.choose_kernels(config.kernels, device)
+    if config.launcher.kind == "local":
+        training.tell_of_float32(config.precision, kernels, device)
     shared = {
         "device": device.type,
         "precision": training.choose_precision(
             config.precision, device, is_gpu_elsewhere=is_gpu_elsewhere
         ),
-        "kernels": training.choose_kernels(config.kernels, device),
+        "kernels": kernels,
         "data_path": files.path,
     }
     values = config.recipe_values()
@@ -230,7 +235,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"detached: {len(record.done())} of {len(sweep)} trials are done")
         return None
     folder.claim(config, environment)
-    first = sweep.trial_config(0)
+    first = sweep.configs[0]
     summary = summarize(
         config.name,
         config,
@@ -239,6 +244,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         num_run=sum(not o.reused and o.status != "missing" for o in outcomes),
         precision=first.precision,
         kernels=first.kernels,
+        note_on_precision=training.note_on_precision(sweep.configs),
     )
     if other is not None and summary.comparison is None:
         terminal.log(f"compare_with = {other.name!r}: no cell is done in both runs")
@@ -255,6 +261,7 @@ class Sweep:
         self.config = config
         self.files = catalogue.find("fashion-mnist", config.data_path, terminal.log)
         self.trials = make_trials(config, self.files)
+        self.configs = [TrialConfig.model_validate(trial.config) for trial in self.trials]
         self.points = [point for point in points(config.axes) for _ in config.seeds]
         self.store = TrialStore(folder.trials_path)
         self.known = read_known(folder.path)
@@ -264,12 +271,6 @@ class Sweep:
     def __len__(self) -> int:
         return len(self.trials)
 
-    def trial_config(self, index: int) -> TrialConfig:
-        """Return the resolved config of a trial."""
-        config = self.trials[index].config
-        assert isinstance(config, TrialConfig)
-        return config
-
     def environment(self, *, is_done: bool) -> dict[str, Any]:
         """Return what the run's numbers depend on: if nothing is trained now, as it was then."""
         path = self._folder.path / "env.json"
@@ -277,7 +278,7 @@ class Sweep:
             with suppress(OSError, ValueError):
                 earlier: dict[str, Any] = read_json(path)
                 return earlier
-        return training.describe_environment(self.trial_config(0))
+        return training.describe_environment(self.configs[0])
 
     def refuse_to_lose(self) -> None:
         """Make sure that a finished run keeps its networks, if this machine would train others.
@@ -290,7 +291,7 @@ class Sweep:
         if not lost or self._folder.summary() is None or self._folder.may_replace:
             return
         how = ("device", "precision", "kernels")
-        there, here = lost[0].identity["config"], self.trial_config(0).model_dump(include=set(how))
+        there, here = lost[0].identity["config"], self.configs[0].model_dump(include=set(how))
         differ = ", ".join(
             f"{x} {there[x]} there, {here[x]} here" for x in how if there[x] != here[x]
         )
@@ -301,7 +302,7 @@ class Sweep:
 
     def images(self) -> FashionMNIST:
         """Return the images of the first trial; the test images are the same for all."""
-        first = self.trial_config(0)
+        first = self.configs[0]
         return training.load_images(first.data_path, first.data)
 
     def record(self) -> SweepRecord:
@@ -354,7 +355,7 @@ class Sweep:
         for index, trial in enumerate(record.trials):
             if best is not None and trial.key == best.key:
                 return Network(
-                    config=self.trial_config(index),
+                    config=self.configs[index],
                     predictions=record.predictions.get(trial.id),
                     checkpoint=self.store.folder(trial.id).checkpoint,
                     data=self.images(),
@@ -410,7 +411,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     # Nothing can be known here of a cluster's GPU.
     timed = config.launcher.kind == "local" or resolve_device(config).type == "cpu"
     middle = sorted(sweep.trials, key=lambda trial: trial.cost)[len(sweep) // 2]
-    config_timed = sweep.trial_config(sweep.trials.index(middle))
+    config_timed = sweep.configs[sweep.trials.index(middle)]
     per_flop = training.seconds_per_flop(config_timed) if timed else None
     rows = [
         {
@@ -420,7 +421,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
             "flops": trial.cost,
             "estimate": None if per_flop is None else duration(trial.cost * per_flop),
         }
-        for trial, c in ((t, sweep.trial_config(i)) for i, t in enumerate(sweep.trials))
+        for trial, c in zip(sweep.trials, sweep.configs, strict=True)
     ]
     settled = {"done"} if config.retry_failed else {"done", "failed"}
     todo = [row for trial, row in zip(sweep.trials, rows, strict=True)
@@ -434,13 +435,14 @@ def plan(config: Config, folder: RunFolder) -> Plan:
             f"{workers} train at the same time. The times follow from a few steps of "
             f"{config_timed.layers} layers, {config_timed.heads} heads."
         )
+    notes = [text for text in (note, training.note_on_precision(sweep.configs)) if text is not None]
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
         recipe.append(f"on {counted(config.data.num_train, 'image')}")
     done = f"{len(sweep) - len(todo)} done"
     title = f"{COMMAND} {config.name}: {', '.join([counted(len(sweep), 'trial'), *recipe, done])}"
     return Plan(
-        tables.plan_table(title, config.axes, rows, [note]),
+        tables.plan_table(title, config.axes, rows, notes),
         seconds=None if seconds is None else seconds + FIXED_S,
         memory_bytes=runtime.DRIVER_BYTES + workers * runtime.WORKER_BYTES,
         disk_bytes=DISK_BYTES + sum(CHECKPOINT_BYTES * row["num_params"] for row in todo),

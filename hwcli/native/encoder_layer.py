@@ -144,18 +144,29 @@ def encode(
 
 
 def fits_bfloat16(shape: LayerShape) -> bool:
-    """Tell whether the kernel in bfloat16 is for such a layer.
+    """Tell whether the kernel in bfloat16 is for such a layer."""
+    return reason_against_bfloat16(shape) is None
+
+
+def reason_against_bfloat16(shape: LayerShape) -> str | None:
+    """Return what of a layer the kernel in bfloat16 is not for; None if it is for all.
 
     Processors multiply matrices of bfloat16 in tiles of 16 rows and 32 columns. A head may not be
     wider than there are tokens: the kernel's places for scores hold its keys, too.
     """
-    return (
-        shape.tokens <= MOST_TOKENS_IN_BFLOAT16
-        and shape.width % 32 == 0
-        and shape.mlp_width % 32 == 0
-        and shape.head_width % 16 == 0
-        and _up_to_32(shape.head_width) <= _up_to_32(shape.tokens)
-    )
+    if shape.tokens > MOST_TOKENS_IN_BFLOAT16:
+        return f"{shape.tokens} tokens (it needs at most {MOST_TOKENS_IN_BFLOAT16})"
+    if shape.width % 32:
+        return f"width {shape.width} (it needs a multiple of 32)"
+    if shape.mlp_width % 32:
+        return f"MLP width {shape.mlp_width} (it needs a multiple of 32)"
+    if shape.head_width % 16:
+        return f"head width {shape.head_width} (it needs a multiple of 16)"
+    if shape.head_width > (widest := _up_to_32(shape.tokens)):
+        return (
+            f"head width {shape.head_width} with {shape.tokens} tokens (it needs at most {widest})"
+        )
+    return None
 
 
 def _up_to_32(number: int) -> int:

@@ -1,7 +1,7 @@
 """The grid of a sweep: which fields of the recipe vary, and over which values.
 
 An axis is a dotted field of a trial's config with its values. Layers and heads are two axes that
-every grid has; ``--grid model.width=48,64,96`` adds another, which is swept, shown and tested as
+every grid has; ``--grid model.width=32,64,96`` adds another, which is swept, shown and tested as
 they are. Tables and pictures put one axis down, one across, and repeat that for each combination
 of the others.
 """
@@ -140,8 +140,8 @@ def parse_axes(value: object) -> dict[str, tuple[Any, ...]]:
     """Read the axes that a sweep has besides layers and heads.
 
     Args:
-        value: ``{"model.width": "48,64,96"}``, nested mappings of the same, or the texts
-            ``["model.width=48,64,96"]`` of the command line. Values are ranges as everywhere, or
+        value: ``{"model.width": "32,64,96"}``, nested mappings of the same, or the texts
+            ``["model.width=32,64,96"]`` of the command line. Values are ranges as everywhere, or
             lists.
 
     Raises:
@@ -156,7 +156,7 @@ def parse_axes(value: object) -> dict[str, tuple[Any, ...]]:
     elif isinstance(value, Mapping):
         pairs = list(flatten(value))
     else:
-        raise ValueError("expected FIELD=VALUES, such as model.width=48,64,96")
+        raise ValueError("expected FIELD=VALUES, such as model.width=32,64,96")
     axes: dict[str, tuple[Any, ...]] = {}
     for field, values in pairs:
         if field in axes:
@@ -170,7 +170,7 @@ def parse_axes(value: object) -> dict[str, tuple[Any, ...]]:
 def _split(text: object) -> tuple[str, object]:
     field, equals, values = str(text).partition("=")
     if not equals or not field.strip() or not values.strip():
-        raise ValueError(f"{text!r}: write FIELD=VALUES, such as model.width=48,64,96")
+        raise ValueError(f"{text!r}: write FIELD=VALUES, such as model.width=32,64,96")
     return field.strip(), values
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from hwcli.config import Section
 from hwcli.output.run_folder import Summary
@@ -45,6 +45,7 @@ class VitSweepSummary(Summary):
         failures: trials that failed.
         precision: of the networks' products.
         kernels: that computed them: ``compiled`` or ``torch``.
+        note_on_precision: which layers are computed in another precision; None where none is.
         recipe_version: see :data:`hwcli.vision.recipe.RECIPE_VERSION`.
     """
 
@@ -63,6 +64,7 @@ class VitSweepSummary(Summary):
     failures: list[Failure]
     precision: str
     kernels: Literal["compiled", "torch"]
+    note_on_precision: str | None = Field(None, exclude_if=lambda note: note is None)
     recipe_version: int
 
     @property
@@ -100,6 +102,7 @@ def summarize(
     num_run: int,
     precision: str,
     kernels: Literal["compiled", "torch"],
+    note_on_precision: str | None = None,
 ) -> VitSweepSummary:
     """Gather cells from trials, test them, and compare them with another run's.
 
@@ -111,6 +114,7 @@ def summarize(
         num_run: how many trials were trained now, not before.
         precision: resolved.
         kernels: resolved.
+        note_on_precision: of the trials.
     """
     axes, trials = sweep.axes, record.trials
     cells = compare_with_best(gather_cells(trials), trials, record.hits())
@@ -140,6 +144,7 @@ def summarize(
         ],
         precision=precision,
         kernels=kernels,
+        note_on_precision=note_on_precision,
         recipe_version=RECIPE_VERSION,
     )
 

@@ -139,6 +139,8 @@ def grid_notes(summary: VitSweepSummary) -> list[str]:
     notes += _note_on_tests(summary)
     if summary.conclusion is not None and not summary.is_one_cell:
         notes.append(summary.conclusion)
+    if summary.note_on_precision is not None:
+        notes.append(summary.note_on_precision)
     slow = sorted({place.machine for place in summary.trained_on if place.emulated_bfloat16})
     if slow:
         notes.append(note_on_emulation(slow))

@@ -3,7 +3,7 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from hwcli import runtime
 from hwcli.data import catalogue
 from hwcli.errors import ConfigError, KernelError
 from hwcli.native import compiler
+from hwcli.native.encoder_layer import MOST_TOKENS, LayerShape, reason_against_bfloat16
 from hwcli.output import terminal
 from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import TrainingJob, train
@@ -62,6 +63,61 @@ def choose_kernels(asked: str, device: torch.device) -> Literal["compiled", "tor
         raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
     terminal.log(f"kernels: torch's own ({reason})")
     return "torch"
+
+
+def tell_of_float32(asked: str, kernels: str, device: torch.device) -> None:
+    """Tell the user of a precision that compiled kernels do not have on this processor."""
+    if (asked, kernels) == ("bfloat16", "compiled") and not runtime.has_fast_bf16(device):
+        terminal.log(
+            "precision: layers are computed in float32, as this processor does not multiply "
+            "bfloat16; --set kernels=torch computes them in bfloat16, slowly"
+        )
+
+
+def note_on_precision(trials: Sequence[TrialConfig]) -> str | None:
+    """Say which trials in bfloat16 have layers that compiled kernels compute in float32.
+
+    Returns:
+        A sentence for a table's notes; None if there are none.
+    """
+    found = [reason for trial in trials if (reason := _reason_against_bfloat16(trial)) is not None]
+    if not found:
+        return None
+    who = (
+        "All layers"
+        if len(found) == len(trials)
+        else f"The layers of {len(found)} of {len(trials)} trials"
+    )
+    return (
+        f"{who} are computed in float32, not in bfloat16: the compiled kernel for bfloat16 "
+        f"does not take {', '.join(dict.fromkeys(found))}."
+    )
+
+
+def _reason_against_bfloat16(trial: TrialConfig) -> str | None:
+    if trial.precision != "bfloat16" or trial.kernels != "compiled":
+        return None
+    model, whole = trial.model, num_patches(trial.model.patch_size)
+    epochs = range(trial.epochs)
+    # The last epochs, which see all tokens, come first.
+    kept = dict.fromkeys(
+        trial.augmentation.num_kept(whole, epoch, trial.epochs) for epoch in reversed(epochs)
+    )
+    for patches in kept:
+        tokens = patches + (model.pooling == "class")
+        shape = LayerShape(
+            tokens=tokens,
+            width=model.width,
+            heads=trial.heads,
+            head_width=model.head_width_for(trial.heads),
+            mlp_width=model.mlp_width,
+            linear=model.attention == "linear",
+        )
+        reason = reason_against_bfloat16(shape)
+        # Torch's own operations, which take any layer, compute longer sequences.
+        if reason is not None and tokens <= MOST_TOKENS:
+            return reason if patches == whole else f"{reason}, in the first epochs only"
+    return None
 
 
 @dataclass(frozen=True)

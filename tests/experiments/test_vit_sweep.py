@@ -17,6 +17,7 @@ from hwcli.native import compiler
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
 from hwcli.sweep.trial import Trial
+from hwcli.vision import training
 from hwcli.vision.recipe import RECIPE_VERSION
 from hwcli.vision.record import read_record
 from tests.vision.made_up import TINY, trial_config
@@ -131,6 +132,36 @@ def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
     assert isinstance(more.shown, Table)
     assert "each, on 55,000 images," in more.shown.to_markdown()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_names_the_layers_that_stay_in_float32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
+    monkeypatch.setattr(compiler, "reason_against", lambda: None)
+    monkeypatch.setattr(training, "seconds_per_flop", lambda config: 1e-9)
+
+    def shown(**more: Any) -> str:
+        flags = {"device": "cpu", "precision": "bfloat16", **more}
+        planned = vit_sweep.plan(make(**flags), RunFolder(tmp_path, "vit-sweep", "default"))
+        assert isinstance(planned.shown, Table)
+        return planned.shown.to_markdown()
+
+    assert "4 of 12 trials are computed in float32" in shown(grid=["model.width=32,48,64"])
+    assert "computed in float32" not in shown(grid=["model.width=32,64,96"])
+    assert "computed in float32" not in shown(grid=["model.width=48"], precision="float32")
+
+
+def test_a_processor_without_bfloat16_is_told_where_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compiler, "reason_against", lambda: None)
+    for has_bfloat16 in (True, False):
+        monkeypatch.setattr(runtime, "has_fast_bf16", lambda device, has=has_bfloat16: has)
+        for precision in ("auto", "float32", "bfloat16"):
+            vit_sweep.make_trials(make(device="cpu", precision=precision), FILES)
+            said = "precision: layers are computed in float32" in capsys.readouterr().err
+            assert said == (precision == "bfloat16" and not has_bfloat16)
 
 
 def test_the_summary_of_each_committed_run_is_read_by_its_type() -> None:

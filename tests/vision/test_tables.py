@@ -64,6 +64,14 @@ def test_networks_of_two_machines_are_told_below_the_table() -> None:
     )
 
 
+def test_layers_in_another_precision_are_told_below_the_table() -> None:
+    summary = summary_of(record({(1, 2): [820], (1, 3): [821]}), layers="1", heads="2,3")
+    assert "note_on_precision" not in summary.model_dump()
+    told = summary.model_copy(update={"note_on_precision": "All layers are in float32."})
+    assert "All layers are in float32." in grid_table(told).notes
+    assert VitSweepSummary.model_validate(told.model_dump(mode="json")) == told
+
+
 def test_a_gpu_that_emulates_bfloat16_is_told_below_the_table() -> None:
     environment = {"cpu": "Intel X", "gpu": "Tesla V100", "bfloat16": "emulated"}
     place = TrainedOn.from_environment(environment)

@@ -10,8 +10,14 @@ from torch import nn
 from hwcli.training.step import BatchOutcome
 from hwcli.vision import training
 from hwcli.vision.fashion_mnist import FashionMNIST
-from hwcli.vision.recipe import RECIPE_VERSION
-from hwcli.vision.training import TrialOutput, classify, run_trial, trained_model
+from hwcli.vision.recipe import RECIPE_VERSION, TrialConfig
+from hwcli.vision.training import (
+    TrialOutput,
+    classify,
+    note_on_precision,
+    run_trial,
+    trained_model,
+)
 from tests.vision.made_up import made_up_images, trial_config
 
 GOLDEN_LOSSES = [
@@ -87,3 +93,57 @@ def test_the_network_read_from_a_checkpoint_is_the_one_that_was_tested(
     _, probabilities = classify(model, images.test, images, torch.device("cpu"), torch.float32)
     assert probabilities.argmax(dim=1).tolist() == output.predictions.label.tolist()
     assert trained_model(config, tmp_path / "gone.safetensors") is None
+
+
+TAKEN = {"width": 32, "mlp_width": 64, "head_width": 16}
+
+
+def bfloat16(model: dict[str, Any], **more: Any) -> TrialConfig:
+    model = {**TAKEN, **model}
+    return trial_config(model=model, precision="bfloat16", **{"kernels": "compiled", **more})
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "reason"),
+    [
+        ({"width": 48}, {}, "width 48 (it needs a multiple of 32)"),
+        ({"mlp_width": 40}, {}, "MLP width 40 (it needs a multiple of 32)"),
+        (
+            {"width": 96, "head_width": None},
+            {"heads": 4},
+            "head width 24 (it needs a multiple of 16)",
+        ),
+        ({"patch_size": 2}, {}, "196 tokens (it needs at most 128)"),
+        ({"head_width": 80}, {}, "head width 80 with 49 tokens (it needs at most 64)"),
+        (
+            {"head_width": 48},
+            {"augmentation": {"early_tokens": 0.5}},
+            "head width 48 with 24 tokens (it needs at most 32), in the first epochs only",
+        ),
+        ({}, {}, None),
+        ({"width": 96}, {}, None),
+        ({"width": 48}, {"precision": "float32"}, None),
+        ({"width": 48}, {"kernels": "torch"}, None),
+        ({"patch_size": 1}, {}, None),  # too many tokens for either kernel: they are torch's
+    ],
+)
+def test_layers_that_the_kernel_in_bfloat16_does_not_take_are_named(
+    model: dict[str, Any], more: dict[str, Any], reason: str | None
+) -> None:
+    trial = bfloat16(model).model_copy(update={"precision": more.pop("precision", "bfloat16")})
+    trial = TrialConfig.model_validate({**trial.model_dump(), "data_path": trial.data_path, **more})
+    said = (
+        "All layers are computed in float32, not in bfloat16: the compiled kernel for bfloat16 "
+        f"does not take {reason}."
+    )
+    assert note_on_precision([trial, trial]) == (None if reason is None else said)
+
+
+def test_of_several_trials_those_in_another_precision_are_counted() -> None:
+    trials = [bfloat16({"width": width}) for width in (32, 48, 48, 64, 80)]
+    note = note_on_precision(trials)
+    assert note is not None
+    assert note.startswith("The layers of 3 of 5 trials are computed in float32, not in bfloat16: ")
+    assert note.endswith(
+        "width 48 (it needs a multiple of 32), width 80 (it needs a multiple of 32)."
+    )
