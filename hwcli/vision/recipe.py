@@ -28,7 +28,7 @@ from hwcli.training.optimizers import OptimizerConfig
 from hwcli.vision.augmentation import AugmentationConfig
 from hwcli.vision.fashion_mnist import IMAGE_SIDE, NUM_TRAINING_IMAGES
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Point, Value, parse_axes, points, show
-from hwcli.vision.vit import MAX_PARAMS, ViTConfig, num_params
+from hwcli.vision.vit import MAX_PARAMS, ViTConfig, check_patch_size, num_params
 
 # Raised whenever the same config would give other numbers, beyond the rounding of sums in another
 # order: trials of another version are not reused. tests/vision/test_training.py holds the losses
@@ -107,12 +107,7 @@ def check_network(layers: int, heads: int, model: ViTConfig) -> None:
     Raises:
         ValueError: one line with the field, its value and what would do.
     """
-    if IMAGE_SIDE % model.patch_size:
-        sides = [side for side in range(1, IMAGE_SIDE + 1) if IMAGE_SIDE % side == 0]
-        raise ValueError(
-            f"model.patch_size = {model.patch_size} does not divide images of "
-            f"{IMAGE_SIDE} x {IMAGE_SIDE}; choices: {', '.join(map(str, sides))}"
-        )
+    check_patch_size(model.patch_size, IMAGE_SIDE)
     model.head_width_for(heads)
     if (size := num_params(layers, heads, model)) > MAX_PARAMS:
         raise ValueError(

@@ -28,7 +28,7 @@ from hwcli.vision.augmentation import batches
 from hwcli.vision.cells import Predictions, TrainedOn, TrialResult
 from hwcli.vision.fashion_mnist import FashionMNIST, Part, load
 from hwcli.vision.recipe import DataConfig, TrialConfig
-from hwcli.vision.vit import ViT, num_params, num_patches, training_flops
+from hwcli.vision.vit import ViT, num_params, num_patches, num_tokens, training_flops
 
 EVALUATION_BATCH = 500
 TIMED_STEPS = 5  # of a dry run, after as many to warm up
@@ -104,7 +104,7 @@ def _reason_against_bfloat16(trial: TrialConfig) -> str | None:
         trial.augmentation.num_kept(whole, epoch, trial.epochs) for epoch in reversed(epochs)
     )
     for patches in kept:
-        tokens = patches + (model.pooling == "class")
+        tokens = num_tokens(model, patches=patches)
         shape = LayerShape(
             tokens=tokens,
             width=model.width,

@@ -179,9 +179,13 @@ class ViT(nn.Module):
         layers: number of blocks.
         heads: attention heads of each.
         config: widths, pooling, attention kind, dropout.
-        image_size: side of the square images, a multiple of the patch side.
+        image_size: side of the square images in pixels, a multiple of the patch side.
         channels: C.
         num_classes: of the classifier.
+
+    Raises:
+        ValueError: there is nothing to count, patches do not divide the image, or the width does
+            not divide by the heads; names the value and the choices.
     """
 
     def __init__(
@@ -195,12 +199,17 @@ class ViT(nn.Module):
         num_classes: int = 10,
     ):
         super().__init__()
+        counts = {"layers": layers, "heads": heads, "channels": channels, "classes": num_classes}
+        for name, number in counts.items():
+            if number < 1:
+                raise ValueError(f"{name} = {number}: expected 1 or more")
         D, P = config.width, config.patch_size
-        num_tokens = (image_size // P) ** 2 + (config.pooling == "class")
+        check_patch_size(P, image_size)
+        self.image_shape = (channels, image_size, image_size)
         self.patch_size, self.pooling = P, config.pooling
         self.embed = nn.Linear(channels * P * P, D)
         self.class_token = nn.Parameter(torch.zeros(1, 1, D)) if self.pooling == "class" else None
-        self.positions = nn.Parameter(0.02 * torch.randn(1, num_tokens, D))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, num_tokens(config, image_size), D))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(
             *(
@@ -222,11 +231,19 @@ class ViT(nn.Module):
         self.head = nn.Linear(D, num_classes)
 
     def tokens(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Return what enters the first block: (B, C, 28, 28) -> (B, T, D).
+        """Return what enters the first block: (B, C, image_size, image_size) -> (B, T, D).
 
         With ``kept``, (B, T') int64, only the patches of these numbers; T is then T', and one more
         with a class token.
+
+        Raises:
+            ValueError: the images are of another size or number of channels.
         """
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            channels, side, _ = self.image_shape
+            raise ValueError(
+                f"images are {tuple(images.shape)}: expected (B, {channels}, {side}, {side})"
+            )
         patches, positions = to_patches(images, self.patch_size), self.positions
         own = positions[:, :1] if self.class_token is not None else None
         places = positions if own is None else positions[:, 1:]
@@ -239,7 +256,14 @@ class ViT(nn.Module):
         return self.dropout(x)
 
     def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Classify images, (B, C, 28, 28), or some of their patches: -> logits (B, num_classes)."""
+        """Classify images, (B, C, image_size, image_size), or some of their patches, ``kept``.
+
+        Returns:
+            logits, (B, num_classes).
+
+        Raises:
+            ValueError: the images are of another size or number of channels.
+        """
         x = self.blocks(self.tokens(images, kept))  # (B, T, D)
         x = x[:, 0] if self.pooling == "class" else x.mean(dim=1)  # (B, D)
         return self.head(self.norm(x))
@@ -250,7 +274,10 @@ class ViT(nn.Module):
 
 
 def to_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Cut images into flattened patches, row by row: (B, C, h, w) -> (B, T, C P P)."""
+    """Cut images into flattened patches, row by row: (B, C, h, w) -> (B, T, C P P).
+
+    P divides h and w.
+    """
     B, C, height, width = images.shape
     P = patch_size
     x = images.view(B, C, height // P, P, width // P, P)
@@ -260,17 +287,36 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
 def num_params(layers: int, heads: int, config: ViTConfig, image_size: int = 28) -> int:
     """Count the parameters of a network for grey images of ten classes without building it."""
     D, M, h = config.width, config.mlp_width, heads * config.head_width_for(heads)
-    P = config.patch_size
+    P, T = config.patch_size, num_tokens(config, image_size)
     has_class_token = config.pooling == "class"
-    T = (image_size // P) ** 2 + has_class_token
     norm = 2 * D
     block = 2 * norm + (3 * D * h) + (h * D + D) + (D * M + M) + (M * D + D)
     return (P * P * D + D) + (T + has_class_token) * D + layers * block + norm + (10 * D + 10)
 
 
+def check_patch_size(patch_size: int, image_size: int = 28) -> None:
+    """Make sure that patches divide an image.
+
+    Raises:
+        ValueError: they do not; names the choices.
+    """
+    if patch_size < 1 or image_size < 1 or image_size % patch_size:
+        sides = [side for side in range(1, image_size + 1) if image_size % side == 0]
+        raise ValueError(
+            f"model.patch_size = {patch_size} does not divide images of "
+            f"{image_size} x {image_size}; choices: {', '.join(map(str, sides))}"
+        )
+
+
 def num_patches(patch_size: int, image_size: int = 28) -> int:
     """Count the patches of an image."""
     return (image_size // patch_size) ** 2
+
+
+def num_tokens(config: ViTConfig, image_size: int = 28, patches: int | None = None) -> int:
+    """Count the tokens of an image, or of some patches of it: with the class token."""
+    patches = num_patches(config.patch_size, image_size) if patches is None else patches
+    return patches + (config.pooling == "class")
 
 
 def training_flops(
@@ -282,7 +328,7 @@ def training_flops(
     in the activations (norms, GELU, softmax) is left out, as is usual.
     """
     D, d = config.width, config.head_width_for(heads)
-    T = (patches or num_patches(config.patch_size)) + (config.pooling == "class")
+    T = num_tokens(config, patches=patches)
     projections = 4 * D * heads * d + 2 * D * config.mlp_width
     attention = 2 * heads * d * (d if config.attention == "linear" else T)
     embedding = config.patch_size**2 * D

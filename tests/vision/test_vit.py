@@ -1,10 +1,13 @@
+import re
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwcli.vision.vit import ViT, ViTConfig, to_patches, training_flops
+from hwcli.vision.vit import ViT, ViTConfig, num_params, num_tokens, to_patches, training_flops
 
 
 def make(heads: int = 3, **more: object) -> ViT:
@@ -72,6 +75,52 @@ def test_some_patches_of_an_image_are_the_tokens_that_they_are_among_all(pooling
         torch.testing.assert_close(some[:, 0], whole[:, 0])
     everything = torch.arange(49).expand(2, -1)
     torch.testing.assert_close(model(images, everything), model(images))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"patch_size": 3},
+            "patch_size = 3 does not divide images of 20 x 20; choices: 1, 2, 4, 5, 10, 20",
+        ),
+        ({"patch_size": 40}, "patch_size = 40 does not divide images of 20 x 20"),
+        ({"heads": 0, "head_width": 8}, "heads = 0: expected 1 or more"),
+        ({"heads": -1}, "heads = -1: expected 1 or more"),
+        ({"layers": 0}, "layers = 0: expected 1 or more"),
+        ({"channels": 0}, "channels = 0: expected 1 or more"),
+        ({"num_classes": 0}, "classes = 0: expected 1 or more"),
+        ({"image_size": 0}, "does not divide images of 0 x 0"),
+        ({"heads": 4}, "model.width = 33 does not divide by heads = 4"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_when_it_is_made(
+    more: dict[str, Any], said: str
+) -> None:
+    sizes = {"layers": 2, "heads": 3, "image_size": 20, "channels": 2}
+    of_network = {name: more.pop(name, size) for name, size in {**sizes, "num_classes": 7}.items()}
+    config = ViTConfig(**{"width": 33, "mlp_width": 17, **more})
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ViT(config=config, **of_network)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 2, 24, 24), (5, 2, 16, 25), (5, 1, 20, 20), (2, 20, 20), (5, 2, 20, 24)]
+)
+def test_images_of_another_size_are_refused_with_both(shape: tuple[int, ...]) -> None:
+    said = rf"images are {shape}: expected (B, 2, 20, 20)"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        make()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("pooling", "tokens"), [("mean", 49), ("class", 50)])
+def test_tokens_are_counted_as_the_network_has_them(pooling: str, tokens: int) -> None:
+    config = ViTConfig(width=8, mlp_width=4, pooling=pooling)  # type: ignore[arg-type]
+    assert num_tokens(config) == tokens
+    assert num_tokens(config, patches=24) == tokens - 25
+    model = ViT(layers=1, heads=2, config=config)
+    assert model.tokens(torch.zeros(3, 1, 28, 28)).shape == (3, tokens, 8)
+    assert num_params(1, 2, config) == sum(p.numel() for p in model.parameters())
 
 
 def test_heads_attend_apart() -> None:
