@@ -15,7 +15,7 @@ from hwcli.rnn import statements
 from hwcli.rnn.activations import Activation, decided
 from hwcli.rnn.boxes import bounded_box_machine, box_machine, never_clips
 from hwcli.rnn.cells import AnyNetwork, Stack
-from hwcli.rnn.closed_form import ClosedForm, closed_form
+from hwcli.rnn.closed_form import ClosedForm, WeightedSum, closed_form
 from hwcli.rnn.exact import Exact, Number, simplified
 from hwcli.rnn.intervals import Box, Interval
 from hwcli.rnn.letters import BITS, Alphabet
@@ -136,21 +136,22 @@ def _by_closed_form(
     found_id: str | None = None if known is None else known[0].id
     # The inputs for which a smooth output is near its class; none where it is not.
     inputs = ""
+    needed = None if found_id is None else _needed_inputs(found_id, weighted)
     reads_nothing = all(response.order == 0 for response in weighted.responses)
     least = weighted.least_magnitude(letters)
     if statements.is_near(activation, least):
         inputs = statements.grid(letters)
         if clipped is not None:
             inputs = "inputs of this alphabet"
-        elif found_id in ABOUT_BITS:
-            inputs = "inputs of 0 and 1"
+        elif needed is not None:
+            inputs = needed
     if known is not None:
         name, scale, offsets = known
         statement = statements.weighed(name, scale, offsets, activation, inputs)
         predict = _weighed_prediction(name, scale, offsets, activation)
         quantity = name.value
-        if name.id in ABOUT_BITS:
-            scope = "for all inputs of 0 and 1 and every length"
+        if needed is not None:
+            scope = f"for all {needed} and every length"
     elif reads_nothing and (constant := offsets_of(weighted.offset)) is not None:
         inputs = ""
         even, odd = (decided(activation, offset) for offset in constant)
@@ -172,7 +173,7 @@ def _by_closed_form(
     if inputs and least is not None:
         integers = _holds_integers(network, closed, letters)
         margin = statements.margin(activation, least, inputs, holds_integers=integers)
-        if found_id not in ABOUT_BITS:
+        if needed is None:
             scope = (
                 f"for every length; steps 1 to {len(proof)} for all real inputs, step "
                 f"{len(proof) + 1} for {inputs}"
@@ -200,6 +201,16 @@ def _by_closed_form(
         linear=closed,
         reason=None if reads_nothing else reason(network),
     )
+
+
+def _needed_inputs(id: str, weighted: WeightedSum) -> str | None:
+    """Name the inputs without which a name would be wrong, if it needs any."""
+    if id in ABOUT_BITS:
+        return "inputs of 0 and 1"
+    if id.endswith("-number"):
+        (base,) = weighted.responses[0].coefficients
+        return f"inputs that are digits from 0 to {base - 1}"
+    return None
 
 
 def _holds_integers(network: Network, closed: ClosedForm, letters: Sequence[Letter]) -> bool:

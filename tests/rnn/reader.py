@@ -225,6 +225,9 @@ def inputs(text: str) -> Callable[[Sequence_], bool]:
     """Read for which inputs a sentence holds."""
     if text == "integer inputs":
         return lambda xs: all(x == int(x) for letter in xs for x in letter)
+    if match := re.fullmatch(r"inputs that are digits from 0 to (\d+)", text):
+        largest = int(match[1])
+        return lambda xs: all(x in range(largest + 1) for letter in xs for x in letter)
     if text == "inputs of 0 and 1":
         return lambda xs: all(x in (0, 1) for letter in xs for x in letter)
     if match := re.fullmatch(r"inputs that are whole multiples of ([\d/]+)", text):
@@ -233,6 +236,82 @@ def inputs(text: str) -> Callable[[Sequence_], bool]:
     if text == "inputs of this alphabet":
         return lambda xs: True
     raise UnreadableError(text)
+
+
+# --------------------------------------------------------------------------------------
+# Steps of a proof
+
+Claim = Callable[[Sequence_, Any, Any], bool]
+"""Whether a step holds of a sequence, with h_T of the first unit and z_T."""
+
+
+def _sign(number_: Any) -> int:
+    return (number_ > 0) - (number_ < 0)
+
+
+def _by_parity(even: Claim, odd: Claim) -> Claim:
+    return lambda xs, h, z: (odd if len(xs) % 2 else even)(xs, h, z)
+
+
+def _value_of(text: str) -> Callable[[Sequence_, Any], Any]:
+    if text == "h_T":
+        return lambda xs, h: h
+    if text == "this sum":
+        text = "(the sum of x_T, x_{T-2}, ...) minus (the sum of x_{T-1}, x_{T-3}, ...)"
+    value = quantity(text)
+    return lambda xs, h: value(xs)
+
+
+def _equals(value: Evaluated) -> Claim:
+    return lambda xs, h, z: z == value(xs)
+
+
+def _exactly_when(text: str) -> Claim:
+    match = re.fullmatch(
+        r"z_T ([<>]) 0 exactly when (.+), and z_T ([<>]) 0 exactly when (.+)", text
+    )
+    assert match, text
+    assert match[1] != match[3], text
+    direction = 1 if match[1] == ">" else -1
+    difference = None
+    if match[4] == "it is smaller":
+        difference = _compared([match[2], match[4], "they are equal"])
+    elif both := re.fullmatch(
+        r"(.+) is greater than (\S+), \1 is less than \2", f"{match[2]}, {match[4]}"
+    ):
+        value, bound = quantity(both[1]), number(both[2])
+        difference = lambda xs: value(xs) - bound  # noqa: E731
+    assert difference is not None, text
+    return lambda xs, h, z: _sign(z) == direction * _sign(difference(xs))
+
+
+def claims(step: str) -> list[Claim]:
+    """Read what a step of the proof of a linear network says of z_T."""
+    pairs: list[tuple[str, Callable[[str], Claim]]] = [
+        (r"So z_T = (.+?)\.(?: For even T, z_T = (.+)\. For odd T, z_T = (.+)\.)?",
+         lambda text: _equals(formula(text))),
+        (r"That is (.+?)(?:\.|, and \S+ is (?:positive|negative)\.)(?: So .+)?",
+         lambda text: _equals(quantity(text))),
+        (r"()For even T, that is (.+)\. For odd T, that is (.+)\.",
+         lambda text: _equals(quantity(text))),
+        (r"So (z_T [<>] .+)\.", _exactly_when),
+        (r"()So for even T, (z_T [<>] .+)\. For odd T, (z_T .+)\.", _exactly_when),
+    ]  # fmt: skip
+    found: list[Claim] = []
+    for pattern, read in pairs:
+        if match := re.fullmatch(pattern, step):
+            if match[1]:
+                found.append(read(match[1]))
+            if len(match.groups()) == 3 and match[2]:
+                found.append(_by_parity(read(match[2]), read(match[3])))
+    if match := re.search(r"So z_T has the sign of (.+)\.$", step):
+        value = _value_of(match[1])
+        found.append(lambda xs, h, z: _sign(z) == _sign(value(xs, h)))
+    pattern = r"So z_T is positive where (.+) is negative, and negative where \1 is positive\.$"
+    if match := re.search(pattern, step):
+        opposite = _value_of(match[1])
+        found.append(lambda xs, h, z: _sign(z) == -_sign(opposite(xs, h)))
+    return found
 
 
 # --------------------------------------------------------------------------------------

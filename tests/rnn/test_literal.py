@@ -14,7 +14,7 @@ from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.tables import closed_form_lines
 from hwcli.rnn.trace import trace
 
-from .reader import Reader, closed_form_line
+from .reader import Reader, claims, closed_form_line
 
 ALPHABETS: list[list[Any]] = [
     [0, 1],
@@ -87,6 +87,8 @@ def hold_to_the_letter(seed: int) -> str:
         return "none"
     says = reader.statement(found.finding.statement.text)
     lines = [closed_form_line(line) for line in closed_form_lines(found.finding.linear)]
+    steps = [claim for step in found.finding.proof for claim in claims(step)]
+    assert steps or found.finding.kind != "closed-form"
     for _ in range(12):
         xs = [generator.choice(letters) for _ in range(generator.choice([1, 1, 2, 3, 5, 8, 13]))]
         final = trace(network, xs).final
@@ -113,6 +115,8 @@ def hold_to_the_letter(seed: int) -> str:
                 other = reader.statement(elsewhere)
                 assert other is not None
                 assert other(xs) == said, (seed, spec, xs)
+        for claim in steps:
+            assert claim(xs, final.hidden[0], final.preactivation), (seed, spec, xs)
         for parity, left, value in lines:
             if parity is None or parity == ("odd" if len(xs) % 2 else "even"):
                 unit = int(left[2:-3]) - 1 if left.startswith("h[") else 0

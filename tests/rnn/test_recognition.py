@@ -263,7 +263,9 @@ def test_a_linear_network_without_a_name_is_proved_and_states_its_formula() -> N
 
 
 def test_digits_are_called_digits_only_where_they_are() -> None:
-    assert say(scalar(1, 2, 1), BITS).id == "binary-number"
+    binary = say(scalar(1, 2, 1), BITS)
+    assert binary.id == "binary-number"
+    assert binary.scope == "for all inputs that are digits from 0 to 1 and every length"
     shown = say(scalar(1, 2, 1, output_activation="identity")).statement.text
     assert shown == "y_T is the sum of 2^(T - t)·x_t over t = 1..T."
 
