@@ -48,9 +48,10 @@ def reason(network: Network) -> str | None:
             "with the other."
         )
     w = shown(weight)
+    base = w if w.isdigit() else f"({w})"
     return (
         f"At each step the recurrent weight {w} multiplies all earlier inputs by {w}. So the input "
-        f"of k steps ago counts ({w})^k times as much as the last one."
+        f"of k steps ago counts {base}^k times as much as the last one."
     )
 
 

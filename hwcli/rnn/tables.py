@@ -77,7 +77,10 @@ def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, n
 
 def first_steps(num: int, length: int) -> str:
     """Return the title of a table of steps."""
-    return f"The first {num} of {length:,} steps"
+    if num == length:
+        return f"All {length:,} steps" if num > 1 else "The only step"
+    first = f"The first {num}" if num > 1 else "The first"
+    return f"{first} of {length:,} steps"
 
 
 def answer_lines(answers: Sequence[Answer], inputs: str = "") -> list[str]:

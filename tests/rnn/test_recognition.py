@@ -194,6 +194,14 @@ def test_a_constant_joins_the_words_that_compare_two_sums(spec: Any, said: str) 
     assert text.removeprefix("For even T, ").startswith(said)
 
 
+def test_the_reason_names_the_power_of_the_recurrent_weight() -> None:
+    said = "So the input of k steps ago counts {}^k times as much as the last one."
+    assert str(say(scalar(1, 2, 1)).reason).endswith(said.format("2"))
+    assert str(say(scalar(1, "1/2", 1)).reason).endswith(said.format("(1/2)"))
+    # Where no input counts, none is said to.
+    assert say(network(w_in=0, w_rec=-1, w_out=3, bias=1)).reason is None
+
+
 def test_what_depends_on_the_length_is_added_up() -> None:
     # 100 (2 sum - T), and not 200 sum - 100 - 100 (T - 1).
     finding = say(scalar(2, 1, 100, bias=-1), BITS)

@@ -78,6 +78,12 @@ def test_headings_say_what_is_rounded() -> None:
     ]
 
 
+def test_a_table_of_all_steps_is_called_so() -> None:
+    each = found([1, 0], BITS, **HOMEWORK)
+    titles = [steps_table(each.network, each.closed, each.traced, n).title for n in (1, 2)]
+    assert titles == ["The first of 2 steps", "All 2 steps"]
+
+
 def test_the_evidence_ends_in_the_gradients_and_repeats_no_formula() -> None:
     lines = evidence_lines(found([3, -1, 4, 4], **HOMEWORK))
     assert lines[-1] == (
