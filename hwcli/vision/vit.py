@@ -115,61 +115,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the tokens learn from each other, then what each makes of it."""
-        if native_layer.fits_tokens(x) and (parameters := self._kernel_parameters()) is not None:
-            heads = self.attention.heads
-            if native_layer.fits(x.shape[2], parameters, heads=heads):
-                return native_layer.encode(
-                    x,
-                    parameters,
-                    heads=heads,
-                    linear=self.attention.kind == "linear",
-                    epsilon=self.norm1.eps,
-                )
+        if (encoded := _in_one_kernel(self, x)) is not None:
+            return encoded
         x = x + self.dropout(self.attention(self.norm1(x)))
         return x + self.dropout(self.mlp(self.norm2(x)))
-
-    def _kernel_parameters(self) -> native_layer.LayerParameters | None:
-        """Return what the kernel needs; None if the submodules do anything else than it does."""
-        # This runs for every layer of every step, and attributes of modules are slow.
-        names = "norm1", "attention", "norm2", "mlp", "dropout"
-        parts: list[Any] = [self._modules.get(name) for name in names]
-        if [*map(type, parts)] != [nn.LayerNorm, Attention, nn.LayerNorm, MLP, nn.Dropout]:
-            return None
-        norm1, attention, norm2, mlp, dropout = parts
-        maps: list[Any] = [
-            *map(attention._modules.get, ("to_qkv", "to_out")),
-            *map(mlp._modules.get, ("to_hidden", "to_out")),
-        ]
-        if [*map(type, maps)] != [nn.Linear] * 4:
-            return None
-        for part in (*parts, *maps):
-            if (
-                part._forward_pre_hooks
-                or part._forward_hooks
-                or part._backward_pre_hooks
-                or part._backward_hooks
-            ):
-                return None
-        qkv, out, hidden, mlp_out = (part._parameters for part in maps)
-        if (
-            norm1.eps != norm2.eps
-            or (dropout.p and dropout.training)
-            or qkv.get("bias") is not None
-        ):
-            return None
-        return native_layer.LayerParameters(
-            norm1=norm1._parameters.get("weight"),
-            norm1_bias=norm1._parameters.get("bias"),
-            qkv=qkv.get("weight"),
-            out=out.get("weight"),
-            out_bias=out.get("bias"),
-            norm2=norm2._parameters.get("weight"),
-            norm2_bias=norm2._parameters.get("bias"),
-            hidden=hidden.get("weight"),
-            hidden_bias=hidden.get("bias"),
-            mlp_out=mlp_out.get("weight"),
-            mlp_out_bias=mlp_out.get("bias"),
-        )
 
 
 class ViT(nn.Module):
@@ -271,6 +220,57 @@ class ViT(nn.Module):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Return the weight matrices of the blocks: what Muon is for."""
         return [parameter for parameter in self.blocks.parameters() if parameter.ndim == 2]
+
+
+def _in_one_kernel(block: Block, x: Tensor) -> Tensor | None:
+    """Compute a whole layer by the compiled kernel; None where there is none for it."""
+    if not native_layer.fits_tokens(x):
+        return None
+    parameters, heads = _kernel_parameters(block), block.attention.heads
+    if parameters is None or not native_layer.fits(x.shape[2], parameters, heads=heads):
+        return None
+    linear = block.attention.kind == "linear"
+    return native_layer.encode(x, parameters, heads=heads, linear=linear, epsilon=block.norm1.eps)
+
+
+def _kernel_parameters(block: Block) -> native_layer.LayerParameters | None:
+    """Return what the kernel needs; None if the submodules do anything else than it does."""
+    # This runs for every layer of every step, and attributes of modules are slow.
+    names = "norm1", "attention", "norm2", "mlp", "dropout"
+    parts: list[Any] = [block._modules.get(name) for name in names]
+    if [*map(type, parts)] != [nn.LayerNorm, Attention, nn.LayerNorm, MLP, nn.Dropout]:
+        return None
+    norm1, attention, norm2, mlp, dropout = parts
+    maps: list[Any] = [
+        *map(attention._modules.get, ("to_qkv", "to_out")),
+        *map(mlp._modules.get, ("to_hidden", "to_out")),
+    ]
+    if [*map(type, maps)] != [nn.Linear] * 4:
+        return None
+    for part in (*parts, *maps):
+        if (
+            part._forward_pre_hooks
+            or part._forward_hooks
+            or part._backward_pre_hooks
+            or part._backward_hooks
+        ):
+            return None
+    qkv, out, hidden, mlp_out = (part._parameters for part in maps)
+    if norm1.eps != norm2.eps or (dropout.p and dropout.training) or qkv.get("bias") is not None:
+        return None
+    return native_layer.LayerParameters(
+        norm1=norm1._parameters.get("weight"),
+        norm1_bias=norm1._parameters.get("bias"),
+        qkv=qkv.get("weight"),
+        out=out.get("weight"),
+        out_bias=out.get("bias"),
+        norm2=norm2._parameters.get("weight"),
+        norm2_bias=norm2._parameters.get("bias"),
+        hidden=hidden.get("weight"),
+        hidden_bias=hidden.get("bias"),
+        mlp_out=mlp_out.get("weight"),
+        mlp_out_bias=mlp_out.get("bias"),
+    )
 
 
 def to_patches(images: Tensor, patch_size: int) -> Tensor:
