@@ -100,13 +100,15 @@ def build(
     for name, reason in notebook.not_shown(runs).items():
         say(f"{name} is not shown: {reason}")
     if not runs.whole:
-        say(f"no finished run in {runs_folder}: the report says what to run")
+        say(f"no finished run in {runs_folder.resolve()}: the report says what to run")
 
     for run in notebook.used_runs(runs):
         for doubt in doubts(run):
             say(f"{run.id}: {doubt}")
 
     declared = notebook.Author.of(old).with_declared(author, acknowledged, title)
+    if not declared.name:
+        say("without a name: --author 'Your Name' prints one, and it is kept")
     folders = {"runs": _seen_from(folder, runs_folder)}
     if reference is not None:
         folders["reference"] = _seen_from(folder, reference)

@@ -72,6 +72,7 @@ def section(runs: Runs) -> list[Cell]:
     values: dict[str, Any] = {
         "grid": run is not None,
         "command": _command(MAIN),
+        "quick": _command("quick"),
         "home": "hwcli.vision.training",
         "side": IMAGE_SIDE,
         "patch": model.patch_size,
