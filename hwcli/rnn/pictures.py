@@ -19,7 +19,7 @@ STEPS_ENLARGED = 60
 FEW_VALUES = 8
 # Colours belong to sums and units: what is shown of the output is grey.
 NEUTRAL = "#333333"
-WIDTH_IN, HEIGHT_IN = 6.4, 4.8
+WIDTH_IN, HEIGHT_IN = 6.4, 4.5
 
 
 def draw_trace(trace: Trace, property_id: str | None = None) -> Figure:
@@ -112,7 +112,7 @@ def _draw_sums(
     axes[0].set(ylabel="running sums")
     # Room for the legend below the curves.
     low, high = axes[0].get_ylim()
-    axes[0].set_ylim(low - 0.25 * (high - low), high)
+    axes[0].set_ylim(low - 0.35 * (high - low), high)
     axes[0].legend(fontsize=7.5, loc="lower right")
     _draw_outputs(axes[len(stretches)], stretches[0], by_parity="even" in names[0])
     if len(stretches) > 1:

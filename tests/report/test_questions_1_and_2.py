@@ -35,9 +35,9 @@ def test_the_printed_code_of_question_1_runs_by_itself(
     capsys.readouterr()
     exec(compile(code, "q1-here", "exec"), {})
     assert capsys.readouterr().out.splitlines() == [
-        "t = 1: h_t = 3, z_t = 3000, y_t = 1.0",
-        "t = 2: h_t = -7/2, z_t = -3500, y_t = 0.0",
-        "t = 3: h_t = 15/2, z_t = 7500, y_t = 1.0",
+        "t = 1 h_t = 3 z_t = 3000 y_t = 1.0",
+        "t = 2 h_t = -7/2 z_t = -3500 y_t = 0.0",
+        "t = 3 h_t = 15/2 z_t = 7500 y_t = 1.0",
     ]
 
 
