@@ -60,6 +60,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def hint_on(cls, key: str, value: object) -> str | None:
+        """Return what to write in place of a wrong value, where that is known; None elsewhere."""
+        return None
+
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_odd_scalars(cls, value: Any, info: ValidationInfo) -> Any:
@@ -289,14 +294,34 @@ def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
     values |= _merge(values, {last: value})
 
 
-def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+def dotted_fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of a config's values."""
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from dotted_fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def near_fields(field: str, known: Sequence[str]) -> list[str]:
+    """Return up to three fields that end alike (``mlp_width``), or else are spelled alike."""
+    last = field.rpartition(".")[2]
+    near = [name for name in known if last in name.rpartition(".")[2]]
+    near.sort(key=lambda name: name.rpartition(".")[2] != last)
+    return (near or difflib.get_close_matches(field[:60], known, n=3))[:3]
+
+
+def _one_line(model: type[Section], error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     location = _field_path(model, first["loc"])
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         close = difflib.get_close_matches(location[-1][:60], known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        if not close and len(location) == 1 and len(key) > 1:
+            close = near_fields(key, list(dotted_fields(model)))
+        hint = f"did you mean {', '.join(map(repr, close))}? " if close else ""
         line = f"unknown key {short(key)}: {hint}choices: {', '.join(known)}"
     elif first["type"] == "missing":
         line = f"{key}: a value is needed"
@@ -305,7 +330,8 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         value = first["input"]
         # A check over several fields names them itself.
         over_several = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
-        line = message if over_several else f"{key} = {short(value)}: {message}"
+        advice = model.hint_on(key, value) or message
+        line = message if over_several else f"{key} = {short(value)}: {advice}"
     return line + (f" (and {len(others)} more)" if others else "")
 
 

@@ -331,7 +331,29 @@ def test_a_package_of_the_report_that_is_missing_is_named(
     [
         (["rnn-trace", "--out", "\udcff/x"], "an argument is not valid UTF-8"),
         (["attention-bench", "--threads", "9" * 11], "threads = 99999999999: at most 4,096"),
-        (["vit-sweep", "--grid", "model.width"], "--grid model.width: write KEY=VALUES"),
+        (["vit-sweep", "--grid", "model.width"], "--grid model.width: write KEY=VALUES, such as "),
+        (["vit-sweep", "--grid", "epochs=1", "--grid", "epochs=2"], "--grid epochs is given twice"),
+        (["vit-sweep", "--grid", "seed=0,1"], "every cell is trained by every seed: --seeds 0,1"),
+        (
+            ["vit-sweep", "--grid", "precision=float32"],
+            "grid: 'precision' is not a field of the recipe; choices: epochs, batch_size, ",
+        ),
+        (
+            ["vit-sweep", "--set", "model.width=32,48"],
+            "model.width = '32,48': expected one value; to sweep several: --grid model.width=32,48",
+        ),
+        (
+            ["vit-sweep", "--epochs", "3..5"],
+            "epochs = '3..5': expected one value; to sweep several: --grid epochs=3..5",
+        ),
+        (
+            ["vit-sweep", "--set", "width=3"],
+            "unknown key 'width': did you mean 'model.width', 'model.mlp_width', 'model.head_width",
+        ),
+        (
+            ["vit-sweep", "--compare-with", "nothere", "--dry-run"],
+            "compare_with = 'nothere': no fin",
+        ),
         (["config", "show", "vit"], "command = 'vit': unknown; choices: rnn-trace, "),
         (["config", "show", "vit-sweep", "--preset", "x"], "preset = 'x': unknown; choices: "),
     ],

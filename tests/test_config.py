@@ -139,6 +139,7 @@ def test_scientific_notation_is_a_number(tmp_path: Path, text: str) -> None:
         ("epochs: 0", {}, "epochs = 0: Input should be greater than or equal to 1"),
         ("epochs: [1]", {}, "epochs = [1]: Input should be a valid integer"),
         ("epoch: 1", {}, "unknown key 'epoch': did you mean 'epochs'? choices: name, device, "),
+        ("rate: 1", {}, "unknown key 'rate': did you mean 'inner.rate'? choices: name, device, "),
         ("inner: {rat: 1}", {}, "unknown key 'inner.rat': did you mean 'rate'? choices: rate, "),
         ("inner: {rate: .nan}", {}, "inner.rate = nan: Input should be a finite number"),
         ("inner: 3", {}, "inner = 3: Input should be a valid dictionary"),

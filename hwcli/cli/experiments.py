@@ -120,13 +120,14 @@ def vit_sweep(
     fail_fast: Annotated[bool | None, Flag("fail_fast", None, "--fail-fast")] = None,
 ) -> Flags:
     """Train Vision Transformers on Fashion-MNIST over a grid of layers and heads (question 3)."""
-    axes = {}
-    for axis in grid or ():
-        field, equals, values = axis.partition("=")
-        if not (field.strip() and equals and values.strip()):
-            raise ConfigError(f"--grid {axis}: write KEY=VALUES, such as model.width=32,64,96")
-        axes[field.strip()] = values.strip()
-    return {"grid": axes} if axes else {}
+    if not grid:
+        return {}
+    from hwcli.vision.grid import split_axes
+
+    try:
+        return {"grid": split_axes(grid)}
+    except ValueError as error:
+        raise ConfigError(f"--grid {error}") from None
 
 
 @experiment(

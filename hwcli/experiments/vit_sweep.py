@@ -81,10 +81,8 @@ class Config(RunConfig, SweepRecipe):
     """A sweep: the grid, the recipe, and how it is run."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="Number format of matrix products: float32, bfloat16, "
-        "or auto (bfloat16 where the device is fast at it). Compiled kernels compute a layer in "
-        "bfloat16 only if model.width and model.mlp_width are multiples of 32, its heads' width "
-        "is a multiple of 16, and it has at most 128 tokens; else in float32."
+        description="Number format of matrix products: float32, bfloat16 (compiled kernels need "
+        "widths in multiples of 32), or auto (bfloat16 where the device is fast at it)."
     )
     kernels: Literal["auto", "compiled", "torch"] = Field(
         description="compiled (C++ kernels for the CPU, built on first use), torch, "
@@ -205,9 +203,6 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
 
     Returns None, and shows nothing, where trials were left to a cluster's queue.
     """
-    other = None
-    if config.compare_with is not None:
-        other = read_other_run(config.compare_with, folder.path, config.axes)
     sweep = Sweep(config, folder)
     earlier = read_earlier(folder.summary())
     before = sweep.record()
@@ -226,8 +221,8 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         outcomes = sweep.train()
     except KeyboardInterrupt:
         terminal.log(
-            f"stopped: {len(sweep.record().done())} of {len(sweep)} trials are done and kept, the "
-            "others up to their last finished epoch; run the same command again to go on"
+            f"stopped: {len(sweep.record().done())} of {len(sweep)} trials are done; of the others "
+            "each finished epoch is kept; run the same command again to go on"
         )
         raise
     record = sweep.record()
@@ -240,14 +235,14 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         config.name,
         config,
         record,
-        other,
+        sweep.other,
         num_run=sum(not o.reused and o.status != "missing" for o in outcomes),
         precision=first.precision,
         kernels=first.kernels,
         note_on_precision=training.note_on_precision(sweep.configs),
     )
-    if other is not None and summary.comparison is None:
-        terminal.log(f"compare_with = {other.name!r}: no cell is done in both runs")
+    if sweep.other is not None and summary.comparison is None:
+        terminal.log(f"compare_with = {sweep.other.name!r}: no cell is done in both runs")
     run_files.write(summary, record, folder, environment)
     run_files.draw(summary, record, sweep.best_network(summary, record), folder, earlier)
     show_summary(summary, outcomes, folder)
@@ -255,9 +250,12 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
 
 
 class Sweep:
-    """The trials of a run: those in the store, and those that its run folder has of before."""
+    """A run's trials, of the store and of its folder before, and the run to compare them with."""
 
     def __init__(self, config: Config, folder: RunFolder):
+        self.other = None
+        if config.compare_with is not None:
+            self.other = read_other_run(config.compare_with, folder.path, config.axes)
         self.config = config
         self.files = catalogue.find("fashion-mnist", config.data_path, terminal.log)
         self.trials = make_trials(config, self.files)
@@ -432,8 +430,9 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     if per_flop is not None:
         seconds = per_flop * max(sum(costs) / workers, max(costs, default=0.0))
         note = (
-            f"{workers} train at the same time. The times follow from a few steps of "
-            f"{config_timed.layers} layers, {config_timed.heads} heads."
+            f"{counted(workers, 'trial')} {'trains' if workers == 1 else 'train'} at a time. "
+            "Times are estimated from timed steps of the network with "
+            f"{counted(config_timed.layers, 'layer')} and {counted(config_timed.heads, 'head')}."
         )
     notes = [text for text in (note, training.note_on_precision(sweep.configs)) if text is not None]
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]

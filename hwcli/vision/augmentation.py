@@ -25,13 +25,13 @@ class AugmentationConfig(Section):
     max_shift: int = Field(
         0, ge=0, le=27, description="Shift each image by up to this many pixels in x and in y."
     )
-    # Left out where nothing is erased: trials that know nothing of it are the same trials.
+    # Left out where no image gets one: trials that know nothing of it are the same trials.
     erase_probability: float = Field(
         0.0,
         ge=0,
         le=1,
         exclude_if=lambda share: share == 0,
-        description="Probability that a random rectangle of an image is erased.",
+        description="Probability that a random rectangle of an image is filled with noise.",
     )
     # Left out likewise.
     early_tokens: float = Field(
@@ -126,7 +126,7 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
 
     Args:
         images: (B, h, w) uint8.
-        probability: that an image is erased at all.
+        probability: that an image gets such a rectangle at all.
         generator: on the CPU, whatever the images' device.
     """
     B, height, width = images.shape

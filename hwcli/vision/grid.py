@@ -8,7 +8,7 @@ of the others.
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,8 +28,9 @@ Point = Mapping[str, Value]
 CellKey = tuple[Value, ...]
 """The values of a point alone, in the axes' order."""
 
-LAYERS, HEADS = "layers", "heads"
+LAYERS, HEADS, SEEDS = "layers", "heads", "seeds"
 ALWAYS = (LAYERS, HEADS)  # the axes that every grid has, and that have flags of their own
+SPELLING = "KEY=VALUES, such as model.width=32,64,96"
 COUNTED = {LAYERS: "layer", HEADS: "head"}  # axes that count things, and the name of one
 
 
@@ -152,26 +153,39 @@ def parse_axes(value: object) -> dict[str, tuple[Any, ...]]:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple):
-        pairs = [_split(text) for text in value]
-    elif isinstance(value, Mapping):
+        value = split_axes(value)
+    if isinstance(value, Mapping):
         pairs = list(flatten(value))
     else:
-        raise ValueError("expected FIELD=VALUES, such as model.width=32,64,96")
+        raise ValueError(f"expected {SPELLING}")
     axes: dict[str, tuple[Any, ...]] = {}
     for field, values in pairs:
         if field in axes:
             raise ValueError(f"{field} is given twice")
         if field in ALWAYS:
             raise ValueError(f"{field} has a flag and a config field of its own: --{field}")
+        if field in ("seed", SEEDS):
+            given = values if isinstance(values, str) else "0..2"
+            raise ValueError(f"every cell is trained by every seed: --{SEEDS} {given}")
         axes[field] = _parse_values(field, values)
     return axes
 
 
-def _split(text: object) -> tuple[str, object]:
-    field, equals, values = str(text).partition("=")
-    if not equals or not field.strip() or not values.strip():
-        raise ValueError(f"{text!r}: write FIELD=VALUES, such as model.width=32,64,96")
-    return field.strip(), values
+def split_axes(texts: Iterable[object]) -> dict[str, str]:
+    """Read texts such as ``model.width=32,64,96`` as fields with the texts of their values.
+
+    Raises:
+        ValueError: a text without ``=``, or a field twice.
+    """
+    axes: dict[str, str] = {}
+    for text in texts:
+        field, equals, values = (part.strip() for part in str(text).partition("="))
+        if not (field and equals and values):
+            raise ValueError(f"{text}: write {SPELLING}")
+        if field in axes:
+            raise ValueError(f"{field} is given twice")
+        axes[field] = values
+    return axes
 
 
 def _parse_values(field: str, values: object) -> tuple[Any, ...]:
@@ -180,7 +194,9 @@ def _parse_values(field: str, values: object) -> tuple[Any, ...]:
             return parse_range(values)
         except ValueError as error:
             if ".." in values:
-                raise ValueError(f"{field}: {error}") from None
+                raise ValueError(
+                    f"{field}: {error}; values may also be a list, such as 1e-3,1e-2"
+                ) from None
         try:
             values = yaml.safe_load(f"[{values}]")
         except yaml.YAMLError:

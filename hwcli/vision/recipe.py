@@ -5,23 +5,20 @@ field added later must be left out of ``model_dump`` at its old value (``exclude
 trial trained before it becomes another one: a test holds the committed trials to that.
 """
 
-import difflib
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
     ValidationError,
     model_validator,
 )
 
-from hwcli.config import Section
+from hwcli.config import Section, dotted_fields, near_fields
 from hwcli.errors import short
 from hwcli.ranges import IntRange
 from hwcli.training.optimizers import OptimizerConfig
@@ -135,25 +132,11 @@ def with_point(values: dict[str, Any], point: Point) -> dict[str, Any]:
 
 
 def _no_such_field(field: str) -> str:
-    """Name the fields that end alike (``mlp_width``), or else are spelled alike."""
-    known, last = list(_fields(Recipe)), field.rpartition(".")[2]
-    near = [name for name in known if last in name.rpartition(".")[2]]
-    near = near or difflib.get_close_matches(field, known, n=3)
-    choices = f"did you mean {', '.join(near[:3])}? " if near else ""
-    return (
-        f"grid: {short(field)} is not a field of the recipe; {choices}"
-        "hw2 config show vit-sweep lists them"
-    )
-
-
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of a config's values."""
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _fields(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+    near = near_fields(field, list(dotted_fields(Recipe)))
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    sections = {name.partition(".")[0] for name in dotted_fields(Recipe) if "." in name}
+    known = ", ".join(f"{name}.*" if name in sections else name for name in Recipe.model_fields)
+    return f"grid: {short(field)} is not a field of the recipe; {meant}choices: {known}"
 
 
 def _from(lowest: int) -> AfterValidator:
@@ -178,8 +161,16 @@ class SweepRecipe(Recipe):
         description="More axes of the grid: fields of the recipe with their values."
     )
     seeds: Annotated[IntRange, _from(0)] = Field(
-        description="Seeds of weights, batch order and augmentation; each trains every cell once."
+        description="Seeds of weights, dropout and batches; each trains every cell once."
     )
+
+    @classmethod
+    def hint_on(cls, key: str, value: object) -> str | None:
+        """Say how several values of a field are swept."""
+        several = ",".join(map(show, value)) if isinstance(value, list) else str(value)
+        if key not in dotted_fields(Recipe) or not ("," in several or ".." in several):
+            return None
+        return f"expected one value; to sweep several: --grid {key}={several}"
 
     @property
     def axes(self) -> list[Axis]:

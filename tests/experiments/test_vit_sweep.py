@@ -134,7 +134,7 @@ def test_a_dry_run_for_a_clusters_gpu_needs_none_here(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_names_the_layers_that_stay_in_float32(
+def test_a_dry_run_says_how_many_train_at_a_time_and_which_layers_stay_in_float32(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
@@ -147,6 +147,10 @@ def test_a_dry_run_names_the_layers_that_stay_in_float32(
         assert isinstance(planned.shown, Table)
         return planned.shown.to_markdown()
 
+    said = "estimated from timed steps of the network with 2 layers and 2 heads."
+    one = shown(jobs="1")
+    assert f"1 trial trains at a time. Times are {said}" in one
+    assert f"3 trials train at a time. Times are {said}" in shown(jobs="3")
     assert "4 of 12 trials are computed in float32" in shown(grid=["model.width=32,48,64"])
     assert "computed in float32" not in shown(grid=["model.width=32,64,96"])
     assert "computed in float32" not in shown(grid=["model.width=48"], precision="float32")

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from hwcli.config import load
 from hwcli.errors import ConfigError
 from hwcli.experiments.vit_sweep import Config
-from hwcli.vision.grid import Axis, Layout, describe, parse_axes, points
+from hwcli.vision.grid import Axis, Layout, describe, parse_axes, points, split_axes
 
 LAYERS, HEADS = Axis(field="layers", values=(4, 5)), Axis(field="heads", values=(2, 3))
 WIDTH = Axis(field="model.width", values=(48, 96))
@@ -41,7 +42,14 @@ def test_a_config_reads_values_as_the_recipe_does_and_reads_back_to_itself() -> 
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
-        (["model.width"], "write FIELD=VALUES"),
+        (["model.width"], "write KEY=VALUES"),
+        (["epochs=1", "epochs = 2"], "epochs is given twice"),
+        (["seeds=0..2"], "every cell is trained by every seed: --seeds 0..2"),
+        (
+            ["optimizer.learning_rate=1e-3..1e-2"],
+            "optimizer.learning_rate: '1e-3..1e-2' is not a range; .* a list, such as 1e-3,1e-2",
+        ),
+        (["jobs=2"], r"choices: epochs, .*, model\.\*, optimizer\.\*"),
         (["layers=4..8"], "layers has a flag and a config field of its own: --layers"),
         (
             ["model.widht=4"],
@@ -69,6 +77,30 @@ def test_a_grid_that_cannot_be_trained_is_one_line_before_anything_trains(
         make(grid=grid, **mlp)
     assert len(str(error.value)) < 300
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model.width": "32,48"}, "model.width = '32,48': .* --grid model.width=32,48"),
+        ({"model.width": [32, 48]}, r"model.width = \[32, 48\]: .* --grid model.width=32,48"),
+        ({"model.attention": "softmax,linear"}, "--grid model.attention=softmax,linear"),
+        ({"model.width": "wide"}, "model.width = 'wide': Input should be a valid integer"),
+        ({"jobs": "2,3"}, "jobs = '2,3': expected auto, or a number of workers"),
+    ],
+)
+def test_several_values_of_one_field_are_answered_with_the_axis(
+    values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make(**values)
+
+
+def test_an_axis_of_the_command_line_goes_beside_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("grid: {epochs: [3, 5]}\n")
+    flags = {"grid": split_axes(["model.width=32, 64", " batch_size = 7"])}
+    config = load(Config, "vit-sweep", path=tmp_path / "c.yaml", flags=flags)
+    assert config.grid == {"epochs": (3, 5), "model.width": (32, 64), "batch_size": (7,)}
 
 
 def test_heads_that_do_not_divide_the_width_are_refused_at_the_point_that_has_them() -> None:
