@@ -198,6 +198,21 @@ def test_damage_to_a_trials_files_does_not_reach_the_finished_run(
     assert found.trials["done"] == 4
 
 
+def test_ctrl_c_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vit_sweep, "run_trials", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        show(tmp_path, make_config())
+    assert (
+        "stopped: 0 of 4 trials are done; of the others each finished epoch is kept; run the same "
+        "command again to go on"
+    ) in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("not_rendered")
 def test_a_failed_trial_is_a_row_of_the_run_folder(out: Path) -> None:
     store = TrialStore(out / "vit-sweep" / "trials")
