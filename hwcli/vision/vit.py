@@ -224,12 +224,11 @@ class ViT(nn.Module):
 
 def _in_one_kernel(block: Block, x: Tensor) -> Tensor | None:
     """Compute a whole layer by the compiled kernel; None where there is none for it."""
-    if not native_layer.fits_tokens(x):
+    if not native_layer.fits_tokens(x) or (parameters := _kernel_parameters(block)) is None:
         return None
-    parameters, heads = _kernel_parameters(block), block.attention.heads
-    if parameters is None or not native_layer.fits(x.shape[2], parameters, heads=heads):
+    heads, linear = block.attention.heads, block.attention.kind == "linear"
+    if not native_layer.fits(x.shape[2], parameters, heads=heads):
         return None
-    linear = block.attention.kind == "linear"
     return native_layer.encode(x, parameters, heads=heads, linear=linear, epsilon=block.norm1.eps)
 
 

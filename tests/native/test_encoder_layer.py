@@ -291,6 +291,10 @@ def put_another_module_in_place_of_a_map(made: Block) -> None:
     made.mlp.to_hidden = adapter
 
 
+def put_another_module_in_place_of_the_attention(made: Block) -> None:
+    made.attention = nn.Sequential(made.attention, nn.Tanh())  # type: ignore[assignment]
+
+
 def put_another_module_in_place_of_the_mlp(made: Block) -> None:
     made.mlp = nn.Sequential(made.mlp, nn.Tanh())  # type: ignore[assignment]
 
@@ -306,6 +310,7 @@ def put_another_module_in_place_of_the_mlp(made: Block) -> None:
         give_the_queries_a_bias,
         parametrize_a_weight,
         put_another_module_in_place_of_a_map,
+        put_another_module_in_place_of_the_attention,
         put_another_module_in_place_of_the_mlp,
     ],
 )
