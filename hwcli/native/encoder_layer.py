@@ -94,19 +94,24 @@ def fits(width: int, parameters: LayerParameters, *, heads: int) -> bool:
             return False
     shapes = [parameter.shape for parameter in parameters]
     of_heads, of_mlp = parameters.out.shape[-1], parameters.hidden.shape[0]
-    return of_heads % heads == 0 and shapes == [
-        (width,),
-        (width,),
-        (3 * of_heads, width),
-        (width, of_heads),
-        (width,),
-        (width,),
-        (width,),
-        (of_mlp, width),
-        (of_mlp,),
-        (width, of_mlp),
-        (width,),
-    ]
+    return (
+        heads > 0
+        and of_heads % heads == 0
+        and shapes
+        == [
+            (width,),
+            (width,),
+            (3 * of_heads, width),
+            (width, of_heads),
+            (width,),
+            (width,),
+            (width,),
+            (of_mlp, width),
+            (of_mlp,),
+            (width, of_mlp),
+            (width,),
+        ]
+    )
 
 
 def encode(

@@ -334,9 +334,10 @@ def test_a_layer_that_the_kernel_is_not_for_is_torchs(change: Callable[[Block], 
         lambda made: setattr(made.mlp, "to_out", nn.Linear(97, 41)),
         lambda made: setattr(made.attention, "to_qkv", nn.Linear(37, 30, bias=False)),
         lambda made: setattr(made.attention, "heads", 4),
+        lambda made: setattr(made.attention, "heads", 0),
         lambda made: setattr(made, "norm2", nn.LayerNorm(31)),
     ],
-    ids=["float64", "another device", "hidden", "out", "queries", "heads", "norm"],
+    ids=["float64", "another device", "hidden", "out", "queries", "heads", "no heads", "norm"],
 )
 def test_a_layer_that_cannot_be_computed_raises_what_torch_raises(
     change: Callable[[Block], object],
