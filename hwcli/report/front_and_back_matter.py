@@ -33,11 +33,11 @@ def opening(used: Sequence[Run], folders: dict[str, str], title: str, author: st
 
 
 def _measured(runs: Sequence[Run]) -> str:
-    """Say which runs were measured on which machine."""
-    names: dict[str, list[str]] = {}
-    for run in runs:
-        names.setdefault(run.machine, []).append(f"`{run.id}`")
-    return "; ".join(f"{', '.join(of)} on {machine}" for machine, of in names.items())
+    """Say where the runs were measured; of several machines the appendix says which ran what."""
+    machines = sorted({run.machine for run in runs})
+    if len(machines) < 2:
+        return f"Measured on {'; '.join(machines)}."
+    return "The appendix names the machine of each."
 
 
 def closing(

@@ -19,7 +19,7 @@ STEPS_ENLARGED = 60
 FEW_VALUES = 8
 # Colours belong to sums and units: what is shown of the output is grey.
 NEUTRAL = "#333333"
-WIDTH_IN, HEIGHT_IN = 6.4, 4.5
+WIDTH_IN, HEIGHT_IN = 6.4, 4.0
 
 
 def draw_trace(trace: Trace, property_id: str | None = None) -> Figure:

@@ -14,7 +14,7 @@ from hwcli.attention.bench.scaling import PowerLaw
 from hwcli.output import plots
 
 WIDTH_IN = 6.4
-HEIGHT_IN = 3.5
+HEIGHT_IN = 3.1
 GREY = "#666666"
 
 # Markers tell the curves apart in grey print too.
