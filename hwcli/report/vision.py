@@ -244,7 +244,7 @@ def recipe_table(run: Run) -> Table:
         f"{config['label_smoothing']:g}",
         "augmentation": ("flips" if augmentation["flip"] else "no flips")
         + f", shifts of up to {augmentation['max_shift']} pixels"
-        + (f", a rectangle erased in {erased:.0%} of the images" if erased else "")
+        + (f", a rectangle of noise in {erased:.0%} of the images" if erased else "")
         + (f", {early:.0%} of the tokens in the first half of the epochs" if early < 1 else ""),
         "training images": "all but those for validation" if limit is None else f"{limit:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
