@@ -41,7 +41,7 @@ def pdf_text(path: Path) -> tuple[int, str]:
 # In the print, in this order: a strict grader's list.
 PRINTED = (
     *("A. Student", "Question 1", "1,000 (even)", "even positions", "Proof"),
-    *("Not written yet", "Question 2", "Answer", "does not factor", "softmax-sdpa", "Question 3"),
+    *("Not written yet", "Question 2", "Answer", "rearrangement fails", "softmax", "Question 3"),
     *("92.43", "What this supports", "class Attention", "largest difference of the logits"),
     *("def batches", "def make_optimizers", "def train", "def classify", "Question 4"),
     *("112,241,409", "2,759,169", "Q1a vocabulary size", "30,522", "class GRUHead"),
