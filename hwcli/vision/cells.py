@@ -285,8 +285,7 @@ def best_cell(cells: Sequence[Cell]) -> Cell | None:
 
     Of several the one with the fewest parameters, and of these the first.
     """
-    first = best_cells(cells)
-    return min(first, key=lambda cell: cell.num_params, default=None)
+    return min(best_cells(cells), key=lambda cell: cell.num_params, default=None)
 
 
 def best_cells(cells: Sequence[Cell]) -> list[Cell]:
