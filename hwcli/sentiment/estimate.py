@@ -85,7 +85,11 @@ def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimat
     Raises:
         SourceError: the encoder cannot be used.
     """
-    encoder = encoders.load_encoder(data.encoder_folder, num_layers=recipe.num_encoder_layers)
+    encoder = encoders.load_encoder(
+        data.encoder_folder,
+        num_layers=recipe.num_encoder_layers,
+        attention=encoders.attention_for(data.device, data.precision),
+    )
     head = make_head(recipe.head, encoder, finetuned=recipe.finetune)
     model = assemble(encoder, head, recipe.head, finetuned=recipe.finetune).to(data.device)
     parts = {"train": data.train, "valid": data.valid, "test": data.test}

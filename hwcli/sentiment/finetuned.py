@@ -39,14 +39,20 @@ class FinetunedEncoder:
         on_cpu = data.device.type == "cpu"
         self._tokens_at_once = TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE_ON_GPU
         dropout = recipe.encoder_dropout
+        attention = encoders.attention_for(data.device, data.precision)
         torch.manual_seed(recipe.seed)
         if recipe.is_plain:
-            encoder = encoders.load_classifier(data.encoder_folder, dropout=dropout, new_head=True)
+            encoder = encoders.load_classifier(
+                data.encoder_folder, dropout=dropout, attention=attention, new_head=True
+            )
             head = None
             own = [encoder.get_submodule("classifier")]
         else:
             encoder = encoders.load_encoder(
-                data.encoder_folder, num_layers=recipe.num_encoder_layers, dropout=dropout
+                data.encoder_folder,
+                num_layers=recipe.num_encoder_layers,
+                dropout=dropout,
+                attention=attention,
             )
             head = make_head(recipe.head, encoder, finetuned=True)
             own = [head]

@@ -38,7 +38,9 @@ class FrozenEncoder:
     def __init__(self, recipe: Recipe, data: SentimentData):
         self._recipe, self._data = recipe, data
         self._encoder = encoders.load_encoder(
-            data.encoder_folder, num_layers=recipe.num_encoder_layers
+            data.encoder_folder,
+            num_layers=recipe.num_encoder_layers,
+            attention=encoders.attention_for(data.device, data.precision),
         ).requires_grad_(False)
         torch.manual_seed(recipe.seed)
         self.model = make_head(recipe.head, self._encoder, finetuned=False).to(data.device)

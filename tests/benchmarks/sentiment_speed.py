@@ -121,9 +121,11 @@ def our_way(config: Config, data: SentimentData, cache: Path) -> Iterator[Epoch]
     """Encode once, then train the head alone."""
     precision = data.precision
     started = time.perf_counter()
-    encoder = encoders.load_encoder(data.encoder_folder, num_layers=config.num_encoder_layers).to(
-        precision
-    )
+    encoder = encoders.load_encoder(
+        data.encoder_folder,
+        num_layers=config.num_encoder_layers,
+        attention=encoders.attention_for(CPU, precision),
+    ).to(precision)
     torch.manual_seed(config.seed)
     head = make_head(config.head, encoder, finetuned=False)
     parts = []

@@ -51,16 +51,50 @@ def check(model: nn.Module, tokenizer: object, precision: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("attention", [None, "eager"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_architecture_reads_a_padded_batch_as_each_text_alone(
-    kind: str, checkpoints: dict[str, Path]
+    kind: str, attention: str | None, checkpoints: dict[str, Path]
 ) -> None:
     folder = checkpoints[kind]
     tokenizer = encoders.load_tokenizer(folder)
+
+    def encoder() -> nn.Module:
+        return encoders.load_encoder(folder, attention=attention)
+
     for precision in PRECISIONS:
-        check(encoders.load_encoder(folder), tokenizer, precision)  # fine-tuned: autocast
-        check(encoders.load_encoder(folder).to(precision), tokenizer, precision)  # frozen
-        check(encoders.load_classifier(folder, new_head=True), tokenizer, precision)
+        check(encoder(), tokenizer, precision)  # fine-tuned: autocast
+        check(encoder().to(precision), tokenizer, precision)  # frozen
+        check(
+            encoders.load_classifier(folder, attention=attention, new_head=True),
+            tokenizer,
+            precision,
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_kinds_of_attention_compute_the_same(kind: str, checkpoints: dict[str, Path]) -> None:
+    ids, lengths = torch.arange(28).view(2, 14) % 20, torch.tensor([14, 9])
+    with torch.inference_mode():
+        fused, plain = (
+            encoders.pooled_layers(
+                encoders.load_encoder(checkpoints[kind], attention=attention), ids, lengths, "mean"
+            )
+            for attention in (None, "eager")
+        )
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_is_fused_but_for_bfloat16_on_a_cpu(checkpoints: dict[str, Path]) -> None:
+    cpu = torch.device("cpu")
+    for device, precision, expected in [
+        (cpu, torch.float32, "sdpa"),
+        (cpu, torch.bfloat16, "eager"),
+        (torch.device("cuda"), torch.bfloat16, "sdpa"),
+    ]:
+        attention = encoders.attention_for(device, precision)
+        model = encoders.load_encoder(checkpoints["bert"], attention=attention)
+        assert model.config._attn_implementation == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
