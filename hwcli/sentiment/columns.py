@@ -4,6 +4,7 @@ What is certain is taken silently, a guess is told, and what is doubtful is refu
 setting to type.
 """
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,11 +33,16 @@ SPELLINGS = {
 }
 TEXT_COLUMNS = (
     "text",
+    "texts",
     "review",
+    "reviews",
     "sentence",
+    "sentences",
     "content",
     "comment",
+    "comments",
     "tweet",
+    "tweets",
     "body",
     "message",
     "document",
@@ -101,6 +107,10 @@ class DataConfig(Section):
         description="Labels that mean negative and positive, such as "
         "{negative: [1, 2], positive: [4, 5]}; null guesses them.",
     )
+    header: bool | None = Field(
+        None,
+        description="Whether the first row of a CSV file names its columns; null guesses it.",
+    )
     separator: str | None = Field(
         None, description="Character between the columns of a CSV file; null guesses it."
     )
@@ -146,8 +156,8 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
         label_needed: refuse where it is in doubt which column is the label; otherwise none is.
 
     Raises:
-        SourceError: there is no column of texts, or it is in doubt which one it is; the line
-            gives the setting to type.
+        SourceError: there is no column of texts, or it is in doubt which one it is, or whether
+            the first row is one; the line gives the setting to type.
     """
     text = _find(rows, config.text_column, TEXT_COLUMNS, "text", log)
     try:
@@ -177,6 +187,17 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
         raise SourceError(
             f"{rows.source}: which column is the text? columns: {_list(rows.columns)}; "
             f"write --set data.text_column=NAME"
+        )
+    # A word above nothing but labels is a column's name.
+    if rows.header_in_doubt and not (
+        label is not None
+        and _looks_like_labels(rows, label)
+        and any(map(str.isalpha, rows.columns[label]))
+    ):
+        first = textwrap.shorten(_list(rows.columns), 80, placeholder=" ...")
+        raise SourceError(
+            f"{rows.source}: is the first row a header ({first})? write --set data.header=true "
+            "(or false)"
         )
     return Columns(text, label)
 

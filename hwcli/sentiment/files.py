@@ -45,7 +45,7 @@ class Rows:
         values: of every row, in the order of the columns; None where a row has none.
         numbers: of every row, counted from 1 (a header is not counted).
         class_names: of columns whose numbers the file itself names.
-        named: the file names its columns.
+        header_in_doubt: the names are the first row's, which may be no header.
     """
 
     source: str
@@ -53,7 +53,7 @@ class Rows:
     values: Sequence[Sequence[Any]]
     numbers: Sequence[int]
     class_names: Mapping[str, Sequence[str]]
-    named: bool = True
+    header_in_doubt: bool = False
 
     def column(self, index: int) -> list[Any]:
         """Return one column, its numbers by the names that the file gives them."""
@@ -77,6 +77,7 @@ def read_rows(
     path: Path,
     *,
     separator: str | None = None,
+    header: bool | None = None,
     encoding: str | None = None,
     known_columns: Sequence[str] = (),
     known_labels: Sequence[str] = (),
@@ -86,6 +87,7 @@ def read_rows(
     Args:
         path: the file.
         separator: between the columns of a CSV or text file; None: by ending and content.
+        header: whether the first row of such a file names its columns; None: by content.
         encoding: of a text file; None: UTF-8, or UTF-16 with its mark.
         known_columns: names that tell a header from a first row, in lower case.
         known_labels: spellings of labels, which a header does not hold.
@@ -111,9 +113,9 @@ def read_rows(
             cells = {cell.strip().lower() for cell in lines[0].split("\t")} if lines else set()
             table = {line.count("\t") for line in lines if line} not in ({0}, set())
             if table and cells & {*known_columns, *known_labels}:
-                return _delimited(path, text, kind, "\t", known_columns, known_labels)
+                return _delimited(path, text, kind, "\t", header, known_columns, known_labels)
             return Rows(str(path), ("text",), [[x] for x in lines], range(1, len(lines) + 1), {})
-        return _delimited(path, text, kind, separator, known_columns, known_labels)
+        return _delimited(path, text, kind, separator, header, known_columns, known_labels)
     except SourceError:
         raise
     except (OSError, EOFError, ValueError, csv.Error, zlib.error, lzma.LZMAError) as error:
@@ -145,6 +147,13 @@ def decode_text(content: bytes, source: str, encoding: str | None = None) -> str
     if encoding is None:
         utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         encoding = "utf-16" if utf_16 else "utf-8-sig"
+        # Latin letters of UTF-16 are also UTF-8, with a NUL beside each of them.
+        if not utf_16 and content.count(b"\0") > len(content) / 4:
+            order = "be" if content.startswith(b"\0") else "le"
+            raise SourceError(
+                f"{source}: looks like UTF-16 without its mark; write --set "
+                f"data.encoding=utf-16-{order}"
+            )
     try:
         return content.decode(encoding)
     except LookupError:
@@ -193,6 +202,7 @@ def _delimited(
     text: str,
     kind: Kind,
     separator: str | None,
+    header: bool | None,
     known_columns: Sequence[str],
     known_labels: Sequence[str],
 ) -> Rows:
@@ -203,25 +213,27 @@ def _delimited(
     records = _records(text, separator)
     if not records:
         raise SourceError(f"{path}: no rows in it")
-    first = [cell.strip().lower() for cell in records[0]]
-    named = not set(first) & set(known_labels) or bool(set(first) & set(known_columns))
-    if named:
+    first = {cell.strip().lower() for cell in records[0]}
+    in_doubt = header is None and not first & {*known_columns, *known_labels}
+    if header is None:
+        header = in_doubt or bool(first & set(known_columns))
+    if header:
         columns = tuple(cell.strip() for cell in records[0])
         records = records[1:]
     else:
-        columns = tuple(str(index + 1) for index in range(len(first)))
+        columns = tuple(str(index + 1) for index in range(len(records[0])))
     for number, record in enumerate(records, start=1):
         if len(record) != len(columns):
             raise SourceError(
                 f"{path}: row {number} has {len(record)} fields where {len(columns)} are "
                 f"expected; a text that holds {separator!r} needs quotes around it"
             )
-    return Rows(str(path), columns, records, range(1, len(records) + 1), {}, named)
+    return Rows(str(path), columns, records, range(1, len(records) + 1), {}, in_doubt)
 
 
 def _sniff(text: str) -> str:
     """Return the separator of a CSV file: the most frequent one of its first line."""
-    first = text[:65536].split("\n", 1)[0]
+    first = split_lines(text[:65536])[0] if text else ""
     return max(",;\t|", key=first.count) if any(c in first for c in ",;\t|") else ","
 
 
@@ -275,7 +287,8 @@ def _json_objects(text: str, path: Path) -> Iterator[Any]:
         elif lists and len(lists) == len(whole):
             whole = [dict(zip(whole, cells, strict=True)) for cells in zip(*lists, strict=True)]
         elif whole and all(isinstance(value, dict) for value in whole.values()):
-            keys = next(iter(whole.values()))  # as pandas writes: {"text": {"0": ...}, ...}
+            # As pandas writes: {"text": {"0": ..., "1": ...}, "label": {"0": ..., "1": ...}}.
+            keys = dict.fromkeys(key for cells in whole.values() for key in cells)
             whole = [{name: cells.get(key) for name, cells in whole.items()} for key in keys]
         else:
             whole = [whole]

@@ -117,6 +117,7 @@ def test_a_guess_is_told(columns: dict[str, str], line: str, tmp_path: Path) -> 
             "text,mark\nx,5\n",
             "which column is the label? columns: text, mark; write --set",
         ),
+        ("a.csv", "I loved it\nI hated it\n", "is the first row a header (I loved it)? write"),
         ("a.csv", "one,two\nx,y\n", "which column is the text? columns: one, two; write --set"),
         ("a.csv", "text,rating,feedback\nx,5,1\n", "columns 'rating' and 'feedback' could each be"),
         ("a.csv", "text,label\nx,1\ny,2\n", "row 2: label '2': which labels mean what?"),
@@ -134,7 +135,7 @@ def test_a_guess_is_told(columns: dict[str, str], line: str, tmp_path: Path) -> 
         ("a.jsonl", '{"text": null, "label": 1}\n', "row 1 has no text in column 'text'"),
         ("a.json", "[" * 100_000, "a.json"),
         ("a.parquet", "not parquet at all", "cannot be read"),
-        ("a.csv.gz", "not gzip", "no reviews in it"),
+        ("a.csv.gz", "not gzip", "is the first row a header (not gzip)?"),
         ("a.xlsx", "", "unknown kind of file; choices: .csv, .tsv"),
     ],
 )
@@ -159,6 +160,52 @@ def test_another_encoding_is_named_with_its_line_and_read_when_told(tmp_path: Pa
     assert read_file(path, DataConfig(encoding="cp1252")).texts == ["très bon"]
     with pytest.raises(SourceError, match=r"data.encoding = 'utf-9': unknown"):
         read_file(path, DataConfig(encoding="utf-9"))
+
+
+def test_a_first_row_is_no_header_unless_that_is_certain(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("I loved it\nI hated it\n")
+    by_hand = DataConfig(header=False), DataConfig(header=True)
+    assert [open_file(path, data).column(0) for data in by_hand] == [
+        ["I loved it", "I hated it"],
+        ["I hated it"],
+    ]
+    path.write_text("x,bad\ny,good\n")
+    labels = LabelNames(negative=("bad",), positive=("good",))
+    numbered = DataConfig(text_column="1", label_column="2")
+    told = numbered.model_copy(update={"labels": labels})
+    assert read_file(path, told) == Reviews(["x", "y"], [0, 1])
+    path.write_text("x,5\ny,1\n")
+    with pytest.raises(SourceError, match=r"is the first row a header \(x, 5\)"):
+        read_file(path, numbered)
+    path.write_text("what,mark\nx,5\n")
+    stars = LabelNames(negative=(1,), positive=(5,))
+    named = DataConfig(text_column="What", label_column="MARK", labels=stars)
+    with pytest.raises(SourceError, match=r"data.labels.negative: no row"):
+        read_file(path, named)
+
+
+def test_the_separator_is_guessed_from_the_first_line_whatever_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text;label\rgood, really, very;1\rbad, all of it;0\r")
+    assert read_file(path, PLAIN).texts == ["good, really, very", "bad, all of it"]
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_utf_16_without_its_mark_is_not_read_as_utf_8(order: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("I loved it\nI hated it\n".encode(f"utf-16-{order}"))
+    with pytest.raises(SourceError, match=f"without its mark; .*data.encoding=utf-16-{order}"):
+        open_file(path, PLAIN)
+    told = open_file(path, DataConfig(encoding=f"utf-16-{order}"))
+    assert told.column(0) == ["I loved it", "I hated it"]
+
+
+def test_a_cell_that_only_a_later_column_has_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"text": {"0": "x"}, "label": {"0": 1, "1": 0}}')
+    with pytest.raises(SourceError, match="row 2 has no text"):
+        read_file(path, PLAIN)
 
 
 def test_columns_and_labels_are_read_as_told(tmp_path: Path) -> None:
