@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hwcli.config import read_yaml
+from hwcli.config import load
 from hwcli.experiment import Plan
 from hwcli.output.run_folder import RunFolder, Summary
 from hwcli.report import notebook
@@ -38,7 +38,11 @@ HOW = {"jobs", "device", "launcher", "retry_failed", "fail_fast", "compare", "co
 def pretend(config: Any, folder: RunFolder) -> Summary:
     """Take the folder as an experiment does, and find at once what a real run would."""
     found = folder.summary()
-    stored = read_yaml(folder.path / "config.yaml") if found else {}
+    stored: dict[str, Any] = {}
+    if found:
+        # Settings that are newer than the run have their defaults there.
+        earlier = load(type(config), folder.command, path=folder.path / "config.yaml")
+        stored = earlier.model_dump(mode="json")
     folder.claim(config, {}, wait=False)
     if found is None:
         folder.write("table.csv", "made up")
