@@ -188,12 +188,7 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
             f"{rows.source}: which column is the text? columns: {_list(rows.columns)}; "
             f"write --set data.text_column=NAME"
         )
-    # A word above nothing but labels is a column's name.
-    if rows.header_in_doubt and not (
-        label is not None
-        and _looks_like_labels(rows, label)
-        and any(map(str.isalpha, rows.columns[label]))
-    ):
+    if rows.header_in_doubt and not _is_word_above_labels(rows, label):
         first = textwrap.shorten(_list(rows.columns), 80, placeholder=" ...")
         raise SourceError(
             f"{rows.source}: is the first row a header ({first})? write --set data.header=true "
@@ -233,6 +228,13 @@ def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: 
 def _looks_like_labels(rows: Rows, index: int) -> bool:
     values = rows.column(index)
     return bool(values) and all(spell(value) in SPELLINGS for value in values)
+
+
+def _is_word_above_labels(rows: Rows, index: int | None) -> bool:
+    """Tell whether the first row names a column of labels, and thus is a header."""
+    if index is None or not _looks_like_labels(rows, index):
+        return False
+    return any(map(str.isalpha, rows.columns[index]))
 
 
 def _list(names: Sequence[object]) -> str:

@@ -254,18 +254,15 @@ def open_file(path: Path, data: DataConfig) -> Rows:
     Raises:
         SourceError: it cannot be read.
     """
-    named = [name.lower() for name in (data.text_column, data.label_column) if name]
+    given = [name.lower() for name in (data.text_column, data.label_column) if name]
     labels = data.labels.classes() if data.labels else {}
     return read_rows(
         path,
         separator=data.separator,
         header=data.header,
         encoding=data.encoding,
-        known_columns=(
-            *TEXT_COLUMNS,
-            *LABEL_COLUMNS,
-            *(name for name in named if not name.isdigit()),
-        ),
+        # A column given by its number says nothing of a header.
+        known_columns=(*TEXT_COLUMNS, *LABEL_COLUMNS, *(x for x in given if not x.isdigit())),
         known_labels=(*SPELLINGS, *labels),
     )
 
