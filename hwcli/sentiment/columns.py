@@ -6,7 +6,7 @@ setting to type.
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,9 +162,10 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
     text = _find(rows, config.text_column, TEXT_COLUMNS, "text", log)
     try:
         label = _find(rows, config.label_column, LABEL_COLUMNS, "label", log)
-    except SourceError:
+    except SourceError as error:
         if label_needed or config.label_column is not None:
             raise
+        log(f"no labels are read: {error}")
         label = None
     if text is None and len(rows.columns) == 1:
         text = 0
@@ -200,6 +201,12 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
 def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: Log) -> int | None:
     lowered = [column.lower() for column in rows.columns]
     if given is not None:
+        if rows.columns.count(given) > 1:
+            raise SourceError(
+                f"data.{usual}_column = {given!r}: {rows.source} has "
+                f"{rows.columns.count(given)} columns of that name; write "
+                f"--set data.{usual}_column={rows.columns.index(given) + 1} (or another number)"
+            )
         if given in rows.columns:
             return rows.columns.index(given)
         if lowered.count(given.lower()) == 1:
@@ -210,14 +217,16 @@ def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: 
             f"data.{usual}_column = {given!r}: {rows.source} has no such column; "
             f"choices: {_list(rows.columns)}"
         )
-    if usual in lowered:
+    if lowered.count(usual) == 1:
         return lowered.index(usual)
     candidates = [index for index, name in enumerate(lowered) if name in known]
     if len(candidates) > 1:
         names = " and ".join(repr(rows.columns[index]) for index in candidates)
+        first = rows.columns[candidates[0]]
+        choice = first if rows.columns.count(first) == 1 else candidates[0] + 1
         raise SourceError(
             f"{rows.source}: columns {names} could each be the {usual}; write "
-            f"--set data.{usual}_column={rows.columns[candidates[0]]} (or another one)"
+            f"--set data.{usual}_column={choice} (or another one)"
         )
     if candidates:
         log(f"{rows.source}: column {rows.columns[candidates[0]]!r} is taken for the {usual}")
@@ -258,15 +267,22 @@ def texts_of(rows: Rows, index: int) -> list[str]:
     return texts
 
 
-def classes_of(rows: Rows, index: int, config: DataConfig, log: Log) -> list[int | None]:
-    """Return the class of every row: 0 negative, 1 positive, None for one to be left out.
+def meaning_of_labels(
+    files: Sequence[tuple[Rows, int]], config: DataConfig, log: Log
+) -> Mapping[str, int]:
+    """Return the class (0 negative, 1 positive) of every label that means one of them.
+
+    Args:
+        files: all files of a data set, each with the column of its labels. They are looked at
+            together: a part without its best reviews does not tell what its stars mean.
+        config: names the labels where they cannot be guessed.
+        log: is told what was guessed.
 
     Raises:
         SourceError: it is in doubt what the labels mean; the line gives the setting to type.
     """
-    column = rows.columns[index]
-    values = rows.column(index)
-    counts = Counter(map(spell, values))
+    rows, index = files[0]
+    counts = Counter(spell(value) for rows, index in files for value in rows.column(index))
     shown = _list(
         [f"{name} ({counted(number, 'row')})" for name, number in counts.most_common(LABELS_SHOWN)]
     )
@@ -276,42 +292,76 @@ def classes_of(rows: Rows, index: int, config: DataConfig, log: Log) -> list[int
             if not any(known.get(label) == class_ for label in counts):
                 raise SourceError(
                     f"data.labels.{name}: no row of {rows.source} has such a label; "
-                    f"labels in column {column!r}: {shown}"
+                    f"labels in column {rows.columns[index]!r}: {shown}"
                 )
-    else:
-        known = _guess(rows, column, counts, shown, log)
-    left_out = sum(number for label, number in counts.items() if label not in known)
-    if left_out:
-        others = _list([label for label in counts if label not in known][:LABELS_SHOWN])
-        log(f"{rows.source}: {left_out:,} rows with other labels are left out ({others})")
-    return [known.get(spell(value)) for value in values]
+        return known
+    stars = all(rows.columns[index].lower() in STAR_COLUMNS for rows, index in files)
+    guess = _guess(set(counts), stars=stars)
+    if guess is None:
+        raise _in_doubt(files, counts, shown)
+    if guess.told:
+        log(f"{rows.source}: {guess.told}")
+    return guess.classes
 
 
-def _guess(rows: Rows, column: str, counts: Counter[str], shown: str, log: Log) -> dict[str, int]:
-    labels = set(counts)
-    if labels <= set(SPELLINGS):
-        return SPELLINGS
+def classes_of(rows: Rows, index: int, meaning: Mapping[str, int], log: Log) -> list[int | None]:
+    """Return the class of every row: 0 negative, 1 positive, None for one to be left out."""
+    labels = [spell(value) for value in rows.column(index)]
+    others = Counter(label for label in labels if label not in meaning)
+    if others:
+        shown = _list(list(others)[:LABELS_SHOWN])
+        log(f"{rows.source}: left out: {counted(others.total(), 'row')} labelled {shown}")
+    return [meaning.get(label) for label in labels]
+
+
+@dataclass(frozen=True)
+class _Guess:
+    classes: Mapping[str, int]
+    told: str = ""
+
+
+def _guess(labels: set[str], *, stars: bool) -> _Guess | None:
+    """Guess what labels mean; None where that is in doubt."""
+    # One star alone is not "1", which means positive elsewhere.
+    if labels <= set(SPELLINGS) and not (stars and labels == {"1"}):
+        return _Guess(SPELLINGS)
     if labels == {"-1", "1"}:
-        log(f"{rows.source}: label -1 is taken for negative, 1 for positive")
-        return {"-1": 0, "1": 1}
+        return _Guess({"-1": 0, "1": 1}, "label -1 is taken for negative, 1 for positive")
     numbers = {int(label) for label in labels if label.isdigit()}
-    if column.lower() in STAR_COLUMNS and len(numbers) == len(labels) and min(numbers) >= 1:
+    if stars and len(numbers) == len(labels) and min(numbers) >= 1:
         if max(numbers) == 5:
-            log(f"{rows.source}: 1 and 2 stars are taken for negative, 4 and 5 for positive")
-            return {"1": 0, "2": 0, "4": 1, "5": 1}
+            return _Guess(
+                {"1": 0, "2": 0, "4": 1, "5": 1},
+                "1 and 2 stars are taken for negative, 4 and 5 for positive",
+            )
         if max(numbers) == 10:
             # As the authors of IMDB's reviews did (Maas et al. 2011).
-            log(f"{rows.source}: 1 to 4 of 10 is taken for negative, 7 to 10 for positive")
-            return {str(n): int(n >= 7) for n in (1, 2, 3, 4, 7, 8, 9, 10)}
-    for number, value in zip(rows.numbers, rows.column(rows.columns.index(column)), strict=True):
-        if value is None or spell(value) == "":
-            raise SourceError(f"{rows.source}: row {number} has no label in column {column!r}")
-        if spell(value) not in SPELLINGS:
-            break
-    negative, positive = _suggest(sorted(labels))
-    raise SourceError(
+            return _Guess(
+                {str(n): int(n >= 7) for n in (1, 2, 3, 4, 7, 8, 9, 10)},
+                "1 to 4 of 10 is taken for negative, 7 to 10 for positive",
+            )
+    return None
+
+
+def _in_doubt(files: Sequence[tuple[Rows, int]], counts: Counter[str], shown: str) -> SourceError:
+    """Return the error of labels whose meaning cannot be guessed; it names the first such row."""
+    cells = [
+        (rows, index, number, value)
+        for rows, index in files
+        for number, value in zip(rows.numbers, rows.column(index), strict=True)
+    ]
+    empty = next((c for c in cells if c[3] is None or spell(c[3]) == ""), None)
+    rows, index, number, value = empty or next(
+        (c for c in cells if spell(c[3]) not in SPELLINGS), cells[0]
+    )
+    if empty:
+        return SourceError(
+            f"{rows.source}: row {number} has no label in column {rows.columns[index]!r}"
+        )
+    negative, positive = _suggest(sorted(counts))
+    return SourceError(
         f"{rows.source}: row {number}: label {value!r}: which labels mean what? In column "
-        f"{column!r}: {shown}; write --set 'data.labels={{negative: [{negative}], "
+        f"{rows.columns[index]!r}: {shown}; write --set 'data.labels={{negative: [{negative}], "
         f"positive: [{positive}]}}'"
     )
 

@@ -17,7 +17,13 @@ from hwcli.output.tables import Column, Table
 from hwcli.output.units import p_text
 from hwcli.sentiment import tables
 from hwcli.sentiment.classifier import TextClassifier, confusion, load_saved
-from hwcli.sentiment.columns import DataConfig, classes_of, find_columns, texts_of
+from hwcli.sentiment.columns import (
+    DataConfig,
+    classes_of,
+    find_columns,
+    meaning_of_labels,
+    texts_of,
+)
 from hwcli.sentiment.evaluation import (
     balanced_accuracy,
     confident_mistakes,
@@ -90,8 +96,13 @@ def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
     texts = texts_of(rows, columns.text)
     if columns.label is None:
         return Texts(texts)
+
+    def told(line: str) -> None:
+        log(f"accuracy: {line}")
+
     try:
-        return Texts(texts, classes_of(rows, columns.label, data, lambda line: None))
+        meaning = meaning_of_labels([(rows, columns.label)], data, told)
+        return Texts(texts, classes_of(rows, columns.label, meaning, told))
     except SourceError as error:
         log(f"accuracy is not computed: {error}")
         return Texts(texts)

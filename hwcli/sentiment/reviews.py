@@ -24,6 +24,7 @@ from hwcli.sentiment.columns import (
     DataConfig,
     classes_of,
     find_columns,
+    meaning_of_labels,
     texts_of,
 )
 from hwcli.sentiment.files import Rows, kind_of, read_rows, read_saved
@@ -245,7 +246,7 @@ def read_file(
     Raises:
         SourceError: it cannot be read, or a row, a column or a label is not what it should be.
     """
-    return _reviews(open_file(path, data), data, log, only)
+    return _reviews([open_file(path, data)], data, log, only)[0]
 
 
 def open_file(path: Path, data: DataConfig) -> Rows:
@@ -268,25 +269,40 @@ def open_file(path: Path, data: DataConfig) -> Rows:
 
 
 def _reviews(
-    rows: Rows, data: DataConfig, log: Log, only: tuple[str, str] | None = None
+    files: Sequence[Rows], data: DataConfig, log: Log, only: tuple[str, str] | None = None
+) -> list[Reviews]:
+    """Return the labelled reviews of each file of a data set, whose labels mean one thing."""
+    found = []
+    for rows in files:
+        columns = find_columns(rows, data, log)
+        if not rows.values:
+            raise SourceError(f"{rows.source}: no reviews in it")
+        if columns.label is None:
+            raise SourceError(
+                f"{rows.source}: which column is the label? columns: {', '.join(rows.columns)}; "
+                "write --set data.label_column=NAME"
+            )
+        found.append((rows, texts_of(rows, columns.text), columns.label))
+    meaning = meaning_of_labels([(rows, label) for rows, _, label in found], data, log)
+    return [
+        _chosen(rows, texts, classes_of(rows, label, meaning, log), only)
+        for rows, texts, label in found
+    ]
+
+
+def _chosen(
+    rows: Rows,
+    texts: Sequence[str],
+    classes: Sequence[int | None],
+    only: tuple[str, str] | None,
 ) -> Reviews:
-    columns = find_columns(rows, data, log)
-    if not rows.values:
-        raise SourceError(f"{rows.source}: no reviews in it")
-    if columns.label is None:
-        raise SourceError(
-            f"{rows.source}: which column is the label? columns: {', '.join(rows.columns)}; "
-            "write --set data.label_column=NAME"
-        )
-    texts = texts_of(rows, columns.text)
-    classes = classes_of(rows, columns.label, data, log)
-    chosen = [label is not None for label in classes]
+    wanted = [True] * len(texts)
     if only is not None:
-        wanted = rows.column(rows.columns.index(only[0]))
-        chosen = [keep and value == only[1] for keep, value in zip(chosen, wanted, strict=True)]
+        column, value = only
+        wanted = [cell == value for cell in rows.column(rows.columns.index(column))]
     kept = [
         (text, label)
-        for text, label, keep in zip(texts, classes, chosen, strict=True)
+        for text, label, keep in zip(texts, classes, wanted, strict=True)
         if keep and label is not None
     ]
     return Reviews([text for text, _ in kept], [label for _, label in kept])
@@ -306,18 +322,23 @@ def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
             files.setdefault(part, []).append(path)
     if "train" not in files:
         return {}
-    return {part: _join(read_file(p, data, log) for p in paths) for part, paths in files.items()}
+    named = [(part, path) for part, paths in files.items() for path in paths]
+    reviews = _reviews([open_file(path, data) for _, path in named], data, log)
+    return {
+        part: _join(r for (of, _), r in zip(named, reviews, strict=True) if of == part)
+        for part in files
+    }
 
 
 def _saved_parts(folder: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
-    parts = {
-        part: _reviews(rows, data, log)
+    rows = {
+        part: rows
         for name, rows in read_saved(folder).items()
         if (part := _part_of(name)) is not None
     }
-    if "train" not in parts:
+    if "train" not in rows:
         raise SourceError(f"{folder}: saved by datasets, but it has no part called train")
-    return parts
+    return dict(zip(rows, _reviews(list(rows.values()), data, log), strict=True))
 
 
 def _text_parts(root: Path) -> dict[str, Reviews]:

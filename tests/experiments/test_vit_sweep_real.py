@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.kills import children_of, numbers, wait_until_gone
+
 pytestmark = pytest.mark.slow
 
 GRID = ["--layers", "1..2", "--heads", "2..3", "--epochs", "3", "--train-limit", "3000"]
@@ -40,24 +42,6 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return content
 
 
-def numbers(out: Path) -> dict[str, Any]:
-    """Everything a sweep computed, its times aside: results, predictions, epochs, the table."""
-    found: dict[str, Any] = {}
-    for folder in (out / "vit-sweep" / "trials").iterdir():
-        result = json.loads((folder / "result.json").read_text())
-        del result["train_s"], result["trained_on"]
-        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for epoch in epochs:
-            del epoch["train_s"], epoch["examples_per_s"]
-        predictions = (folder / "predictions.safetensors").read_bytes()
-        found[folder.name] = (result, epochs, predictions)
-    cells = json.loads((out / "vit-sweep" / "standard" / "summary.json").read_text())["cells"]
-    for cell in cells:
-        del cell["train_s"]
-    found["cells"] = cells
-    return found
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
@@ -65,23 +49,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert summary["status"] == "complete"
     assert (summary["num_run"], summary["num_reused"]) == (NUM_TRIALS, 0)
     return out
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the worker processes of a running sweep."""
-    tasks = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
-    return [
-        child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_every_file_a_person_expects_is_there(uninterrupted: Path) -> None:
@@ -141,10 +108,7 @@ def test_killed_at_random_moments_it_ends_with_the_numbers_of_an_uninterrupted_r
             program.kill()
             program.wait()
         finished = (tmp_path / "vit-sweep" / "standard" / "summary.json").exists()
-        deadline = time.monotonic() + 30
-        while any(map(is_alive, workers)):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until_gone(workers)
         if finished:
             break
     summary = summary_of(run(tmp_path, "--retry-failed"))

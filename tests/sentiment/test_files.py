@@ -120,6 +120,8 @@ def test_a_guess_is_told(columns: dict[str, str], line: str, tmp_path: Path) -> 
         ("a.csv", "I loved it\nI hated it\n", "is the first row a header (I loved it)? write"),
         ("a.csv", "one,two\nx,y\n", "which column is the text? columns: one, two; write --set"),
         ("a.csv", "text,rating,feedback\nx,5,1\n", "columns 'rating' and 'feedback' could each be"),
+        ("a.csv", "text,text,label\nx,y,1\n", "write --set data.text_column=1 (or another one)"),
+        ("a.csv", "text,stars\nx,1\ny,1\n", "row 1: label '1': which labels mean what?"),
         ("a.csv", "text,label\nx,1\ny,2\n", "row 2: label '2': which labels mean what?"),
         ("a.csv", "text,label\nx,0\ny,4\n", "negative: [0], positive: [4]}'"),
         ("a.csv", "text,label\nx,neutral\ny,neg\nz,pos\n", "{negative: [neg], positive: [pos]}'"),
@@ -218,7 +220,7 @@ def test_columns_and_labels_are_read_as_told(tmp_path: Path) -> None:
     )
     told: list[str] = []
     assert read_file(path, data, told.append) == Reviews(["so, bad", "good"], [0, 1])
-    assert told == [f"{path}: 1 rows with other labels are left out (2)"]
+    assert told == [f"{path}: left out: 1 row labelled 2"]
     with pytest.raises(SourceError, match=r"data.text_column = 'x': .* choices: 1, 2, 3"):
         read_file(path, DataConfig(text_column="x"))
     with pytest.raises(SourceError, match=r"data.labels.positive: no row of .* 0 \(1 row\)"):
@@ -245,6 +247,27 @@ def test_stars_become_labels_and_the_middle_is_left_out(
     told: list[str] = []
     assert read_file(tmp_path / "a.json", PLAIN, told.append).labels == kept
     assert any(line in each for each in told)
+
+
+def test_what_labels_mean_is_told_by_all_parts_together(tmp_path: Path) -> None:
+    # The stars of the test part alone would be 1 to 5, or "positive".
+    for test, expected in (("x,4\ny,5\nz,2\n", [0, 0]), ("x,1\n", [0])):
+        (tmp_path / "train.csv").write_text("text,stars\nx,10\ny,1\n")
+        (tmp_path / "test.csv").write_text(f"text,stars\n{test}")
+        parts = read(Found(tmp_path, "stars", "folder"), PLAIN)
+        assert parts["train"].labels == [1, 0]
+        assert parts["test"].labels == expected
+    # Nor need each part have both.
+    data = DataConfig(labels=LabelNames(negative=(1,), positive=(10,)))
+    assert read(Found(tmp_path, "stars", "folder"), data)["test"].labels == [0]
+
+
+def test_of_columns_with_one_name_a_number_chooses(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("what,what,label\nx,y,1\n")
+    with pytest.raises(SourceError, match=r"2 columns of that name; write .*text_column=1"):
+        read_file(path, DataConfig(text_column="what"))
+    assert read_file(path, DataConfig(text_column="2")).texts == ["y"]
 
 
 def test_labels_of_numbers_and_names_are_one(tmp_path: Path) -> None:

@@ -73,8 +73,22 @@ def test_a_labelled_file_gives_its_labels_and_a_doubtful_one_says_why(tmp_path: 
     told: list[str] = []
     assert gather_texts([], path, PLAIN, told.append) == Texts(["good", "bad"])
     assert told[0].startswith("accuracy is not computed: ")
+    told.clear()
     path.write_text("text,rating,feedback\ngood,5,1\n")
-    assert gather_texts([], path, PLAIN, quiet) == Texts(["good"])
+    assert gather_texts([], path, PLAIN, told.append) == Texts(["good"])
+    assert "'rating' and 'feedback' could each be the label" in told[0]
+
+
+def test_what_stars_are_taken_for_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,stars\ngood,5\nso so,3\n")
+    told: list[str] = []
+    assert gather_texts([], path, PLAIN, told.append) == Texts(["good", "so so"], [1, None])
+    assert told == [
+        f"{path}: column 'stars' is taken for the label",
+        f"accuracy: {path}: 1 and 2 stars are taken for negative, 4 and 5 for positive",
+        f"accuracy: {path}: left out: 1 row labelled 3",
+    ]
 
 
 def said(*probabilities: float) -> list[Prediction]:

@@ -1,0 +1,189 @@
+"""Kill a sweep at random moments, go on each time, and compare it with one that nobody disturbed.
+
+    python tests/benchmarks/kills.py [--times 20] [--every 20] [--seed 0] [--save] -- SWEEP_OPTIONS
+
+Trains the sweep of these options of ``hw2 vit-sweep`` twice: once undisturbed, once with SIGKILL at
+random moments (on average ``--every`` seconds apart) to the driver, to a worker or to all of them.
+Then results, predictions, epochs and every tensor of the checkpoints must be equal, bit for bit.
+The log goes to ``kills.json`` beside this file with ``--save``. Exit code 1: not equal.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SAVED = Path(__file__).with_suffix(".json")
+PROGRAM = "from hwcli.cli import main; main()"
+# Workers notice within this time that their driver is gone.
+LEAVES_WITHIN_S = 30
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """Return everything that the sweeps in a folder computed, by trial and run; no times."""
+    found: dict[str, Any] = {}
+    for folder in (out / "vit-sweep" / "trials").iterdir():
+        result = json.loads((folder / "result.json").read_text())
+        del result["train_s"], result["trained_on"]
+        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for epoch in epochs:
+            del epoch["train_s"], epoch["examples_per_s"]
+        predictions = (folder / "predictions.safetensors").read_bytes()
+        found[folder.name] = (result, epochs, predictions)
+    for summary in sorted(out.glob("vit-sweep/*/summary.json")):
+        cells = json.loads(summary.read_text())["cells"]
+        for cell in cells:
+            del cell["train_s"]
+        found[summary.parent.name] = cells
+    return found
+
+
+def files(out: Path) -> set[str]:
+    """Return the names of all files in a folder, to find what a kill left behind or lost."""
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the worker processes of a running sweep (Linux)."""
+    tasks = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
+    return [child for child in found if b"spawn_main" in _command_line(child)]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process exists that is no zombie (Linux)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """Wait for workers whose driver is dead.
+
+    Raises:
+        TimeoutError: one is still there after half a minute.
+    """
+    deadline = time.monotonic() + LEAVES_WITHIN_S
+    while any(map(is_alive, pids)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"workers {pids} outlived their driver")
+        time.sleep(0.05)
+
+
+def _command_line(pid: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _tensors_that_differ(first: Path, second: Path) -> tuple[int, list[str]]:
+    """Compare all checkpoints of two folders; return how many tensors, and which differ."""
+    from safetensors.torch import load_file
+
+    compared, unlike = 0, []
+    for path in sorted(first.glob("vit-sweep/trials/*/checkpoint.safetensors")):
+        ours, theirs = (load_file(p / path.relative_to(first)) for p in (first, second))
+        unlike += [f"{path.parent.name}: {key}" for key in ours.keys() ^ theirs.keys()]
+        for key in ours.keys() & theirs.keys():
+            compared += 1
+            same = ours[key].numpy().tobytes() == theirs[key].numpy().tobytes()
+            unlike += [] if same else [f"{path.parent.name}: {key}"]
+    return compared, unlike
+
+
+def _command(options: list[str], out: Path) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, "vit-sweep", *options, "--out", str(out)]
+
+
+def _epochs_done(out: Path) -> int:
+    return sum(
+        len(path.read_text().splitlines()) for path in out.glob("vit-sweep/trials/*/metrics.jsonl")
+    )
+
+
+def _killed(options: list[str], out: Path, times: int, every: float, seed: int) -> list[dict]:
+    """Train with ``times`` kills, then to the end; return what was killed and when."""
+    chance = random.Random(seed)
+    start, log = time.monotonic(), []
+    program = None
+    while len(log) < times:
+        if program is None:
+            program = subprocess.Popen(_command(options, out), stderr=subprocess.DEVNULL)
+        wait = chance.uniform(0.2, 1.8) * every
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(wait)
+            print(f"finished after {len(log)} kills", file=sys.stderr)
+            break
+        workers = children_of(program.pid)
+        victim = chance.choice(["driver", "all"] + ["worker"] * bool(workers))
+        targets = {"driver": [program.pid], "all": [program.pid, *workers]}
+        for pid in targets.get(victim) or [chance.choice(workers)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if victim != "worker":
+            program.wait()
+            wait_until_gone(workers)
+            program = None
+        event = {
+            "at_s": round(time.monotonic() - start, 1),
+            "killed": victim,
+            "epochs_done": _epochs_done(out),
+        }
+        log.append(event)
+        print(json.dumps(event), file=sys.stderr)
+    if program is not None:
+        program.wait()
+    subprocess.run([*_command(options, out), "--retry-failed"], check=True)
+    return log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--every", type=float, default=20, help="seconds between kills, on average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--undisturbed", type=Path, help="folder of such a sweep, already trained")
+    parser.add_argument("--save", action="store_true")
+    parser.add_argument("options", nargs="*", help="of hw2 vit-sweep, after --")
+    given = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        calm, killed = given.undisturbed or Path(folder) / "calm", Path(folder) / "killed"
+        if given.undisturbed is None:
+            subprocess.run(_command(given.options, calm), check=True)
+        log = _killed(given.options, killed, given.times, given.every, given.seed)
+        compared, unlike = _tensors_that_differ(calm, killed)
+        ours, theirs = numbers(calm), numbers(killed)
+        unlike += [n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)]
+        unlike += sorted(files(calm) ^ files(killed))
+        environment = json.loads(next(calm.glob("vit-sweep/*/env.json")).read_text())
+    report = {
+        "options": given.options,
+        "seed": given.seed,
+        "cpu": environment["cpu"],
+        "commit": environment["commit"],
+        "kills": log,
+        "trials": sum(isinstance(entry, tuple) for entry in ours.values()),
+        "epochs": sum(len(entry[1]) for entry in ours.values() if isinstance(entry, tuple)),
+        "tensors_compared": compared,
+        "unlike": unlike,
+    }
+    if given.save:
+        SAVED.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report))
+    sys.exit(bool(unlike))
+
+
+if __name__ == "__main__":
+    main()
