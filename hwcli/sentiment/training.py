@@ -64,7 +64,7 @@ class StateSource(Protocol):
     Attributes:
         model: the module that is trained.
         optimizers: of its parameters.
-        warmup_fraction: share of all steps over which the rate rises.
+        warmup_fraction: share of all steps over which the learning rate rises.
         step_precision: the type that a step's matrix products run in.
         num_params: of encoder and head.
         encode_s: seconds of running a frozen encoder.

@@ -1,4 +1,4 @@
-"""The one training loop: set the rate, step, watch the loss, evaluate, checkpoint, report."""
+"""The one training loop: learning rate, step, loss, validation, checkpoint, report."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from torch import nn
 
 from hwcli.training.checkpoint import restore_checkpoint, save_checkpoint
 from hwcli.training.metrics import Mean
-from hwcli.training.optimizers import rate_at
+from hwcli.training.optimizers import lr_factor_at
 from hwcli.training.progress import Epoch, Progress
 from hwcli.training.step import Batch, BatchOutcome, Step
 
@@ -42,7 +42,7 @@ class TrainingJob(Generic[Batch]):
         evaluate: loss and accuracy on the validation part.
         epoch_costs: how much work each epoch is, compared with the others.
         steps_per_epoch: batches of one epoch.
-        warmup_fraction: share of all steps over which the rate rises.
+        warmup_fraction: share of all steps over which the learning rate rises.
         precision: the type that matrix products run in; float32 turns autocasting off.
         device: where the model lives.
         recorded: on CUDA, record a step and replay it: :class:`hwcli.training.step.Step` says
@@ -158,8 +158,8 @@ def train(
         epoch_started = reported = saved = clock.seconds
         num_seen = 0
         for batch in islice(job.batches(epoch), done_in_epoch, None):
-            rate = rate_at((step + 0.5) / num_steps, job.warmup_fraction)
-            outcome = take_step(batch, rate)
+            lr_factor = lr_factor_at((step + 0.5) / num_steps, job.warmup_fraction)
+            outcome = take_step(batch, lr_factor)
             step += 1
             num_seen += outcome.num_examples
 

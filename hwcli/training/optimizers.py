@@ -40,7 +40,7 @@ class OptimizerConfig(Section):
     )
 
 
-def rate_at(progress: float, warmup_fraction: float) -> float:
+def lr_factor_at(progress: float, warmup_fraction: float) -> float:
     """Return the learning rate's factor after a share of all steps: up, then down to 0, linearly.
 
     Both slopes are shares of the run, so a run of thirty steps warms up and cools down too.
@@ -51,11 +51,11 @@ def rate_at(progress: float, warmup_fraction: float) -> float:
     return (1.0 - progress) / (1.0 - warmup_fraction)
 
 
-def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+def scale_learning_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
     """Set every group's learning rate to a factor of its ``initial_lr``."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            learning_rate = group["initial_lr"] * rate
+            learning_rate = group["initial_lr"] * factor
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(learning_rate)
             else:

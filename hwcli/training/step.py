@@ -1,4 +1,4 @@
-"""One step of training: judge a batch, differentiate, move the weights; on a GPU by one graph.
+"""One training step: loss, gradients, optimiser; on a GPU replayed as one graph.
 
 A small network's step on a GPU is some hundreds of kernels, each of which runs for less time
 than it takes to launch it from Python. A CUDA graph launches them all at once: what one step sent
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from hwcli.training.optimizers import set_rate
+from hwcli.training.optimizers import scale_learning_rates
 
 Batch = TypeVar("Batch")
 Shapes = tuple[torch.Size, ...]
@@ -41,16 +41,16 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
 
 
 class Step(Generic[Batch]):
-    """A call judges a batch and moves the weights.
+    """A call takes one training step on a batch.
 
     Args:
         model: in train mode.
         optimizers: their groups carry ``initial_lr``.
-        judge: runs the model on a batch.
+        batch_loss: runs the model on a batch.
         device: where the model lives.
         precision: the type that matrix products run in.
-        recorded: replay the step on CUDA. Batches are tuples of tensors there, and ``judge`` does
-            the same with each of one shape, without waiting for the GPU. Each shape has a
+        recorded: replay the step on CUDA. Batches are tuples of tensors there, and ``batch_loss``
+            does the same with each of one shape, without waiting for the GPU. Each shape has a
             recording of its own.
     """
 
@@ -58,21 +58,21 @@ class Step(Generic[Batch]):
         self,
         model: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        judge: Callable[[nn.Module, Batch], BatchOutcome],
+        batch_loss: Callable[[nn.Module, Batch], BatchOutcome],
         device: torch.device,
         precision: torch.dtype,
         *,
         recorded: bool = False,
     ):
-        self._model, self._optimizers, self._judge = model, optimizers, judge
+        self._model, self._optimizers, self._batch_loss = model, optimizers, batch_loss
         self._device, self._precision = device, precision
         self._recorded = recorded and device.type == "cuda"
         self._seen: Counter[Shapes] = Counter()
         self._recordings: dict[Shapes, Recording] = {}
 
-    def __call__(self, batch: Batch, rate: float) -> BatchOutcome:
-        """Take a step at a factor of the learning rate, and return what the batch gave."""
-        set_rate(self._optimizers, rate)
+    def __call__(self, batch: Batch, lr_factor: float) -> BatchOutcome:
+        """Take a step at this factor of the peak learning rates; return loss and hits."""
+        scale_learning_rates(self._optimizers, lr_factor)
         if not self._recorded:
             return self._take(batch)
         tensors = cast(tuple[Tensor, ...], batch)
@@ -88,7 +88,7 @@ class Step(Generic[Batch]):
 
     def _take(self, batch: Batch) -> BatchOutcome:
         with autocast(self._device, self._precision):
-            outcome = self._judge(self._model, batch)
+            outcome = self._batch_loss(self._model, batch)
         outcome.loss.backward()
         for optimizer in self._optimizers:
             optimizer.step()

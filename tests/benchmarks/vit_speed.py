@@ -167,13 +167,13 @@ def make_step(entry: Entry, seed: int = 0) -> tuple[Callable[[], Any], int]:
     mode = "reduce-overhead" if entry.device == "cuda" and entry.tuned else None
     called = torch.compile(model, mode=mode) if entry.compiled else model
 
-    def judge(_: Any, batch: tuple[Any, Any]) -> BatchOutcome:
+    def batch_loss(_: Any, batch: tuple[Any, Any]) -> BatchOutcome:
         images, labels = batch
         out = called(data.normalize(images))
         logits = (out.logits if hasattr(out, "logits") else out).float()
         return BatchOutcome(F.cross_entropy(logits, labels), labels.sum(), len(labels))
 
-    take_step = Step(model, optimizers, judge, device, precision, recorded=ours)
+    take_step = Step(model, optimizers, batch_loss, device, precision, recorded=ours)
     training = data.train.to(device)
 
     def stream() -> Iterator[tuple[Any, Any]]:
@@ -523,12 +523,17 @@ def make_bare_step(precision: str, device: str) -> Callable[[], object]:
     images = torch.randn(BATCH, 1, 28, 28, device=device)
     labels = torch.arange(BATCH, device=device) % 10
 
-    def judge(model: Any, batch: tuple[Any, Any]) -> BatchOutcome:
+    def batch_loss(model: Any, batch: tuple[Any, Any]) -> BatchOutcome:
         loss = F.cross_entropy(model(batch[0]).float(), batch[1], label_smoothing=0.1)
         return BatchOutcome(loss, batch[1].sum(), BATCH)
 
     take_step = Step(
-        model, optimizers, judge, torch.device(device), getattr(torch, precision), recorded=True
+        model,
+        optimizers,
+        batch_loss,
+        torch.device(device),
+        getattr(torch, precision),
+        recorded=True,
     )
 
     def step() -> None:

@@ -149,7 +149,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     whole = train(config, tmp_path / "whole")
 
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    judge = training.batch_loss
+    original = training.batch_loss
     steps = 0
 
     def stopping(*arguments: Any) -> Any:
@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
         steps += 1
         if steps == 17:  # inside the second epoch
             raise StoppedError
-        return judge(*arguments)
+        return original(*arguments)
 
     monkeypatch.setattr(training, "batch_loss", stopping)
     with pytest.raises(StoppedError):
@@ -184,10 +184,10 @@ def test_the_first_losses_change_only_with_the_recipe_version(
 ) -> None:
     """Raise RECIPE_VERSION when this fails, or half-trained models of the old one go on."""
     losses = []
-    judge = training.batch_loss
+    original = training.batch_loss
 
     def watched(*arguments: Any) -> Any:
-        outcome = judge(*arguments)
+        outcome = original(*arguments)
         losses.append(outcome.loss.item())
         return outcome
 

@@ -50,7 +50,7 @@ ASKED = {
         r"show_source\(ViT\.tokens, ViT\.forward\).*show_source\(Attention, MLP, Block\)",
         r"compiled C\+\+ kernel.*largest difference of the logits",
         r"show_source\(load\).*show_source\(batches\)",
-        r"show_source\(rate_at, make_optimizers\).*show_source\(train\)",
+        r"show_source\(lr_factor_at, make_optimizers\).*show_source\(train\)",
         r"show_source\(classify\)",
         r"own words \(question 3\)",
     ],

@@ -6,9 +6,9 @@ from hwcli.training import optimizers
 from hwcli.training.optimizers import (
     Muon,
     OptimizerConfig,
+    lr_factor_at,
     make_optimizers,
     orthogonalize,
-    rate_at,
 )
 
 
@@ -22,8 +22,10 @@ class TwoLayers(nn.Module):
 
 
 def test_the_rate_rises_and_falls_in_straight_lines() -> None:
-    assert [rate_at(p, 0.2) for p in (0.1, 0.2, 0.6, 0.9)] == pytest.approx([0.5, 1, 0.5, 0.125])
-    assert rate_at(0.5, 0.0) == 0.5
+    assert [lr_factor_at(p, 0.2) for p in (0.1, 0.2, 0.6, 0.9)] == pytest.approx(
+        [0.5, 1, 0.5, 0.125]
+    )
+    assert lr_factor_at(0.5, 0.0) == 0.5
 
 
 @pytest.mark.parametrize("shape", [(7, 13), (13, 7), (11, 11)])

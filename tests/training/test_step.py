@@ -13,14 +13,14 @@ CPU = torch.device("cpu")
 Tensors = tuple[Tensor, ...]
 
 
-def judge(model: nn.Module, batch: Tensors) -> BatchOutcome:
+def batch_loss(model: nn.Module, batch: Tensors) -> BatchOutcome:
     loss = F.mse_loss(model(batch[0]), batch[1])
     return BatchOutcome(loss, torch.zeros(()), len(batch[0]))
 
 
 def make_step(model: nn.Module) -> Step[Tensors]:
     optimizers = make_optimizers(model, OptimizerConfig(learning_rate=0.1))
-    return Step(model, optimizers, judge, CPU, torch.float32)
+    return Step(model, optimizers, batch_loss, CPU, torch.float32)
 
 
 def batch(size: int) -> Tensors:
@@ -40,7 +40,7 @@ def test_a_step_moves_weights_by_its_own_gradient_at_the_rate_it_is_told() -> No
         outcome = step(batch(size), rate)
         optimizer.param_groups[0]["lr"] = 0.1 * rate
         optimizer.zero_grad()
-        expected = judge(reference, batch(size))
+        expected = batch_loss(reference, batch(size))
         expected.loss.backward()
         optimizer.step()
         # Fused and unfused kernels of AdamW round differently on some processors.
