@@ -122,7 +122,7 @@ class RunConfig(Section):
 
     def differences_from(self, earlier: "RunConfig") -> dict[str, tuple[Any, Any]]:
         """Return the dotted keys by which results may differ, with the earlier value and ours."""
-        return find_differences(earlier.model_dump(mode="json"), self.model_dump(mode="json"))
+        return find_differences(every_value(earlier), every_value(self))
 
 
 C = TypeVar("C", bound=RunConfig)
@@ -136,9 +136,24 @@ def default_config_path(command: str) -> Path:
     return installed if installed.exists() else package.parent / "configs" / file_name
 
 
+def every_value(config: BaseModel) -> dict[str, Any]:
+    """Return all values of a config, those that ``model_dump`` leaves out (``exclude_if``) too."""
+    dumped = config.model_dump(mode="json")
+    values = {}
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            values[name] = every_value(value)
+        elif name in dumped:
+            values[name] = dumped[name]
+        elif info.exclude_if is not None:
+            values[name] = value
+    return values
+
+
 def dump_yaml(config: Section) -> str:
     """Spell a config as YAML that :func:`load` reads back to an equal config."""
-    return spell(config.model_dump(mode="json"))
+    return spell(every_value(config))
 
 
 # --------------------------------------------------------------------------------------
@@ -157,8 +172,8 @@ def load(
     """Build the config of one run.
 
     Without ``preset`` the user's file decides by its ``preset:`` key; if it has none either, its
-    values lie over the shipped file's default preset. ``name`` defaults to the preset's name, or
-    to the name of the user's file.
+    values lie over the shipped file's default preset. A run's own ``config.yaml`` stands alone.
+    ``name`` defaults to the preset's name, or to the name of the user's file.
 
     Args:
         model: the experiment's config class.
@@ -199,6 +214,10 @@ def resolve(command: str, *, path: Path | None = None, preset: str | None = None
     own = YamlFile() if path is None else read_file(path)
     presets = _merge(shipped.presets, own.presets)
     chosen = own.preset if preset is None else preset
+    if chosen is None and shipped.values and {*shipped.values, "name"} <= own.values.keys():
+        # A run wrote this file, or somebody copied one. A field that it lacks is newer than it:
+        # the shipped value may be another one than the run had, which is the model's default.
+        return dict(own.values)
     if chosen is None:
         values = _merge(shipped.values, _preset_values(presets, shipped.preset))
         values = _merge(values, own.values)

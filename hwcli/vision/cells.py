@@ -225,13 +225,14 @@ def main_machine(trials: Sequence[TrialRecord]) -> str | None:
     return machines.most_common(1)[0][0] if machines else None
 
 
-def gather_cells(trials: Sequence[TrialRecord]) -> list[Cell]:
+def gather_cells(trials: Sequence[TrialRecord], machine: str | None = None) -> list[Cell]:
     """Gather trials into cells: means over the seeds that are done, and what is missing.
 
     Args:
         trials: those of one cell next to each other.
+        machine: whose times are shown; None: that of most of the trials.
     """
-    machine = main_machine(trials)
+    machine = machine or main_machine(trials)
     cells = []
     for _, group in itertools.groupby(trials, key=lambda trial: trial.key):
         members = list(group)

@@ -23,6 +23,7 @@ from hwcli.vision.cells import Cell, TrialRecord, gather_cells, main_machine
 from hwcli.vision.grid import Axis, CellKey, Value
 from hwcli.vision.grid import points as points_of
 from hwcli.vision.grid_statistics import HitsBySeed, points
+from hwcli.vision.recipe import every_setting
 from hwcli.vision.record import RecordError, SweepRecord, read_record
 
 
@@ -204,11 +205,12 @@ def _cells_by(axes: Sequence[str], trials: Sequence[TrialRecord]) -> dict[CellKe
 
     A field that is no axis of that run has the value of its recipe.
     """
-    configs = {trial.key: trial.identity["config"] for trial in trials}
+    configs = {trial.key: every_setting(trial.identity["config"]) for trial in trials}
     found: dict[CellKey, list[Cell]] = {}
     for cell in gather_cells(trials):
         if cell.test_accuracy_mean is not None:
-            key = tuple(_look_up(configs[cell.key], field) for field in axes)
+            values = {field: _look_up(configs[cell.key], field) for field in axes} | cell.point
+            key = tuple(values[field] for field in axes)
             found.setdefault(key, []).append(cell)
     return {key: cells[0] for key, cells in found.items() if len(cells) == 1}
 
@@ -232,7 +234,7 @@ def _train_s(record: SweepRecord, cell: Cell, pair: _Pair | None) -> float | Non
     if pair is None:
         return cell.train_s
     of_pair = [t for t in record.trials if t.key == cell.key and t.seed in pair.seeds]
-    (alone,) = gather_cells(of_pair)
+    (alone,) = gather_cells(of_pair, main_machine(record.trials))
     return alone.train_s
 
 
@@ -255,8 +257,12 @@ def _settings(
 ) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which the two recipes differ, the grid's own aside."""
     mine, theirs = trials[0], others[0]
-    grid = {f"config.{field}" for field in (*axes, *theirs.point, "seed")}
-    differences = find_differences(theirs.identity, mine.identity)
+    grid = {f"config.{field}" for field in (*axes, "seed")}
+    first, second = (
+        {**trial.identity, "config": every_setting(trial.identity["config"])}
+        for trial in (theirs, mine)
+    )
+    differences = find_differences(first, second)
     return {
         key.removeprefix("config."): both for key, both in differences.items() if key not in grid
     }

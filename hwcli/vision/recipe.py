@@ -7,6 +7,7 @@ trial trained before it becomes another one: a test holds the committed trials t
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from hwcli.config import Section, dotted_fields, near_fields
+from hwcli.config import Section, dotted_fields, every_value, near_fields
 from hwcli.errors import short
 from hwcli.ranges import IntRange
 from hwcli.training.optimizers import OptimizerConfig
@@ -96,6 +97,17 @@ class TrialConfig(Recipe):
     def _network_exists(self) -> "TrialConfig":
         check_network(self.layers, self.heads, self.model)
         return self
+
+
+def every_setting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's config as its identity has it, with the fields that are left out there."""
+    try:
+        recipe = Recipe.model_validate(
+            {k: v for k, v in config.items() if k in Recipe.model_fields}
+        )
+    except ValidationError:  # of another version
+        return dict(config)
+    return {**config, **every_value(recipe)}
 
 
 def check_network(layers: int, heads: int, model: ViTConfig) -> None:
@@ -183,7 +195,7 @@ class SweepRecipe(Recipe):
 
     def recipe_values(self) -> dict[str, Any]:
         """Return the recipe's fields as plain values."""
-        return self.model_dump(include=set(Recipe.model_fields))
+        return {k: v for k, v in every_value(self).items() if k in Recipe.model_fields}
 
     @model_validator(mode="after")
     def _every_point_exists(self) -> "SweepRecipe":

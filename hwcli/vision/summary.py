@@ -81,12 +81,22 @@ class VitSweepSummary(Summary):
     def recipe_text(self) -> str:
         """Say how long and on what the networks were trained: for titles."""
         parts = [] if self.epochs is None else [counted(self.epochs, "epoch")]
-        if "data.train_limit" not in {axis.field for axis in self.axes}:
-            if self.data.num_train != USUAL_DATA.num_train:
-                parts.append(f"trained on {self.data.num_train:,} images")
-            if self.data.split_seed != USUAL_DATA.split_seed:
-                parts.append(f"split {self.data.split_seed}")
+        if not self.varies_images and self.data.num_train != USUAL_DATA.num_train:
+            parts.append(f"trained on {self.data.num_train:,} images")
+        is_usual = self.data.split_seed == USUAL_DATA.split_seed
+        if "data.split_seed" not in self.fields and not is_usual:
+            parts.append(f"split {self.data.split_seed}")
         return ", ".join(parts)
+
+    @property
+    def fields(self) -> set[str]:
+        """Return the fields that are axes of the grid."""
+        return {axis.field for axis in self.axes}
+
+    @property
+    def varies_images(self) -> bool:
+        """Tell whether the numbers of training or validation images are those of a cell."""
+        return not self.fields.isdisjoint({"data.train_limit", "data.valid_size"})
 
     def describe(self, point: Point) -> str:
         """Spell a point of the grid: ``4 layers, 2 heads``."""
@@ -172,6 +182,6 @@ def describe_places(places: Sequence[TrainingPlace]) -> str | None:
     if len(commits) > 1:
         text += "; commits " + ", ".join(f"{commit} ({n})" for commit, n in commits.items())
     if len(machines) > 1:
-        first = next(iter(machines))
-        text += f". Training times are those of {first} only"
+        most = max(machines, key=lambda machine: machines[machine])
+        text += f". Training times are those of {most} only"
     return f"{text}."

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwcli.output.tables import Column, Table
-from hwcli.output.units import p_text
+from hwcli.output.units import counted, p_text
 from hwcli.training.significance import LEVEL
 from hwcli.vision.cells import Cell, best_cells, note_on_emulation
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
-from hwcli.vision.grid_statistics import least_significant, points
+from hwcli.vision.grid_statistics import least_significant, points, spread_over_seeds
 from hwcli.vision.summary import VitSweepSummary, describe_places
 
 VERDICTS: dict[Any, str] = {
@@ -23,7 +23,7 @@ MARKS = {"best": " *", "similar": " ≈", "better": " ↑", "worse": " ↓", Non
 def cells_table(summary: VitSweepSummary) -> Table:
     """Return one row for each cell: everything that is known of it."""
     percent = "{:.2%}"
-    corrected = "p (Tukey)" if len(summary.seeds) > 1 else "p (Holm)"
+    corrected = "p (Tukey)" if _is_tested_by_seeds(summary) else "p (Holm)"
     return Table(
         title=_title("Vision Transformers on Fashion-MNIST", summary.recipe_text) + ": every cell",
         columns=[
@@ -60,6 +60,11 @@ def _title(*parts: str) -> str:
     return ", ".join(filter(None, parts))
 
 
+def _is_tested_by_seeds(summary: VitSweepSummary) -> bool:
+    """Tell whether cells were compared by their spread over seeds, not image by image."""
+    return spread_over_seeds(summary.cells) is not None
+
+
 def _notes_on_cells(summary: VitSweepSummary) -> list[str]:
     if len(summary.seeds) > 1:
         return ["Standard error: of the mean over seeds (one seed: over the test images)."]
@@ -73,7 +78,7 @@ def grid_table(summary: VitSweepSummary) -> Table:
     """
     layout = Layout.of(summary.axes)
     by_key = {cell.key: cell for cell in summary.cells}
-    has_seeds = len(summary.seeds) > 1
+    has_seeds = any(cell.test_accuracy_std is not None for cell in summary.cells)
 
     def text(cell: Cell) -> str:
         if cell.test_accuracy_mean is None:
@@ -81,7 +86,8 @@ def grid_table(summary: VitSweepSummary) -> Table:
         error = cell.test_accuracy_std if has_seeds else cell.test_accuracy_se
         spread = "" if error is None else f" ± {100 * error:.2f}"
         mark = "" if summary.is_one_cell else MARKS[cell.versus_best]
-        lacking = "" if cell.status == "done" else f" (one seed {cell.status})"
+        num_lacking = counted(len(summary.seeds) - cell.num_seeds, "seed")
+        lacking = "" if cell.status == "done" else f" ({num_lacking} {cell.status})"
         time = "" if cell.train_s is None else f", {cell.train_s:.0f} s"
         return (
             f"{100 * cell.test_accuracy_mean:.2f}{spread} %{mark}{lacking}\n"
@@ -124,10 +130,12 @@ def grid_notes(summary: VitSweepSummary) -> list[str]:
     best, data = summary.best, summary.data
     if best is None:
         return []
-    images = (
-        f"{data.num_train:,} training images, {data.valid_size:,} for validation; each network was "
-        "evaluated on the test images once, after training."
-    )
+    images = "each network was evaluated on the test images once, after training."
+    if summary.varies_images:
+        images = images.capitalize()
+    else:
+        sizes = f"{data.num_train:,} training images, {data.valid_size:,} for validation"
+        images = f"{sizes}; {images}"
     notes = [images if summary.is_one_cell else f"* selected by validation accuracy. {images}"]
     tied = best_cells(summary.cells)
     if len(tied) > 1:
@@ -158,7 +166,7 @@ def _note_on_tests(summary: VitSweepSummary) -> list[str]:
         for verdict, words in VERDICTS.items()
         if tested.count(verdict)
     ]
-    if len(summary.seeds) > 1:
+    if _is_tested_by_seeds(summary):
         test = "Tukey's range, variance over seeds pooled over the cells"
         scope = f"{_least(summary)}This applies to these test images."
     else:
@@ -175,7 +183,9 @@ def _least(summary: VitSweepSummary) -> str:
     least = least_significant(summary.cells)
     if least is None:
         return ""
-    return f"Two cells must differ by {100 * least:.2f} points to be significantly different. "
+    sizes = {cell.num_seeds for cell in summary.cells if cell.num_seeds}
+    of = "" if len(sizes) == 1 else f" of {counted(max(sizes), 'seed')}"
+    return f"Two cells{of} must differ by {100 * least:.2f} points to be significantly different. "
 
 
 def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:

@@ -280,12 +280,13 @@ def epoch_flops(config: TrialConfig, epoch: int) -> int:
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:
-    """Return a trial's network as it was tested, or None where its checkpoint is not kept."""
+    """Return a trial's network as it was tested, or None where no such checkpoint is kept."""
     # A checkpoint also restores the random generator's state, which nothing here needs.
     with torch.random.fork_rng(devices=[]):
         model = ViT(layers=config.layers, heads=config.heads, config=config.model)
         restored = restore_checkpoint(checkpoint, model, ())
-    return None if restored is None else model.eval()
+    is_finished = restored is not None and len(restored["history"]) == config.epochs
+    return model.eval() if is_finished else None
 
 
 def seconds_per_flop(config: TrialConfig) -> float:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hwcli import runtime
-from hwcli.config import load
+from hwcli.config import dump_yaml, load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, OutputError
 from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config
 from hwcli.native import compiler
@@ -49,6 +49,45 @@ def test_todays_code_gives_the_committed_trials_their_ids(
     trials = vit_sweep.make_trials(config, files)
     assert [trial.id for trial in trials] == [trial.id for trial in committed]
     assert {trial.state for trial in committed} == {"done"}
+
+
+def test_a_runs_own_config_stands_alone_whatever_is_shipped_today(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    stored = dump_yaml(make(**{"augmentation.early_tokens": 1.0}))
+    assert "early_tokens: 1.0" in stored
+    path.write_text(stored.replace(", early_tokens: 1.0", ""))  # as a run of before wrote it
+    again = load(Config, vit_sweep.COMMAND, path=path)
+    assert again.augmentation.early_tokens == 1.0
+    assert make().augmentation.early_tokens == 0.5
+    # What a person writes lies over the shipped values.
+    path.write_text("augmentation: {flip: false}")
+    assert load(Config, vit_sweep.COMMAND, path=path).augmentation.early_tokens == 0.5
+
+
+def test_an_earlier_recipes_run_is_refused_by_the_setting_that_differs(tmp_path: Path) -> None:
+    path = tmp_path / "vit-sweep/standard/config.yaml"
+    path.parent.mkdir(parents=True)
+    (path.parent / "summary.json").write_text("{}")
+    earlier = make(**{"augmentation.early_tokens": 1.0})
+    path.write_text(dump_yaml(earlier).replace(", early_tokens: 1.0", ""))
+    folder = RunFolder(tmp_path, "vit-sweep", "standard")
+    folder.refuse_to_lose(earlier)
+    folder.refuse_to_lose(make(**{"augmentation.early_tokens": 1.0, "seeds": "0..2"}))
+    for config in (make(), make(seeds="0..2")):
+        line = r"other settings \(.*augmentation.early_tokens 1.0 there, 0.5 here"
+        with pytest.raises(OutputError, match=line):
+            folder.refuse_to_lose(config)
+        assert "It would be refused" in folder.forecast(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [("augmentation.early_tokens", 0.5, 1.0), ("augmentation.erase_probability", 0.0, 0.5)],
+)
+def test_a_field_that_is_left_out_at_its_old_value_can_become_an_axis(
+    field: str, old: float, new: float
+) -> None:
+    assert make(grid=[f"{field}={old},{new}"]).contains(make())
 
 
 class _Device:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hwcli.config import load
+from hwcli.config import every_value, load
 from hwcli.experiment import Plan
 from hwcli.output.run_folder import RunFolder, Summary
 from hwcli.report import notebook
@@ -42,13 +42,13 @@ def pretend(config: Any, folder: RunFolder) -> Summary:
     if found:
         # Settings that are newer than the run have their defaults there.
         earlier = load(type(config), folder.command, path=folder.path / "config.yaml")
-        stored = earlier.model_dump(mode="json")
+        stored = every_value(earlier)
     folder.claim(config, {}, wait=False)
     if found is None:
         folder.write("table.csv", "made up")
         return Summary(command=folder.command, name=folder.name, status="complete")
     # The same run again, or a grid that has all of it: nothing else may be here.
-    given = config.model_dump(mode="json")
+    given = every_value(config)
     for key, value in stored.items():
         if key in AXES and isinstance(value, list):
             assert set(value) <= set(given[key]), key

@@ -96,6 +96,39 @@ def test_a_field_that_is_an_axis_of_one_run_alone_is_matched_by_the_others_recip
     assert [cell.key for cell in comparison.cells] == [(1, 24)]
 
 
+def test_a_field_that_identities_leave_out_at_its_old_value_is_matched_and_named() -> None:
+    axes = ("layers", "augmentation.early_tokens")
+    first = record({(1, 0.5): [900], (1, 1.0): [910]}, axes=axes)  # type: ignore[dict-item]
+    for other, keys in (
+        (record({(1, 0.5): [905], (1, 1.0): [909]}, axes=axes), [(1, 0.5), (1, 1.0)]),  # type: ignore[dict-item]
+        (record({(1, 2): [902]}), [(1, 1.0)]),
+    ):
+        comparison = compare_runs("first", first, "other", other)
+        assert comparison is not None
+        assert [cell.key for cell in comparison.cells] == keys
+    early = record({(1, 2): [900]}, augmentation={"early_tokens": 0.5})
+    late = record({(1, 2): [900]}, augmentation={})
+    assert compare(early, late).settings == {"augmentation.early_tokens": (1.0, 0.5)}
+
+
+def test_what_the_other_run_sets_on_its_command_line_is_a_setting() -> None:
+    wide = record({(1, 48): [910]}, axes=("layers", "model.width"), model={"width": 48})
+    plain = record({(1, 2): [902]}, model={"width": 24})
+    assert compare(plain, wide).settings == {"model.width": (48, 24)}
+
+
+def test_times_of_a_cell_that_another_machine_trained_are_left_out() -> None:
+    mixed = record({(1, 2): [900], (2, 2): [901]})
+    (stray,) = record({(3, 2): [902]}, trained_on=AMD).trials
+    theirs = record({(1, 2): [900], (2, 2): [901], (3, 2): [902]})
+    both = SweepRecord(
+        [*mixed.trials, stray],
+        {**mixed.predictions, stray.id: theirs.predictions[theirs.trials[2].id]},
+        mixed.labels,
+    )
+    assert [cell.train_s for cell in compare(both, theirs).cells] == [30.0, 60.0, None]
+
+
 def test_settings_differ_by_their_dotted_keys() -> None:
     first = {"epochs": 3, "model": {"attention": "softmax", "width": 48}}
     second = {"epochs": 3, "model": {"attention": "linear", "width": 48}, "new": 1}

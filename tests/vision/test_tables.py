@@ -2,9 +2,9 @@ from typing import Any
 
 from hwcli.config import load
 from hwcli.experiments.vit_sweep import Config
-from hwcli.vision.cells import TrainedOn
+from hwcli.vision.cells import TrainedOn, training_places
 from hwcli.vision.record import SweepRecord
-from hwcli.vision.summary import VitSweepSummary, summarize
+from hwcli.vision.summary import VitSweepSummary, describe_places, summarize
 from hwcli.vision.tables import cells_table, grid_table
 from tests.vision.made_up import AMD, INTEL, record
 
@@ -26,7 +26,7 @@ def test_the_grid_is_layers_down_and_heads_across() -> None:
     assert "| layers | 2 heads | 3 heads |" in grid
     assert "| 1 | 82.10 ± 0.14 % ↓<br>1,000 parameters, 30 s | 82.70 ± 0.14 %" in grid
     assert "83.10 % *" in grid.replace("± 0.14 ", "")
-    assert "83.10 % (one seed failed)<br>" in grid.replace(" ≈", "").replace(" *", "")
+    assert "83.10 % (1 seed failed)<br>" in grid.replace(" ≈", "").replace(" *", "")
     assert "55,000 training images, 5,000 for validation" in grid
     assert "Tukey's range" in grid
     assert summary.status == "partial"
@@ -51,17 +51,51 @@ def test_a_run_on_part_of_the_images_says_so() -> None:
     assert summary.model_dump()["data"]["train_limit"] == 2000
 
 
+def test_a_grid_over_numbers_of_images_claims_none_below_the_table() -> None:
+    places: dict[Any, list[int | None]] = {(1, 2, 100): [820], (1, 2, 200): [821]}
+    found = record(places, axes=("layers", "heads", "data.train_limit"))
+    summary = summary_of(found, layers="1", heads="2", grid=["data.train_limit=100,200"])
+    notes = grid_table(summary).notes
+    assert "* selected by validation accuracy. Each network was evaluated on" in notes[0]
+    assert "training images" not in " ".join(notes)
+
+
+def test_seeds_that_are_lacking_are_counted_and_the_test_is_the_one_that_was_done() -> None:
+    numbers = [820, None, None], [826, None, 828], [830, 832, 831], [829, 832, 830]
+    found = record(dict(zip(GRID, numbers, strict=True)))
+    summary = summary_of(found, seeds="0..2", layers="1,2", heads="2,3")
+    shown = grid_table(summary).to_markdown()
+    assert "Two cells of 3 seeds must differ by" in shown
+    assert "(2 seeds failed)" in shown
+    alone = record({(1, 2): [820, None], (1, 3): [826, None]})
+    summary = summary_of(alone, seeds="0,1", layers="1", heads="2,3")
+    grid, cells = grid_table(summary), cells_table(summary)
+    assert "exact McNemar test" in " ".join(grid.notes)
+    assert "standard error, one network" in grid.title
+    assert any(column.heading == "p (Holm)" for column in cells.columns)
+
+
 def test_networks_of_two_machines_are_told_below_the_table() -> None:
     one, two = record({(1, 2): [820], (1, 3): [821]}), record({(2, 2): [822]}, trained_on=AMD)
     summary = summary_of(SweepRecord([*one.trials, *two.trials]), layers="1", heads="2,3")
     assert [place.machine for place in summary.trained_on] == ["Intel X", "AMD Y"]
     table = cells_table(summary)
     assert [row["train_s"] for row in table.rows] == [30.0, 30.0, None]
-    from hwcli.vision.summary import describe_places
-
     assert describe_places(summary.trained_on) == (
         "Networks trained: 2 on Intel X, 1 on AMD Y. Training times are those of Intel X only."
     )
+    # Of the machine that trained most, whatever it had of commits.
+    one, two = INTEL.model_copy(update={"commit": "a"}), INTEL.model_copy(update={"commit": "b"})
+    places = [*([one] * 3), *([two] * 3), *([AMD] * 4)]
+    trials = [
+        trial
+        for layers, place in enumerate(places, start=1)
+        for trial in record({(layers, 2): [820]}, trained_on=place).trials
+    ]
+    told = describe_places(training_places(trials))
+    assert told is not None
+    assert "4 on AMD Y" in told
+    assert "Training times are those of Intel X only" in told
 
 
 def test_layers_in_another_precision_are_told_below_the_table() -> None:

@@ -93,6 +93,9 @@ def test_the_network_read_from_a_checkpoint_is_the_one_that_was_tested(
     _, probabilities = classify(model, images.test, images, torch.device("cpu"), torch.float32)
     assert probabilities.argmax(dim=1).tolist() == output.predictions.label.tolist()
     assert trained_model(config, tmp_path / "gone.safetensors") is None
+    # One that is not at its last epoch is another network.
+    longer = trial_config(epochs=2)
+    assert trained_model(longer, tmp_path / "checkpoint.safetensors") is None
 
 
 TAKEN = {"width": 32, "mlp_width": 64, "head_width": 16}
