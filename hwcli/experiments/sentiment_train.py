@@ -118,7 +118,7 @@ def identify(config: Config, data: SentimentData) -> Trial:
         "command": COMMAND,
         "recipe": RECIPE_VERSION,
         "encoder": data.encoder_digest,
-        "data": [split.train.digest, split.valid.digest, split.test.digest],
+        "data": [part.digest_in_order for part in (split.train, split.valid, split.test)],
     }
     return Trial(identity, {"seed": config.seed}, facts, cost=1.0)
 

@@ -4,7 +4,8 @@ Both are linear classifiers over word and bigram counts, trained in seconds on a
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,33 @@ TFIDF = "TF-IDF + logistic regression"
 NBSVM = "NB-SVM bigrams"
 
 
+# Characters between two spaces, at most, of a language that puts spaces between its words.
+LONGEST_WORDS = 20
+
+
 def split_words(text: str) -> list[str]:
     """Split a text into lower-case words and punctuation."""
     return _WORDS.findall(clean(text).lower())
 
 
+def units(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what a vectorizer counts: words and pairs of words, or runs of up to 3 characters.
+
+    Characters where texts hardly have spaces: Chinese, Japanese and Thai, for example.
+    """
+    num_words = sum(len(text.split()) for text in texts)
+    if sum(map(len, texts)) > LONGEST_WORDS * num_words:
+        return {"analyzer": "char", "ngram_range": (1, 3)}
+    return {"ngram_range": (1, 2)}
+
+
 def tfidf_logistic(train: Reviews, test: Reviews) -> NDArray[np.int64]:
-    """Predict classes by logistic regression over TF-IDF of words and bigrams (sublinear, C 10)."""
+    """Predict classes by logistic regression over TF-IDF of :func:`units` (sublinear, C 10)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     few = 3 if len(train) >= 100 else 1
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=few)
+    vectorizer = TfidfVectorizer(**units(train.texts), sublinear_tf=True, min_df=few)
     weights = vectorizer.fit_transform(map(clean, train.texts))
     model = LogisticRegression(C=10.0, max_iter=1000).fit(weights, train.labels)
     return np.asarray(model.predict(vectorizer.transform(map(clean, test.texts))), np.int64)
@@ -45,10 +61,10 @@ def nb_svm(train: Reviews, test: Reviews) -> NDArray[np.int64]:
     from sklearn.svm import LinearSVC
 
     few = 2 if len(train) >= 100 else 1
-    vectorizer = CountVectorizer(
-        ngram_range=(1, 2), binary=True, min_df=few, tokenizer=split_words, token_pattern=None,
-        lowercase=False,
-    )  # fmt: skip
+    counted = units(train.texts)
+    if "analyzer" not in counted:
+        counted |= {"tokenizer": split_words, "token_pattern": None, "lowercase": False}
+    vectorizer = CountVectorizer(**counted, binary=True, min_df=few)
     present = vectorizer.fit_transform(train.texts).astype(np.float64)
     positive = np.asarray(train.labels) == 1
     p = 1.0 + np.asarray(present[positive].sum(axis=0)).ravel()

@@ -65,6 +65,7 @@ LABEL_COLUMNS = (
     *STAR_COLUMNS,
 )
 LABELS_SHOWN = 6
+MOST_LABELS = 20
 
 
 class LabelNames(Section):
@@ -131,11 +132,12 @@ class DataConfig(Section):
 
 
 def spell(value: object) -> str:
-    """Spell a label in one way: 1, 1.0, "1" and " 1 " are one label."""
+    """Spell a label in one way: 1, 1.0, "1", "+1" and " 1 " are one label."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip().lower()
-    return text.removesuffix(".0") if text.removesuffix(".0").isdigit() else text
+    number = text.removeprefix("+").removesuffix(".0")
+    return number if number.isdigit() else text
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
     """
     text = _find(rows, config.text_column, TEXT_COLUMNS, "text", log)
     try:
-        label = _find(rows, config.label_column, LABEL_COLUMNS, "label", log)
+        label = _find(rows, config.label_column, LABEL_COLUMNS, "label", log, other=text)
     except SourceError as error:
         if label_needed or config.label_column is not None:
             raise
@@ -170,7 +172,7 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
     if text is None and len(rows.columns) == 1:
         text = 0
     if len(rows.columns) == 2 and (text is None) != (label is None):
-        if text is None and label is not None:
+        if text is None and label is not None and _could_be_labels(rows, label):
             text = 1 - label
             log(f"{rows.source}: column {rows.columns[text]!r} is taken for the text")
         elif text is not None and _looks_like_labels(rows, 1 - text):
@@ -198,7 +200,14 @@ def find_columns(rows: Rows, config: DataConfig, log: Log, *, label_needed: bool
     return Columns(text, label)
 
 
-def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: Log) -> int | None:
+def _find(
+    rows: Rows,
+    given: str | None,
+    known: Sequence[str],
+    usual: str,
+    log: Log,
+    other: int | None = None,
+) -> int | None:
     lowered = [column.lower() for column in rows.columns]
     if given is not None:
         if rows.columns.count(given) > 1:
@@ -219,7 +228,7 @@ def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: 
         )
     if lowered.count(usual) == 1:
         return lowered.index(usual)
-    candidates = [index for index, name in enumerate(lowered) if name in known]
+    candidates = [i for i, name in enumerate(lowered) if name in known and i != other]
     if len(candidates) > 1:
         names = " and ".join(repr(rows.columns[index]) for index in candidates)
         first = rows.columns[candidates[0]]
@@ -237,6 +246,12 @@ def _find(rows: Rows, given: str | None, known: Sequence[str], usual: str, log: 
 def _looks_like_labels(rows: Rows, index: int) -> bool:
     values = rows.column(index)
     return bool(values) and all(spell(value) in SPELLINGS for value in values)
+
+
+def _could_be_labels(rows: Rows, index: int) -> bool:
+    """Tell whether a column holds a few short names, as labels are, and no texts."""
+    labels = set(map(spell, rows.column(index)))
+    return len(labels) <= MOST_LABELS and all(len(label.split()) <= 2 for label in labels)
 
 
 def _is_word_above_labels(rows: Rows, index: int | None) -> bool:
@@ -295,8 +310,12 @@ def meaning_of_labels(
                     f"labels in column {rows.columns[index]!r}: {shown}"
                 )
         return known
-    stars = all(rows.columns[index].lower() in STAR_COLUMNS for rows, index in files)
-    guess = _guess(set(counts), stars=stars)
+    names = [rows.columns[index].lower() for rows, index in files]
+    stars = all(name in STAR_COLUMNS for name in names)
+    # In a column called "negative" or "is_neg", 1 means negative, if it is a sentiment at all.
+    is_named_for_one = any("neg" in name for name in names)
+    is_word = not set(counts).isdisjoint({"negative", "neg", "positive", "pos"})
+    guess = None if is_named_for_one and not is_word else _guess(set(counts), stars=stars)
     if guess is None:
         raise _in_doubt(files, counts, shown)
     if guess.told:
@@ -359,6 +378,8 @@ def _in_doubt(files: Sequence[tuple[Rows, int]], counts: Counter[str], shown: st
             f"{rows.source}: row {number} has no label in column {rows.columns[index]!r}"
         )
     negative, positive = _suggest(sorted(counts))
+    if "neg" in rows.columns[index].lower():
+        negative = positive = "LABEL"
     return SourceError(
         f"{rows.source}: row {number}: label {value!r}: which labels mean what? In column "
         f"{rows.columns[index]!r}: {shown}; write --set 'data.labels={{negative: [{negative}], "
@@ -367,9 +388,12 @@ def _in_doubt(files: Sequence[tuple[Rows, int]], counts: Counter[str], shown: st
 
 
 def _suggest(labels: Sequence[str]) -> tuple[str, str]:
-    """Propose a label for each class: by its words, else the lowest and the highest."""
-    if all(label.lstrip("-").isdigit() for label in labels):
-        labels = sorted(labels, key=int)
-    negative = next((label for label in labels if "neg" in label), labels[0])
-    positive = next((label for label in labels if "pos" in label), labels[-1])
-    return negative, positive if positive != negative else "..."
+    """Propose a label for each class: by its words, or the lowest and the highest number.
+
+    Words of which none is known get a placeholder: a guess that is typed as it stands would turn
+    a classifier upside down.
+    """
+    if len(labels) > 1 and all(label.lstrip("-").isdigit() for label in labels):
+        return min(labels, key=int), max(labels, key=int)
+    negative = next((label for label in labels if "neg" in label), "LABEL")
+    return negative, next((label for label in labels if "pos" in label), "LABEL")

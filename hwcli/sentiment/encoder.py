@@ -3,6 +3,7 @@
 Weights come as safetensors only, and no code of a checkpoint's is ever run.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,11 +66,10 @@ def checkpoint_digest(folder: Path) -> str:
     if not weights or not config.is_file():
         lack = "config.json" if weights else "weights as *.safetensors"
         raise SourceError(f"encoder: {folder} has no {lack}")
-    vocabulary = [
-        path
-        for pattern in ("tokenizer*", "vocab*", "merges.txt")
-        for path in sorted(folder.glob(pattern))
-    ]
+    patterns = ["tokenizer*", "vocab*", "merges.txt", "*.model"]
+    if not (folder / "tokenizer.json").is_file():  # which holds all that these do
+        patterns += ["special_tokens_map.json", "added_tokens.json"]
+    vocabulary = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     whole = hashlib.sha256()
     for path in [config, *weights, *vocabulary]:
         with path.open("rb") as file:
@@ -389,8 +389,12 @@ def self_test(
     name: str,
     precision: torch.dtype,
     max_length: int,
-) -> None:
+) -> Tensor:
     """Make sure that a text in a padded batch is read as it is alone, and in both precisions.
+
+    Returns:
+        What it reads in this precision, for :func:`refuse_another_function` where the weights
+        themselves are stored in a lower one.
 
     Args:
         read: maps ids (B, T) and lengths (B,) to one row per text.
@@ -434,13 +438,33 @@ def self_test(
                 f"encoder {name}: {kind} reads a text in a padded batch differently than alone "
                 f"(relative difference {difference:.2g} in {_spell(kept)}){other}"
             )
-    if len(rows) == 2:
-        difference = _relative(rows[precision], rows[torch.float32])
-        if not difference < SAME_FUNCTION:
-            raise SourceError(
-                f"encoder {name}: {kind} computes something else in {_spell(precision)} than in "
-                f"float32 (relative difference {difference:.2g}); use --set precision=float32"
-            )
+    found = rows[precision]
+    refuse_another_function(found, rows.get(torch.float32, found), f"{name}: {kind}", precision)
+    return found
+
+
+def refuse_another_function(
+    lowered: Tensor, full: Tensor, name: str, precision: torch.dtype
+) -> None:
+    """Make sure that an encoder computes one function in a lower precision and in float32.
+
+    Raises:
+        SourceError: what it read differs by more than rounding.
+    """
+    difference = _relative(lowered, full)
+    if not difference < SAME_FUNCTION:
+        raise SourceError(
+            f"encoder {name} computes something else in {_spell(precision)} than in float32 "
+            f"(relative difference {difference:.2g}); use --set precision=float32"
+        )
+
+
+def with_weights_in(model: nn.Module, precision: torch.dtype) -> nn.Module:
+    """Return a copy with rounded weights; buffers stay: rotary frequencies need float32."""
+    lowered = copy.deepcopy(model)
+    for parameter in lowered.parameters():
+        parameter.data = parameter.data.to(precision)
+    return lowered
 
 
 def _nonsense(tokenizer: Any, longest: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from hwcli.data.cache import cache_folder
 from hwcli.output.units import duration, size
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import assemble, count_parameters, make_head
-from hwcli.sentiment.finetuned import TOKENS_AT_ONCE
+from hwcli.sentiment.finetuned import TOKENS_AT_ONCE, load_encoder_and_head
 from hwcli.sentiment.prepare import SentimentData
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.tokens import Tokens
@@ -85,16 +85,21 @@ def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimat
     Raises:
         SourceError: the encoder cannot be used.
     """
-    encoder = encoders.load_encoder(
-        data.encoder_folder,
-        num_layers=recipe.num_encoder_layers,
-        attention=encoders.attention_for(data.device, data.precision),
-    )
-    head = make_head(recipe.head, encoder, finetuned=recipe.finetune)
+    head: nn.Module | None
+    if recipe.finetune:
+        encoder, head = load_encoder_and_head(recipe, data)
+    else:
+        encoder = encoders.load_encoder(
+            data.encoder_folder,
+            num_layers=recipe.num_encoder_layers,
+            attention=encoders.attention_for(data.device, data.precision),
+        )
+        head = make_head(recipe.head, encoder, finetuned=False)
     model = assemble(encoder, head, recipe.head, finetuned=recipe.finetune).to(data.device)
     parts = {"train": data.train, "valid": data.valid, "test": data.test}
     num_tokens = {name: int(part.lengths.sum()) for name, part in parts.items()}
-    head_params, all_params = count_parameters(head), count_parameters(model)
+    head_params = 0 if head is None else count_parameters(head)
+    all_params = count_parameters(model)
     gru = recipe.head.kind == "gru"
     # A fit takes some hundred passes over the states.
     train_s = FIT_S_PER_NUMBER * len(data.train) * head_params
@@ -107,7 +112,7 @@ def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimat
     else:
         read = _time_per_token(_States(encoder), data, train=False)
         encode_s = sum(num_tokens.values()) * read
-        if gru:
+        if gru and head is not None:
             step = _time_head_per_token(head, data, width=encoders.width(encoder))
             passes = num_tokens["train"] + num_tokens["valid"] / FORWARD_AND_BACKWARD
             train_s = recipe.epochs * passes * step

@@ -73,13 +73,22 @@ class Features:
 
 
 def manifest(
-    tokens: Tokens, *, kind: Kind, encoder_digest: str, num_layers: int | None, precision: str
+    tokens: Tokens,
+    *,
+    kind: Kind,
+    encoder_digest: str,
+    num_layers: int | None,
+    precision: str,
+    has_float_buffers: bool = False,
 ) -> dict[str, object]:
     """Describe a cache by everything that decides its content.
 
-    The tokens depend on the reviews, the tokenizer, the length and the truncation.
+    The tokens depend on the reviews, the tokenizer, the length and the truncation. Of an encoder
+    with floating-point buffers, caches of before had them rounded: they have another name.
     """
+    rounded_before = {"buffers": "float32"} if has_float_buffers else {}
     return {
+        **rounded_before,
         "format": FORMAT,
         "encoder": encoder_digest,
         "num_encoder_layers": num_layers,

@@ -214,7 +214,9 @@ def _delimited(
     if not records:
         raise SourceError(f"{path}: no rows in it")
     first = {cell.strip().lower() for cell in records[0]}
-    in_doubt = header is None and not first & {*known_columns, *known_labels}
+    # What holds labels alone is no review: pandas names columns 0, 1, ... where nobody does.
+    certain = first & set(known_columns) or (first & set(known_labels) and first - {*known_labels})
+    in_doubt = header is None and not certain
     if header is None:
         header = in_doubt or bool(first & set(known_columns))
     if header:
@@ -238,7 +240,7 @@ def _sniff(text: str) -> str:
 
 
 def _records(text: str, separator: str) -> list[list[str]]:
-    """Split into rows of cells; blank lines are no rows.
+    """Split into rows of cells. Blank lines are no rows, but an empty text in a single column.
 
     With tabs, quotes are mostly part of the text: where every line has as many cells as the
     first, lines are rows, and only a cell that is quoted from end to end loses its quotes.
@@ -246,10 +248,16 @@ def _records(text: str, separator: str) -> list[list[str]]:
     csv.field_size_limit(2**31 - 1)
     if separator == "\t":
         lines = [line.split("\t") for line in split_lines(text) if line.strip("\r")]
-        if len({len(line) for line in lines}) == 1:
+        is_table = len({len(line) for line in lines}) == 1 and len(lines[0]) > 1
+        if is_table:
             return [[_unquote(cell) for cell in line] for line in lines]
     source = io.StringIO(text, newline="")
-    return [record for record in csv.reader(source, delimiter=separator, strict=True) if record]
+    records = list(csv.reader(source, delimiter=separator, strict=True))
+    while records and not records[-1]:
+        records.pop()
+    if all(len(record) < 2 for record in records):
+        return [record or [""] for record in records]
+    return [record for record in records if record]
 
 
 def _unquote(cell: str) -> str:

@@ -27,6 +27,30 @@ TOKENS_AT_ONCE = 4096
 TOKENS_AT_ONCE_ON_GPU = 65_536
 
 
+def load_encoder_and_head(
+    recipe: Recipe, data: SentimentData
+) -> tuple[nn.Module, nn.Module | None]:
+    """Return the encoder to be trained and its head; None where it has transformers' own head.
+
+    Raises:
+        SourceError: the encoder cannot be used.
+    """
+    attention = encoders.attention_for(data.device, data.precision)
+    dropout = recipe.encoder_dropout
+    if recipe.is_plain:
+        encoder = encoders.load_classifier(
+            data.encoder_folder, dropout=dropout, attention=attention, new_head=True
+        )
+        return encoder, None
+    encoder = encoders.load_encoder(
+        data.encoder_folder,
+        num_layers=recipe.num_encoder_layers,
+        dropout=dropout,
+        attention=attention,
+    )
+    return encoder, make_head(recipe.head, encoder, finetuned=True)
+
+
 class FinetunedEncoder:
     """An encoder that is trained together with its head."""
 
@@ -38,24 +62,9 @@ class FinetunedEncoder:
         self._data, self._folder = data, folder
         on_cpu = data.device.type == "cpu"
         self._tokens_at_once = TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE_ON_GPU
-        dropout = recipe.encoder_dropout
-        attention = encoders.attention_for(data.device, data.precision)
         torch.manual_seed(recipe.seed)
-        if recipe.is_plain:
-            encoder = encoders.load_classifier(
-                data.encoder_folder, dropout=dropout, attention=attention, new_head=True
-            )
-            head = None
-            own = [encoder.get_submodule("classifier")]
-        else:
-            encoder = encoders.load_encoder(
-                data.encoder_folder,
-                num_layers=recipe.num_encoder_layers,
-                dropout=dropout,
-                attention=attention,
-            )
-            head = make_head(recipe.head, encoder, finetuned=True)
-            own = [head]
+        encoder, head = load_encoder_and_head(recipe, data)
+        own = [encoder.get_submodule("classifier") if head is None else head]
         self.model = assemble(encoder, head, recipe.head, finetuned=True).to(data.device)
         encoders.self_test(
             reader_of(self.model.eval()),

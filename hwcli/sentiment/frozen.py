@@ -3,7 +3,6 @@
 Shapes: B reviews, N reviews of a part, T tokens, L layers, D width.
 """
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,16 +152,20 @@ class FeaturePart:
 def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[PartName, Features]:
     """Return the features of the three parts, from the cache or into it."""
     # A copy: the encoder that is saved and predicts afterwards keeps its weights unrounded.
+    rows = []
     for kind in dict.fromkeys((torch.float32, data.precision)):
-        lowered = copy.deepcopy(encoder).to(data.device, kind)
-        encoders.self_test(
-            encoders.pooled_reader(lowered),
-            lowered,
-            data.tokenizer,
-            name=data.encoder_name,
-            precision=kind,
-            max_length=recipe.text.max_length,
+        lowered = encoders.with_weights_in(encoder, kind).to(data.device)
+        rows.append(
+            encoders.self_test(
+                encoders.pooled_reader(lowered),
+                lowered,
+                data.tokenizer,
+                name=data.encoder_name,
+                precision=kind,
+                max_length=recipe.text.max_length,
+            )
         )
+    encoders.refuse_another_function(rows[-1], rows[0], data.encoder_name, data.precision)
     encoder = lowered
     features: dict[PartName, Features] = {}
     for name, shown in PARTS.items():
@@ -173,6 +176,7 @@ def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[Part
             encoder_digest=data.encoder_digest,
             num_layers=recipe.num_encoder_layers,
             precision=data.precision_name,
+            has_float_buffers=any(b.is_floating_point() for b in encoder.buffers()),
         )
         features[name] = cached_features(
             cache_folder() / "features",

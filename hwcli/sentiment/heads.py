@@ -97,7 +97,9 @@ class FrozenPooledHead(nn.Module):
         """Set mean and deviation from the training reviews' states, (N, L + 1, D)."""
         chosen = self._choose(pooled)
         self.mean.copy_(chosen.mean(dim=0))
-        self.deviation.copy_(chosen.std(dim=0).clamp_min(1e-6))
+        deviation = chosen.std(dim=0)
+        # A state that is the same in all reviews, up to rounding, says nothing; it stays near 0.
+        self.deviation.copy_(deviation.masked_fill(deviation < 1e-5, 1.0))
 
     def standardized(self, pooled: Tensor) -> Tensor:
         """Return what the linear layer reads: (B, L + 1, D) -> (B, width)."""

@@ -1,6 +1,7 @@
 """From texts and run folders to labels: what ``hw2 sentiment-predict`` does."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, 
 
 def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
     rows = open_file(file, data)
-    if not rows.values:
+    if not rows.values and not rows.header_in_doubt:
         return Texts([])
     columns = find_columns(rows, data, log, label_needed=False)
     texts = texts_of(rows, columns.text)
@@ -143,7 +144,8 @@ def _cure(run: Path) -> str:
     try:
         summary = read_json(run / "summary.json")
         minutes = (summary["encode_s"] + summary["train_s"]) / 60
-        took = f"hw2 sentiment-train --preset {summary['name']} (took {minutes:.0f} minutes)"
+        config = shlex.quote(str(run / "config.yaml"))
+        took = f"hw2 sentiment-train --config {config} (took {minutes:.0f} minutes)"
     except (OSError, ValueError, KeyError, TypeError):
         took = "its command again"
     return f"train it by: {took}, or a smaller one by: hw2 sentiment-train (about 4 minutes)"
@@ -260,8 +262,8 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
                 "model": model.name,
                 "accuracy": accuracy,
                 "accuracy_se": standard_error(accuracy, len(chosen)),
-                "gain": gain and -gain.gain,
-                "gain_se": gain and gain.standard_error,
+                "difference": gain and 0 - gain.gain,
+                "difference_se": gain and gain.standard_error,
                 "p_value": gain and gain.p_value,
                 "balanced_accuracy": balanced_accuracy(counts),
                 "f1": f1_score(counts),
@@ -283,8 +285,8 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
     notes = []
     if len(models) > 1:
         columns[3:3] = [
-            Column("gain", f"difference to {models[0].name}", "{:+.2%}"),
-            Column("gain_se", "its standard error", "{:.2%}", priority=2),
+            Column("difference", f"difference to {models[0].name}", "{:+.2%}"),
+            Column("difference_se", "its standard error", "{:.2%}", priority=2),
             Column("p_value", "p-value", p_text),
         ]
         notes.append(

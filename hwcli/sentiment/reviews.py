@@ -69,11 +69,18 @@ class Reviews:
     @property
     def digest(self) -> str:
         """Name of the reviews themselves, whatever their order and the layout they came in."""
-        single = sorted(
+        return hashlib.sha256(b"".join(sorted(self._digests()))).hexdigest()[:16]
+
+    @property
+    def digest_in_order(self) -> str:
+        """Name of the reviews in this order, which decides what a step of training sees."""
+        return hashlib.sha256(b"".join(self._digests())).hexdigest()[:16]
+
+    def _digests(self) -> list[bytes]:
+        return [
             hashlib.sha256(f"{label}\t{text}".encode(errors="surrogatepass")).digest()
             for text, label in zip(self.texts, self.labels, strict=True)
-        )
-        return hashlib.sha256(b"".join(single)).hexdigest()[:16]
+        ]
 
 
 class SplitConfig(Section):
@@ -173,6 +180,12 @@ def load(
         valid = whole.select(order[:num_valid][: config.valid_limit])
         order = order[num_valid:]
     train = whole.select(order[: config.train_limit])
+    for part, reviews in (("test", test), ("validation", valid)):
+        if not len(reviews):
+            raise SourceError(
+                f"{found.name}: its {part} part has no review with one of the two labels; remove "
+                f"that part, and hw2 sets reviews aside from training"
+            )
     missing = [name for c, name in enumerate(LABELS) if c not in train.labels]
     if missing:
         raise SourceError(
@@ -322,6 +335,8 @@ def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
             files.setdefault(part, []).append(path)
     if "train" not in files:
         return {}
+    for part, paths in files.items():
+        _refuse_copies(root, part, paths)
     named = [(part, path) for part, paths in files.items() for path in paths]
     reviews = _reviews([open_file(path, data) for _, path in named], data, log)
     return {
@@ -330,12 +345,30 @@ def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
     }
 
 
+_SHARD = re.compile(r"[a-z]+-(\d+)(?:-of-\d+)?[-.]", re.IGNORECASE)
+
+
+def _refuse_copies(folder: Path, part: str, paths: Sequence[Path]) -> None:
+    """Make sure that several files of a part are its numbered pieces, not one part in two forms.
+
+    Raises:
+        SourceError: they are not; read together, reviews would count twice.
+    """
+    pieces = [_SHARD.match(path.name) for path in paths]
+    numbers = {piece[1] for piece in pieces if piece}
+    if len(paths) > 1 and len(numbers) < len(paths):
+        names = ", ".join(path.name for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
+        raise SourceError(f"{folder}: which file holds the part {part!r}? keep one of {names}")
+
+
 def _saved_parts(folder: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
-    rows = {
-        part: rows
-        for name, rows in read_saved(folder).items()
-        if (part := _part_of(name)) is not None
-    }
+    rows: dict[str, Rows] = {}
+    for name, found in read_saved(folder).items():
+        part = _part_of(name)
+        if part in rows:
+            raise SourceError(f"{folder}: two of its parts are for {part!r}; remove one")
+        if part is not None:
+            rows[part] = found
     if "train" not in rows:
         raise SourceError(f"{folder}: saved by datasets, but it has no part called train")
     return dict(zip(rows, _reviews(list(rows.values()), data, log), strict=True))

@@ -119,8 +119,8 @@ def models_table(summary: SentimentSummary) -> Table:
                 "test_accuracy": accuracy,
                 "test_accuracy_se": standard_error(accuracy, number),
                 "num_test": number,
-                "gain": gain and gain.gain,
-                "gain_se": gain and gain.standard_error,
+                "difference": gain and 0 - gain.gain,
+                "difference_se": gain and gain.standard_error,
                 "p_value": gain and gain.p_value,
             }
         )
@@ -130,8 +130,8 @@ def models_table(summary: SentimentSummary) -> Table:
             Column("model", "model", priority=0),
             Column("test_accuracy", "accuracy", PERCENT, priority=0),
             Column("test_accuracy_se", "standard error", PERCENT, priority=0),
-            Column("gain", "difference to ours", lambda gain: f"{0 - gain:+.2%}", priority=1),
-            Column("gain_se", "its standard error", PERCENT, priority=2),
+            Column("difference", "difference to ours", "{:+.2%}", priority=1),
+            Column("difference_se", "its standard error", PERCENT, priority=2),
             Column("p_value", "p-value", p_text, priority=1),
             Column("balanced_accuracy", "balanced accuracy", PERCENT, priority=3),
             Column("f1", "F1", "{:.4f}", priority=3),

@@ -64,7 +64,7 @@ def test_an_architecture_reads_a_padded_batch_as_each_text_alone(
 
     for precision in PRECISIONS:
         check(encoder(), tokenizer, precision)  # fine-tuned: autocast
-        check(encoder().to(precision), tokenizer, precision)  # frozen
+        check(encoders.with_weights_in(encoder(), precision), tokenizer, precision)  # frozen
         check(
             encoders.load_classifier(folder, attention=attention, new_head=True),
             tokenizer,
@@ -83,6 +83,34 @@ def test_both_kinds_of_attention_compute_the_same(kind: str, checkpoints: dict[s
             for attention in (None, "eager")
         )
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_rounded_weights_leave_rotary_frequencies_as_they_are(checkpoints: dict[str, Path]) -> None:
+    model = encoders.load_encoder(checkpoints["modernbert"])
+    lowered = encoders.with_weights_in(model, torch.bfloat16)
+    assert {p.dtype for p in lowered.parameters()} == {torch.bfloat16}
+    buffers = dict(model.named_buffers())
+    assert any(buffer.is_floating_point() for buffer in buffers.values())
+    for name, buffer in lowered.named_buffers():
+        torch.testing.assert_close(buffer, buffers[name], rtol=0, atol=0)
+
+
+def test_another_function_in_a_lower_precision_is_refused() -> None:
+    rows = torch.arange(6.0).view(2, 3)
+    encoders.refuse_another_function(1.01 * rows, rows, "tiny", torch.bfloat16)
+    with pytest.raises(SourceError, match="encoder tiny computes something else in bfloat16"):
+        encoders.refuse_another_function(2 * rows, rows, "tiny", torch.bfloat16)
+
+
+def test_a_digest_knows_a_tokenizer_of_one_file(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoints["bert"], tmp_path / "copy")
+    before = encoders.checkpoint_digest(folder)
+    (folder / "special_tokens_map.json").write_text("{}")  # tokenizer.json has it all
+    assert encoders.checkpoint_digest(folder) == before
+    (folder / "spm.model").write_bytes(b"another vocabulary")
+    assert encoders.checkpoint_digest(folder) != before
 
 
 def test_attention_is_fused_but_for_bfloat16_on_a_cpu(checkpoints: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from hwcli.sentiment.baselines import BASELINES, split_words
+from hwcli.sentiment.reviews import Reviews
 from tests.sentiment.tiny import make_reviews
 
 
@@ -16,6 +17,14 @@ def test_a_bag_of_words_learns_words_that_tell(name: str) -> None:
 def test_a_few_reviews_are_enough_to_run(name: str) -> None:
     train = make_reviews(7, seed=4)
     assert len(BASELINES[name](train, make_reviews(5, seed=5))) == 5
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_language_without_spaces_is_counted_by_characters(name: str) -> None:
+    likes, hates = "很好看我喜欢这部电影", "太难看了我讨厌这部片"
+    texts = [(likes, hates)[i % 2] + "的" * i for i in range(120)]
+    reviews = Reviews(texts, [(i + 1) % 2 for i in range(120)])
+    assert BASELINES[name](reviews, reviews).tolist() == list(reviews.labels)
 
 
 def test_words_keep_apostrophes_and_punctuation() -> None:

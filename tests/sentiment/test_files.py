@@ -120,6 +120,11 @@ def test_a_guess_is_told(columns: dict[str, str], line: str, tmp_path: Path) -> 
         ("a.csv", "I loved it\nI hated it\n", "is the first row a header (I loved it)? write"),
         ("a.csv", "one,two\nx,y\n", "which column is the text? columns: one, two; write --set"),
         ("a.csv", "text,rating,feedback\nx,5,1\n", "columns 'rating' and 'feedback' could each be"),
+        ("a.csv", "0\nI loved it\n", "is the first row a header (0)? write"),
+        ("a.csv", "0,1\nI loved it,1\nbad,0\n", "is the first row a header (0, 1)? write"),
+        ("a.csv", "text,is_negative\nx,1\ny,0\n", "{negative: [LABEL], positive: [LABEL]}'"),
+        ("a.csv", "text,label\nx,Fresh\ny,Rotten\n", "{negative: [LABEL], positive: [LABEL]}'"),
+        ("a.csv", "id,feedback\n7,I love it so\n", "which column is the text? columns: id, feed"),
         ("a.csv", "text,text,label\nx,y,1\n", "write --set data.text_column=1 (or another one)"),
         ("a.csv", "text,stars\nx,1\ny,1\n", "row 1: label '1': which labels mean what?"),
         ("a.csv", "text,label\nx,1\ny,2\n", "row 2: label '2': which labels mean what?"),
@@ -262,6 +267,29 @@ def test_what_labels_mean_is_told_by_all_parts_together(tmp_path: Path) -> None:
     assert read(Found(tmp_path, "stars", "folder"), data)["test"].labels == [0]
 
 
+def test_a_text_column_is_not_taken_for_the_label_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,feedback,sentiment\n7,fine,pos\n8,dull,neg\n")
+    data = DataConfig(text_column="feedback")
+    assert read_file(path, data) == Reviews(["fine", "dull"], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.tsv", 'text\n"one\ntwo"\nbad\n', ["one\ntwo", "bad"]),
+        ("a.tsv", 'text\nsaid "so"\nbad\n', ['said "so"', "bad"]),
+        ("a.csv", "text\none\n\nthree\n\n", ["one", "", "three"]),
+        ("a.tsv", "text\none\n\nthree\n", ["one", "", "three"]),
+    ],
+)
+def test_a_single_column_neither_loses_nor_gains_rows(
+    name: str, content: str, texts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert open_file(tmp_path / name, PLAIN).column(0) == texts
+
+
 def test_of_columns_with_one_name_a_number_chooses(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("what,what,label\nx,y,1\n")
@@ -276,6 +304,7 @@ def test_labels_of_numbers_and_names_are_one(tmp_path: Path) -> None:
         [False, True],
         ["LABEL_0", "LABEL_1"],
         [-1, 1],
+        ["-1", "+1"],
         ["Neg", " POSITIVE"],
     ):
         rows = [{"text": "x", "label": x} for x in labels]

@@ -79,6 +79,12 @@ def test_a_labelled_file_gives_its_labels_and_a_doubtful_one_says_why(tmp_path: 
     assert "'rating' and 'feedback' could each be the label" in told[0]
 
 
+def test_a_file_of_one_row_is_not_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("A fine film\n")
+    with pytest.raises(SourceError, match="is the first row a header"):
+        gather_texts([], tmp_path / "a.csv", PLAIN, quiet)
+
+
 def test_what_stars_are_taken_for_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,stars\ngood,5\nso so,3\n")
@@ -110,7 +116,7 @@ def test_accuracy_balanced_accuracy_and_f1_by_hand() -> None:
     first, second, majority = accuracy_table([1, 1, 1, 0], models).rows
     assert (first["accuracy"], first["f1"]) == (0.5, pytest.approx(4 / 6))
     assert first["balanced_accuracy"] == pytest.approx((2 / 3 + 0) / 2)
-    assert (second["accuracy"], second["gain"]) == (0.25, -0.25)
+    assert (second["accuracy"], second["difference"]) == (0.25, -0.25)
     assert majority["accuracy"] == 0.75
 
 
@@ -145,7 +151,7 @@ def test_a_run_without_weights_says_what_makes_them(tmp_path: Path) -> None:
     summary = {"name": "strong", "encode_s": 60.0, "train_s": 3960.0}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(
-        SourceError, match=r"its weights are not here; .*--preset strong \(took 67 minutes\)"
+        SourceError, match=r"weights are not here; .*--config .*/config.yaml \(took 67 minutes\)"
     ):
         find_runs([tmp_path], tmp_path)
 

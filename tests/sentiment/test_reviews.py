@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from hwcli.data.cache import Found
 from hwcli.errors import SourceError
-from hwcli.sentiment.columns import DataConfig
+from hwcli.sentiment.columns import DataConfig, LabelNames
 from hwcli.sentiment.reviews import Reviews, SplitConfig, clean, load, read
 from tests.sentiment.tiny import make_reviews, write_csv
 
@@ -73,6 +73,44 @@ def test_every_layout_gives_the_same_reviews(write: Callable[[Path], None], tmp_
 def test_a_digest_knows_labels_and_not_the_order() -> None:
     assert TRAIN.select([3, 1, 0, 2]).digest == TRAIN.digest
     assert Reviews(TRAIN.texts, [0, 0, 0, 1]).digest != TRAIN.digest
+
+
+def test_a_training_is_named_by_the_order_of_its_reviews_too() -> None:
+    assert TRAIN.select([3, 1, 0, 2]).digest_in_order != TRAIN.digest_in_order
+    assert TRAIN.select([0, 1, 2, 3]).digest_in_order == TRAIN.digest_in_order
+
+
+@pytest.mark.parametrize("copy", ["train.tsv", "train-small.csv", "test.jsonl"])
+def test_one_part_in_two_files_is_refused(copy: str, tmp_path: Path) -> None:
+    as_csv(tmp_path)
+    (tmp_path / copy).write_text("label\ttext\n0\tx\n1\ty\n")
+    with pytest.raises(SourceError, match="holds the part") as caught:
+        read(located(tmp_path), DataConfig())
+    assert copy in str(caught.value)
+
+
+def test_numbered_pieces_of_a_part_are_joined_in_order(tmp_path: Path) -> None:
+    for number, label in ((0, 1), (1, 0)):
+        name = f"train-0000{number}-of-00002.csv"
+        (tmp_path / name).write_text(f"text,label\nx{number},{label}\n")
+    assert read(located(tmp_path), DataConfig())["train"] == Reviews(["x0", "x1"], [1, 0])
+
+
+def test_two_saved_parts_for_one_are_refused(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    part = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [0, 1]})
+    saved = datasets.DatasetDict({"train": part, "validation": part, "dev": part})
+    saved.save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(SourceError, match="two of its parts are for 'valid'; remove one"):
+        read(located(tmp_path / "saved"), DataConfig())
+
+
+def test_a_test_part_without_a_known_label_is_refused(tmp_path: Path) -> None:
+    as_csv(tmp_path)
+    (tmp_path / "test.csv").write_text("label,text\n-1,x\n-1,y\n")
+    labels = LabelNames(negative=(0,), positive=(1,))
+    with pytest.raises(SourceError, match="its test part has no review with one of the two"):
+        load(located(tmp_path), SplitConfig(), DataConfig(labels=labels))
 
 
 def test_a_folder_without_reviews_says_what_was_expected(tmp_path: Path) -> None:
