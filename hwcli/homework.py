@@ -13,10 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hwcli.config import load
-from hwcli.errors import ConfigError, HwError
+from hwcli.errors import ConfigError, HwError, short
 from hwcli.experiment import Plan
 from hwcli.output import terminal
 from hwcli.output.files import read_json
@@ -26,7 +26,14 @@ from hwcli.output.units import duration, size
 
 INTERRUPTED = (130, 143, -2, -15)
 
-PartState = Literal["reused", "done", "failed", "missing", "blocked"]
+PartState = Literal["reused", "other settings", "done", "failed", "missing", "blocked"]
+
+# Fields of a config that leave a question's answer an answer, by their beginnings: how and where it
+# was computed, and how a file of reviews is read.
+FREE = (
+    *("name", "device", "precision", "kernels", "data_path", "texts", "compare_with"),
+    *(f"data.{key}" for key in ("source", "text", "label", "header", "separator", "encoding")),
+)
 
 
 @dataclass(frozen=True)
@@ -59,19 +66,56 @@ class Part:
         Raises:
             HwError: it cannot be run here.
         """
-        chosen = importlib.import_module(f"hwcli.experiments.{self.command.replace('-', '_')}")
-        config = load(chosen.Config, self.command, preset=self.preset, flags=self.values)
-        with RunFolder(out, self.command, config.name, terminal.log) as folder:
-            planned: Plan = chosen.plan(config, folder)
+        with RunFolder(out, self.command, self.name, terminal.log) as folder:
+            planned: Plan = self._experiment().plan(self._config(), folder)
         return planned
 
+    def _experiment(self) -> Any:
+        return importlib.import_module(f"hwcli.experiments.{self.command.replace('-', '_')}")
+
+    def _config(self) -> Any:
+        model = self._experiment().Config
+        return load(model, self.command, preset=self.preset, flags=self.values)
+
     def is_done(self, out: Path) -> bool:
-        """Tell whether a finished run is there."""
+        """Tell whether a finished run is there, whatever its settings are."""
         try:
             found = read_json(out / self.command / self.name / "summary.json")
         except (OSError, ValueError):
             return False
         return isinstance(found, dict) and found.get("status") == "complete"
+
+    def other_settings(self, out: Path) -> str:
+        """Say in which settings the finished run is not the part's; empty where it answers it.
+
+        A run that the part's command extends is none of its own yet: ``needs more``.
+        """
+        config = self._config()
+        try:
+            path = out / self.command / self.name / "config.yaml"
+            earlier = load(type(config), self.command, path=path)
+        except HwError:
+            return "its config.yaml cannot be read"
+        if earlier.contains(config):
+            return ""
+        if config.contains(earlier):
+            return NEEDS_MORE
+        found = config.differences_from(earlier)
+        told = [
+            f"{key} {short(there)}, not {short(here)}"
+            for key, (there, here) in found.items()
+            if not key.startswith(FREE) and not _is_wider(there, here)
+        ]
+        return ", ".join(told)
+
+
+NEEDS_MORE = "its command adds what is missing"
+
+
+def _is_wider(there: object, here: object) -> bool:
+    """Tell whether a list of values (an axis, seeds) holds all of another one."""
+    both = isinstance(there, list) and isinstance(here, list)
+    return both and set(map(str, here)) <= set(map(str, there))
 
 
 GRID = {"layers": "4..8", "heads": "2..4"}
@@ -122,9 +166,14 @@ def run(
     started = time.monotonic()
     for number, part in enumerate(parts, 1):
         where = f"part {number} of {len(parts) + 1}, question {part.question}: {part.command}"
-        if part.is_done(out):
-            terminal.log(f"{where}: already done, reused")
-            states[part] = "reused"
+        other = part.other_settings(out) if part.is_done(out) else NEEDS_MORE
+        if other != NEEDS_MORE:
+            states[part] = "other settings" if other else "reused"
+            terminal.log(
+                f"{where}: already done, reused" + (f" as it is ({other})" if other else "")
+            )
+            if other:
+                terminal.log(f"the homework's own instead: {_spelled(part, out)} --replace")
             continue
         gone = time.monotonic() - started
         terminal.log(f"{where} ({gone / 60:.0f} min elapsed): {_spelled(part, out)}")
@@ -162,7 +211,9 @@ def plan(preset: str, out: Path) -> None:
     states: dict[Part, PartState] = {}
     plans: dict[Part, Plan] = {}
     for part in parts:
-        states[part] = "done" if part.is_done(out) else "missing"
+        states[part] = "missing"
+        if part.is_done(out) and (other := part.other_settings(out)) != NEEDS_MORE:
+            states[part] = "other settings" if other else "done"
         if states[part] == "missing":
             terminal.log(f"question {part.question}: timing a little of {part.command}")
             try:

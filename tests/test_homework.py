@@ -1,13 +1,14 @@
 """One command for all four questions: what it runs, what it reuses, and what a failure leaves."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hwcli import homework
-from hwcli.config import load
+from hwcli.config import dump_yaml, load
 from hwcli.errors import ConfigError, SourceError
 from hwcli.experiment import Plan
 from hwcli.experiments import attention_bench, rnn_trace, sentiment_train, vit_sweep
@@ -36,10 +37,17 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     return commands
 
 
-def finish(out: Path, part: homework.Part) -> None:
+def finish(
+    out: Path, part: homework.Part, settings: dict[str, str | int | bool] | None = None
+) -> None:
     folder = out / part.command / part.name
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps({"status": "complete"}))
+    module = MODULES[part.command]
+    config = load(
+        module.Config, part.command, preset=part.preset, flags={**part.values, **(settings or {})}
+    )
+    (folder / "config.yaml").write_text(dump_yaml(config))
 
 
 def test_a_failed_part_leaves_the_others_and_the_hand_in(
@@ -57,6 +65,50 @@ def test_finished_parts_are_reused(ran: list[list[str]], tmp_path: Path) -> None
     finish(tmp_path, homework.PRESETS["quick"][2])
     assert homework.run("quick", tmp_path) == 0
     assert [arguments[0] for arguments in ran] == ["attention-bench", "sentiment-train"]
+
+
+@pytest.mark.parametrize(
+    ("number", "settings", "line"),
+    [
+        (1, {"causal": True}, "causal True, not False"),
+        (2, {"data.train_limit": 2000}, "data.train_limit 2000, not None"),
+        (3, {"split.train_limit": 300}, "split.train_limit 300, not"),
+    ],
+)
+def test_a_run_with_other_settings_is_kept_and_told(
+    ran: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    settings: dict[str, str | int | bool],
+    line: str,
+) -> None:
+    parts = homework.PRESETS["quick"]
+    for part in parts:
+        finish(tmp_path, part, settings if part is parts[number] else None)
+    assert homework.run("quick", tmp_path) == 0
+    assert ran == []
+    shown = capsys.readouterr()
+    assert f"already done, reused as it is ({line}" in shown.err
+    assert f"hw2 {parts[number].command} " in shown.err
+    assert "--replace" in shown.err
+    assert "other settings" in shown.out
+
+
+def test_a_part_of_the_grid_is_extended_and_what_holds_it_all_is_reused(
+    ran: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = homework.PRESETS["quick"]
+    for part in parts:
+        finish(tmp_path, part, {"layers": "4", "heads": "2"} if part is parts[2] else None)
+    assert homework.run("quick", tmp_path) == 0
+    assert [arguments[0] for arguments in ran] == ["vit-sweep"]
+    shutil.rmtree(tmp_path / "vit-sweep")
+    ran.clear()
+    finish(tmp_path, parts[2], {"seeds": "0..2", "device": "cpu", "precision": "float32"})
+    assert homework.run("quick", tmp_path) == 0
+    assert ran == []
+    assert "other settings" not in capsys.readouterr().out
 
 
 def test_a_stopped_part_stops_the_homework(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

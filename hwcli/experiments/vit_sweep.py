@@ -26,7 +26,7 @@ from hwcli.errors import ConfigError, OutputError
 from hwcli.experiment import Plan
 from hwcli.output import terminal
 from hwcli.output.files import read_json
-from hwcli.output.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder, with_start
 from hwcli.output.units import counted, duration
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.runner import Outcome, run_trials
@@ -276,7 +276,7 @@ class Sweep:
             with suppress(OSError, ValueError):
                 earlier: dict[str, Any] = read_json(path)
                 return earlier
-        return training.describe_environment(self.configs[0])
+        return with_start(training.describe_environment(self.configs[0]))
 
     def refuse_to_lose(self) -> None:
         """Make sure that a finished run keeps its networks, if this machine would train others.

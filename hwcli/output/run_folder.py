@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,11 @@ from hwcli.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def with_start(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an ``env.json`` that says when its run was started: now, unless it says it already."""
+    return {"started": datetime.now(UTC).isoformat(timespec="seconds"), **environment}
 
 
 class Summary(Section):
@@ -170,7 +176,7 @@ class RunFolder(Closing):
             with suppress(FileNotFoundError):
                 (self.path / "metrics.jsonl").unlink()
         if not (keep_environment and environments.exists()):
-            write_json(self._writes_to / "env.json", environment)
+            write_json(self._writes_to / "env.json", with_start(environment))
         self.write("config.yaml", dump_yaml(config))
         return True
 

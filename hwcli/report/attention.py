@@ -15,8 +15,9 @@ COMMAND = "attention-bench"
 
 def choose(runs: Runs) -> list[Run]:
     """Return the run that is shown: ``default``, else the newest that is not causal."""
-    plain = [run for run in runs.of(COMMAND) if not run.config["causal"]]
-    chosen = runs.get(COMMAND, "default") or runs.newest(plain)
+    plain = runs.of(COMMAND, lambda run: not run.config["causal"])
+    named = next((run for run in plain if run.name == "default"), None)
+    chosen = named or runs.newest(plain)
     return [chosen] if chosen else []
 
 

@@ -54,6 +54,11 @@ local function without_tag(raw)
   return raw.text:match("^<br") and raw.tag == "RawInline" and pandoc.LineBreak() or {{}}
 end
 
+-- A notebook's anchors are not those of a document, and Typst stops at a link to nothing.
+local function unlink(link)
+  if link.target == "" or link.target:sub(1, 1) == "#" then return link.content end
+end
+
 local function let_break(long)
   if #long.bodies > 0 and #long.bodies[1].body > {MAX_UNBROKEN_ROWS} then
     return {{
@@ -65,7 +70,7 @@ end
 
 return {{
   {{ CodeBlock = read_author }},
-  {{ RawInline = without_tag, RawBlock = without_tag, Table = let_break }},
+  {{ RawInline = without_tag, RawBlock = without_tag, Table = let_break, Link = unlink }},
 }}
 """
 
@@ -115,9 +120,7 @@ def to_markdown(
         elif hand is None:
             parts += _shown(cell, folder, number)
         else:
-            shown = _shown(cell, folder, number)
-            if cell.cell_type == "markdown":
-                shown = [with_own_pictures(text) for text in shown]
+            shown = _shown(cell, folder, number, with_own_pictures)
             label = f"**{hand.capitalize()} by the author**" + (
                 f" ({name})" if hand == "changed" else ""
             )
@@ -125,12 +128,17 @@ def to_markdown(
     return "\n\n".join([*parts, *_what_is_not_as_generated(notebook)]) + "\n"
 
 
-def _shown(cell: NotebookNode, folder: Path, number: int) -> list[str]:
+def _shown(
+    cell: NotebookNode,
+    folder: Path,
+    number: int,
+    with_own_pictures: Callable[[str], str] = lambda text: text,
+) -> list[str]:
     """Return what a cell shows, its figures in a folder; the cell's number tells them apart."""
     if cell.cell_type == "raw":
         return [_fenced(cell.source, "output")]
     if cell.cell_type == "markdown":
-        return [with_captions(cell.source)]
+        return [with_own_pictures(with_captions(cell.source))]
     parts = [] if _only_shows(cell) else [_fenced(cell.source, "python")]
     for k, output in enumerate(cell.outputs):
         if output.output_type == "stream":
@@ -138,7 +146,7 @@ def _shown(cell: NotebookNode, folder: Path, number: int) -> list[str]:
         elif output.output_type == "error":
             parts.append(_fenced(f"{output.ename}: {output.evalue}", "output"))
         elif "text/markdown" in output.data:
-            shown = with_captions(output.data["text/markdown"])
+            shown = with_own_pictures(with_captions(output.data["text/markdown"]))
             is_answer = output.metadata.get(ANSWER) and hand_on(cell) is None
             parts.append(_answer(shown) if is_answer else shown)
         elif "image/svg+xml" in output.data or "image/png" in output.data:

@@ -81,6 +81,7 @@ def build(
 
     Raises:
         OutputError: there are no runs, or the folder cannot be written.
+        UnprintableError: the PDF cannot be set; the other files are written.
         ConfigError: the paper is unknown.
     """
     if paper not in pdf.PAPERS:
@@ -88,6 +89,7 @@ def build(
     runs = find_runs(runs_folder, reference, project=_REFERENCE)
     folder = out / "report"
     _check_writable(folder)
+    as_read = _bytes(folder / "hw2.ipynb")
     old = notebook.read(folder / "hw2.ipynb")
     if old is not None and not notebook.is_mergeable(old):
         backup = _keep_beside(folder / "hw2.ipynb")
@@ -120,6 +122,7 @@ def build(
     nbformat.validate(made)
 
     contents: dict[str, str | bytes] = {}
+    unprintable: pdf.UnprintableError | None = None
     if "ipynb" in formats:
         contents["ipynb"] = nbformat.writes(made) + "\n"
     with tempfile.TemporaryDirectory() as temporary:
@@ -128,15 +131,36 @@ def build(
         named = declared.name or None
         if "pdf" in formats:
             say("setting the PDF")
-            contents["pdf"] = pdf.to_pdf(
-                text, figures, title=declared.title, author=named, paper=paper
-            )
+            if letters := pdf.foreign_letters(f"{text}{declared.title}{declared.name}"):
+                say(
+                    f"hw2.pdf: {letters} need a font of this machine; look whether they are there, "
+                    "or hand in hw2.html"
+                )
+            try:
+                contents["pdf"] = pdf.to_pdf(
+                    text, figures, title=declared.title, author=named, paper=paper
+                )
+            except pdf.UnprintableError as error:
+                unprintable = error
         if "html" in formats:
             say("setting the page")
             contents["html"] = html.to_html(text, figures, title=declared.title, author=named)
         if contents.keys() & {"pdf", "html"}:
             for line in document.unreadable_formulas(made, figures):
                 say(line)
+    if _bytes(folder / "hw2.ipynb") != as_read:
+        say("hw2.ipynb was saved in the meantime; starting again with it")
+        return build(
+            runs_folder,
+            out,
+            formats=formats,
+            title=title,
+            author=author,
+            acknowledged=acknowledged,
+            reference=reference,
+            paper=paper,
+            say=say,
+        )
     _tell_what_is_open(made, merged, formats, say)
     paths = []
     for kind, content in contents.items():
@@ -146,7 +170,17 @@ def build(
         except OSError as error:
             raise OutputError(f"out: {path} cannot be written ({error.strerror})") from None
         paths.append(path.resolve())
+    if unprintable is not None:
+        raise unprintable
     return paths
+
+
+def _bytes(path: Path) -> bytes | None:
+    """Return what a file holds; None where there is none."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _seen_from(folder: Path, other: Path) -> str:

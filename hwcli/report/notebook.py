@@ -13,7 +13,7 @@ from nbformat import NotebookNode, v4
 from hwcli.errors import HwError, OutputError
 from hwcli.report import attention, front_and_back_matter, recurrences, sentiment, vision
 from hwcli.report.cells import Cell
-from hwcli.report.merge import KEY, Merged, is_untouched, merge
+from hwcli.report.merge import KEY, Merged, deleted_ids, hand_on, merge, names_of
 from hwcli.report.runs import Run, Runs
 
 # One cell imports torch on a cold disk; none takes longer than that.
@@ -116,7 +116,8 @@ def assemble(cells: Sequence[Cell], author: Author, old: NotebookNode | None) ->
     merged = merge(cells, old)
     taken: set[str] = set()
     for number, node in enumerate(merged.cells):
-        node.id = node.get("id") if node.get("id") not in taken else f"own-cell-{number}"
+        id_ = node.get("id")  # none in notebooks before version 4.5 of the format
+        node.id = id_ if id_ and id_ not in taken else f"own-cell-{number}"
         taken.add(node.id)
     return merged
 
@@ -144,10 +145,11 @@ def to_notebook(merged: Merged, cells: Sequence[Cell], author: Author) -> Notebo
 def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) -> None:
     """Run every cell in a kernel of this Python, started in a folder; outputs go into the cells.
 
-    A cell of the author's that fails shows its error and stops nothing.
+    A cell of the author's that fails, or takes too long, shows its error and stops nothing. Nor
+    does a generated cell where the author changed, added or deleted code, which it may need.
 
     Raises:
-        OutputError: a generated cell failed.
+        OutputError: a generated cell of an unchanged notebook failed, or the kernel died.
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -168,6 +170,7 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
             notebook,
             km=manager,
             timeout=CELL_TIMEOUT_S,
+            interrupt_on_timeout=True,
             record_timing=False,
             allow_errors=True,
             resources={"metadata": {"path": str(folder)}},
@@ -178,22 +181,35 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
             client.execute(env=environment, cleanup_kc=True)
         except (CellTimeoutError, DeadKernelError) as error:
             first = str(error).partition("\n")[0]
-            raise OutputError(f"the notebook could not be executed: {first}") from error
+            raise OutputError(
+                f"the notebook could not be executed: {first}; does a cell of yours end Python?"
+            ) from error
     notebook.metadata = nbformat.from_dict(metadata)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = _tidy(cell.outputs, say)
-            _check(cell, say)
+    code = [
+        (cell, name)
+        for cell, name in zip(notebook.cells, names_of(notebook), strict=True)
+        if cell.cell_type == "code"
+    ]
+    is_as_generated = not deleted_ids(notebook) and not any(hand_on(cell) for cell, _ in code)
+    for cell, name in code:
+        cell.outputs = _tidy(cell.outputs, say)
+        for failure in _failures(cell):
+            if is_as_generated:
+                raise OutputError(f"{name}: a cell of the notebook failed: {failure}")
+            if hand_on(cell):
+                say(f"{name}: a cell of yours failed: {failure}")
+            else:
+                say(
+                    f"{name}: failed, maybe for want of code that you changed or deleted: {failure}"
+                )
 
 
-def _check(cell: NotebookNode, say: Callable[[str], None]) -> None:
-    for output in cell.outputs:
-        if output.output_type != "error":
-            continue
-        failure = f"{output.ename}: {output.evalue}"
-        if is_untouched(cell):
-            raise OutputError(f"a cell of the notebook failed: {failure}")
-        say(f"a cell of yours failed: {failure}")
+def _failures(cell: NotebookNode) -> list[str]:
+    return [
+        f"{output.ename}: {output.evalue}"
+        for output in cell.outputs
+        if output.output_type == "error"
+    ]
 
 
 def _tidy(outputs: Sequence[Any], say: Callable[[str], None]) -> list[Any]:
@@ -201,7 +217,8 @@ def _tidy(outputs: Sequence[Any], say: Callable[[str], None]) -> list[Any]:
     tidied: list[Any] = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stderr":
-            say(f"a cell warns: {output.text.strip().splitlines()[-1]}")
+            for line in output.text.strip().splitlines()[-1:]:
+                say(f"a cell warns: {line}")
         elif output.output_type == "stream" and tidied and tidied[-1].output_type == "stream":
             tidied[-1].text += output.text
         else:

@@ -1,14 +1,16 @@
 """The PDF, set by Typst: formulas, page numbers and vector plots without a LaTeX installation."""
 
 import json
+import unicodedata
 from pathlib import Path
 
+from hwcli.errors import OutputError
 from hwcli.report.document import run_pandoc
 
 # A page holds about 85 lines of code. What takes up to half of one is not broken.
 MAX_UNBROKEN_LINES = 36
 
-# Typst's own fonts only, so every machine sets the same pages.
+# Typst's own fonts, so every machine sets the same pages.
 PREAMBLE = """
 #set document(title: {title}, author: {author}, date: none)
 #set page(paper: {paper}, margin: {margin}, numbering: "1 / 1")
@@ -54,10 +56,36 @@ PAPERS = {
 }
 
 
+class UnprintableError(OutputError):
+    """Something that the author wrote cannot be set; the text says what Typst says."""
+
+
+# Letters of scripts that Typst's own fonts have: Hebrew, ordinals, and letters of mathematics.
+_HAVE_FONTS = (*range(0x0590, 0x0600), 0xAA, 0xBA, *range(0x2135, 0x2139))
+_FIRST_EMOJI = 0x1F000
+_LETTERS_SHOWN = 5
+
+
+def foreign_letters(text: str) -> str:
+    """Return some letters of a text that Typst's own fonts lack; empty where there are none.
+
+    Those of scripts without capitals, such as Chinese, Arabic or Devanagari, and emoji.
+    """
+    found = [
+        sign
+        for sign in dict.fromkeys(text)
+        if (unicodedata.category(sign) == "Lo" and ord(sign) not in _HAVE_FONTS)
+        or (ord(sign) >= _FIRST_EMOJI and not sign.isalpha())
+    ]
+    return " ".join(found[:_LETTERS_SHOWN])
+
+
 def to_pdf(
     markdown: str, folder: Path, *, title: str, author: str | None, paper: str = "a4"
 ) -> bytes:
     """Set a document; the same text and figures give the same bytes.
+
+    Letters that Typst's own fonts lack are set in a font of the machine, where it has one.
 
     Args:
         markdown: as :func:`~hwcli.report.document.to_markdown` returns it.
@@ -65,6 +93,9 @@ def to_pdf(
         title: on top of the first page.
         author: below it.
         paper: ``a4`` or ``letter``.
+
+    Raises:
+        UnprintableError: Typst cannot set it: a link or a picture that leads nowhere, mostly.
     """
     import typst
 
@@ -81,9 +112,17 @@ def to_pdf(
     )
     source = folder / "report.typ"
     source.write_text(preamble + body, encoding="utf-8")
-    made = typst.compile(
-        str(source), root=str(folder), format="pdf", ignore_system_fonts=True, timestamp=0
-    )
+    is_plain = not foreign_letters(f"{markdown}{title}{author}")
+    try:
+        made = typst.compile(
+            str(source), root=str(folder), format="pdf", ignore_system_fonts=is_plain, timestamp=0
+        )
+    except typst.TypstError as error:
+        first = (str(error).splitlines() or ["no reason given"])[0]
+        raise UnprintableError(
+            f"hw2.pdf cannot be set ({first[:200]}); look for a link or picture of yours that "
+            "leads nowhere"
+        ) from None
     assert isinstance(made, bytes)
     return made
 

@@ -1,8 +1,10 @@
 """Find finished runs and read what they found: the user's, and the reference runs if asked for."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,7 @@ from hwcli.output.units import counted
 from hwcli.rnn.summary import TraceSummary
 from hwcli.runtime import short_cpu_name
 from hwcli.sentiment.summary import SentimentSummary
-from hwcli.vision.record import PREDICTIONS
+from hwcli.vision.record import PREDICTIONS, RecordError, read_record
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.yaml_files import read_yaml
 
@@ -85,6 +87,12 @@ class Run:
         """Return processor with its widest vectors, or GPU, and the threads."""
         environment = self.environment
         cpu, threads = environment.get("cpu"), environment.get("threads")
+        own = environment.get("gpu") or cpu
+        places = Counter[str]()
+        for place in environment.get("trained_on") or ():
+            places[str(place["machine"])] += int(place["num_trials"])
+        if places and own not in places:  # a cluster trained what this machine sent there
+            return short_cpu_name(places.most_common(1)[0][0])
         name = environment.get("gpu") or (short_cpu_name(str(cpu)) if cpu else "an unknown machine")
         return str(name) + (f", {counted(threads, 'thread')}" if threads else "")
 
@@ -115,6 +123,11 @@ def read_run(path: Path, *, is_reference: bool = False) -> Run:
         _read(path / "config.yaml", read_yaml),
         _read(path / "env.json", read_json),
     )
+    if SUMMARIES[command] is VitSweepSummary:
+        try:
+            read_record(path)
+        except RecordError as error:
+            raise DamagedRunError(f"damaged: {str(error).removeprefix(f'{path}/')}") from None
     return Run(path, command, path.name, summary, config, environment, is_reference)
 
 
@@ -162,12 +175,17 @@ class Runs:
         return [run for run in self.whole.values() if run.command == command and run.is_the_users]
 
     def newest(self, runs: Iterable[Run]) -> Run | None:
-        """Return the run that was finished last; of those of one second, by name."""
-        return max(runs, default=None, key=lambda run: (_finished_s(run), run.name))
+        """Return the run that was started last; of those of one second, by name."""
+        return max(runs, default=None, key=lambda run: (_time_of(run), run.name))
 
 
-def _finished_s(run: Run) -> int:
-    return int((run.path / "summary.json").stat().st_mtime)
+def _time_of(run: Run) -> str:
+    """Return when a run was started; of one that does not say it, its file's time.
+
+    A copied file has the time of the copy.
+    """
+    finished = datetime.fromtimestamp((run.path / "summary.json").stat().st_mtime, UTC)
+    return str(run.environment.get("started") or finished.isoformat(timespec="seconds"))
 
 
 def find_runs(root: Path, reference: Path | None = None, project: Path | None = None) -> Runs:

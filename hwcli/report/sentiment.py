@@ -118,11 +118,16 @@ def _line(found: SentimentSummary) -> str:
     gap = 100 * (kept.train_accuracy - kept.valid_accuracy)
     (_, false_positive), (false_negative, _) = found.confusion
     more = "positive" if false_positive > false_negative else "negative"
-    fitted = (
-        f"It fits the training reviews {gap:.1f} points better than the validation reviews."
-        if gap > 1
-        else "Its training and validation accuracy are close together."
-    )
+    fitted = "Its training and validation accuracy are close together."
+    if gap > 1:
+        fitted = (
+            f"It fits the training reviews {gap:.1f} points better than the validation reviews."
+        )
+    elif gap < -1:
+        fitted = (
+            f"Its training accuracy is {-gap:.1f} points below its validation accuracy: it is "
+            "taken during the epoch, while the weights still change."
+        )
     return (
         f"{which} {fitted} Of {false_positive + false_negative:,} wrong test reviews, "
         f"{max(false_positive, false_negative):,} were called {more}."

@@ -19,6 +19,7 @@ from hwcli.report.templates import render
 from hwcli.vision import network_pictures, pictures
 from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
+from hwcli.vision.grid import HEADS, LAYERS
 from hwcli.vision.grid_statistics import differing_pairs
 from hwcli.vision.record import read_record
 from hwcli.vision.summary import VitSweepSummary
@@ -48,13 +49,22 @@ def choose(runs: Runs) -> Run | None:
 
 
 def _num_asked_cells(run: Run) -> int:
-    return len(ASKED & {cell.key for cell in summary_of(run).cells if cell.status == "done"})
+    cells = [cell for cell in summary_of(run).cells if cell.status == "done"]
+    if _more_axes(run):
+        return 0
+    return len(ASKED & {(cell.point[LAYERS], cell.point[HEADS]) for cell in cells})
+
+
+def _more_axes(run: Run) -> list[str]:
+    return [a.name for a in summary_of(run).axes if a.varies and a.field not in (LAYERS, HEADS)]
 
 
 def not_shown(runs: Runs) -> dict[str, str]:
     """Name the author's runs where no grid of theirs is shown, and say what they lack."""
     return {
-        run.id: f"it has {_num_asked_cells(run)} of the {len(ASKED)} cells"
+        run.id: f"it also varies {' and '.join(more)}"
+        if (more := _more_axes(run))
+        else f"it has {_num_asked_cells(run)} of the {len(ASKED)} cells"
         for run in runs.not_shown(COMMAND, used(runs))
     }
 

@@ -68,6 +68,55 @@ def test_the_authors_pictures_are_printed_and_one_that_is_missing_is_told(tmp_pa
     ]
 
 
+def test_pictures_are_found_however_they_are_spelled(tmp_path: Path) -> None:
+    beside, told = tmp_path / "beside", list[str]()
+    beside.mkdir()
+    Image.new("RGB", (3, 2)).save(beside / "a.png")
+    Image.new("RGB", (3, 2)).save(beside / "named as.png", format="JPEG")
+    (beside / "torn.svg").write_text("<svg")
+    content = base64.b64encode((beside / "a.png").read_bytes()).decode()
+    cell = v4.new_markdown_cell(
+        f"![1][one] ![2](data:image/png;base64,{content}) <img src='a.png' width=300 alt=3> "
+        "![4 [of 5]](a.png) ![](torn.svg) ![not defined]\n\n![5](<named as.png>)\n\n"
+        "[one]: a.png"
+    )
+    text = markdown([cell], tmp_path, told)
+    printed = re.findall(r"!\[([^\[\]]*(?:\[of 5\])?)\]\(own-\w+(\.\w+)\)", text)
+    assert printed == [
+        *(("1", ".png"), ("2", ".png"), ("3", ".png"), ("4 [of 5]", ".png"), ("5", ".jpg")),
+    ]
+    assert told == ["a cell at the top: the picture torn.svg is not there, or cannot be printed"]
+    assert "![not defined]" in text
+    # What a cell of the author's shows is looked through, too.
+    shows = v4.new_code_cell("display(Markdown('![](a.png)'))")
+    shows.outputs = [v4.new_output("display_data", {"text/markdown": "![](a.png)"})]
+    assert "](own-" in markdown([shows], tmp_path)
+
+
+def test_a_link_to_nothing_stops_no_pdf(tmp_path: Path) -> None:
+    cell = v4.new_markdown_cell("See [Q3](#Question-3:-Vision-Transformers) and [this]().")
+    text = markdown([cell], tmp_path)
+    assert pdf.to_pdf(text, tmp_path, title="T", author=None).startswith(b"%PDF")
+
+
+def test_what_cannot_be_set_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(pdf.UnprintableError, match=r"^hw2.pdf cannot be set \(.*gone.png"):
+        pdf.to_pdf("![](gone.png)", tmp_path, title="T", author=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ünal, Ωmega, Жук, שלום, ℵ ª 𝔸", ""),
+        ("王小明", "王 小 明"),
+        ("नमस्ते", "न म स त"),
+        ("ok 🙂", "🙂"),
+    ],
+)
+def test_letters_without_a_font_of_typsts_own_are_told(text: str, found: str) -> None:
+    assert pdf.foreign_letters(text) == found
+
+
 def test_the_name_of_a_missing_picture_is_text(tmp_path: Path) -> None:
     text = markdown([v4.new_markdown_cell("![](_*a*_b_c.png)")], tmp_path)
     made = document.run_pandoc(text, "html", tmp_path)

@@ -86,6 +86,44 @@ def test_a_rebuild_keeps_words_name_and_acknowledgements(made: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_what_is_saved_while_the_report_is_made_is_kept(tmp_path: Path) -> None:
+    path, said = tmp_path / "report/hw2.ipynb", list[str]()
+
+    def say(line: str) -> None:
+        if line.startswith("running the notebook") and "Typed meanwhile." not in path.read_text():
+            notebook = nbformat.read(path, as_version=4)
+            next(c for c in notebook.cells if c.id == "own-q3").source += "\n\nTyped meanwhile."
+            nbformat.write(notebook, path)
+        said.append(line)
+
+    make.build(tmp_path, tmp_path, formats=("ipynb",), say=lambda line: None)
+    make.build(tmp_path, tmp_path, formats=("ipynb",), say=say)
+    assert "hw2.ipynb was saved in the meantime; starting again with it" in said
+    assert "Typed meanwhile." in path.read_text()
+
+
+@pytest.mark.slow
+def test_code_that_is_deleted_or_fails_or_is_slow_stops_no_hand_in(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, said = tmp_path / "runs", list[str]()
+    shutil.copytree(made.parent, root)
+    path = root / "report/hw2.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if cell.id != "q2-times"]
+    for code in ("import sys\nprint(file=sys.stderr)", "1 / 0", "import time\ntime.sleep(99)"):
+        notebook.cells.append(nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, path)
+    monkeypatch.setattr("hwcli.report.notebook.CELL_TIMEOUT_S", 25)
+    make.build(root, root, formats=("ipynb",), say=said.append)
+    lines = "\n".join(said)
+    assert "a cell of yours failed: ZeroDivisionError: division by zero" in lines
+    assert "a cell of yours failed: KeyboardInterrupt" in lines
+    assert re.search(r"^q2-\S+: failed, maybe for want of code .*: NameError", lines, re.MULTILINE)
+    assert "time.sleep(99)" in path.read_text()
+
+
+@pytest.mark.slow
 def test_a_folder_without_runs_and_one_with_reference_runs(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     make_report(tmp_path / "empty", tmp_path / "empty")

@@ -71,6 +71,16 @@ def test_a_deleted_cell_stays_deleted_and_a_new_one_finds_its_place() -> None:
     assert sources(made).index("A new paragraph.") == sources(made).index(NEWER[3].source) + 1
 
 
+def test_a_notebook_without_ids_of_cells_keeps_its_words() -> None:
+    old = build(CELLS, None)
+    old.cells[3].source = "It flips."
+    old.cells.insert(2, v4.new_markdown_cell("Mine."))
+    old.nbformat_minor = 4
+    for cell in old.cells:
+        del cell["id"]
+    assert {"It flips.", "Mine."} <= set(sources(build(NEWER, old)))
+
+
 def test_name_and_acknowledgements_stay() -> None:
     made = build(CELLS, None)
     again = notebook.Author.of(made).with_declared(None, ["Used a spell checker."], None)

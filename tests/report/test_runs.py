@@ -1,6 +1,7 @@
 """Which runs are taken, and what is said of the others."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,19 +32,22 @@ def test_whole_runs_are_found_by_command_and_name(own: Path) -> None:
         ("summary.json", '{"command": "x"}', "damaged: summary.json is of another command"),
         ("config.yaml", "a: [", "damaged: config.yaml cannot be read"),
         ("env.json", None, "damaged: env.json cannot be read"),
+        ("vit-sweep/trials.csv", None, "damaged: trials.csv: no such file"),
+        ("vit-sweep/trials.csv", "torn", "damaged: trials.csv: cannot be read"),
     ],
 )
 def test_a_run_that_is_not_whole_is_named_with_its_reason(
     tmp_path: Path, file: str, content: str | None, reason: str
 ) -> None:
-    link_committed(tmp_path, "attention-bench/default")
-    path = tmp_path / "attention-bench/default" / file
+    run = "vit-sweep/quick" if "/" in file else "attention-bench/default"
+    link_committed(tmp_path, run)
+    path = tmp_path / run / Path(file).name
     path.unlink()
     if content is not None:
         path.write_text(content)
     runs = find_runs(tmp_path)
     assert runs.whole == {}
-    assert runs.left_out["attention-bench/default"].startswith(reason)
+    assert runs.left_out[run].startswith(reason)
 
 
 def change(path: Path, **values: Any) -> None:
@@ -157,6 +161,45 @@ def test_a_causal_measurement_that_is_not_shown_is_named(tmp_path: Path) -> None
     assert not_shown(find_runs(tmp_path)) == {
         "attention-bench/million": "it measured causal attention"
     }
+    assert attention.choose(find_runs(tmp_path, COMMITTED))[0].is_reference
+
+
+def test_a_causal_run_is_not_shown_by_the_name_of_the_full_one_either(tmp_path: Path) -> None:
+    link_committed(tmp_path, "attention-bench/default")
+    config = tmp_path / "attention-bench/default/config.yaml"
+    config.write_text(config.read_text().replace("causal: false", "causal: true"))
+    assert attention.choose(find_runs(tmp_path)) == []
+
+
+def test_the_newest_run_is_the_one_that_was_started_last_however_it_was_copied(
+    tmp_path: Path,
+) -> None:
+    link_committed(tmp_path, "sentiment-train/homework", "sentiment-train/strong")
+    for name, started in (("homework", "2026-11-02T10:00:00+00:00"), ("strong", "2026-11-01")):
+        change(tmp_path / "sentiment-train" / name / "env.json", started=started)
+    os.utime(tmp_path / "sentiment-train/homework/summary.json", (0, 0))
+    runs = find_runs(tmp_path)
+    newest = runs.newest(runs.of("sentiment-train"))
+    assert newest is not None
+    assert newest.name == "homework"
+
+
+def test_a_run_that_a_cluster_trained_names_its_machine(tmp_path: Path) -> None:
+    link_committed(tmp_path, "vit-sweep/quick")
+    path = tmp_path / "vit-sweep/quick/env.json"
+    places = [{"machine": "NVIDIA A100", "num_trials": 14}, {"machine": "Other", "num_trials": 1}]
+    change(path, trained_on=places)
+    assert read_run(path.parent).machine == "NVIDIA A100"
+    own = json.loads(path.read_text())["cpu"]
+    change(path, trained_on=[{"machine": own, "num_trials": 15}])
+    assert "thread" in read_run(path.parent).machine
+
+
+def test_a_grid_with_another_axis_is_not_shown_and_says_why(own: Path) -> None:
+    path = grid_of(own) / "summary.json"
+    axes = json.loads(path.read_text())["axes"]
+    change(path, axes=[*axes, {"field": "model.width", "values": [32, 64]}])
+    assert not_shown(find_runs(own)) == {"vit-sweep/standard": "it also varies width"}
 
 
 def grid_of(own: Path) -> Path:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,10 @@ def joined(cells: list[Cell]) -> str:
     return " ".join("\n".join(cell.source for cell in cells).split())
 
 
+def cells_of(own: Path) -> list[Cell]:
+    return notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR)
+
+
 def parts(text: str) -> dict[str, str]:
     found = re.split(r"# (Question \d|Collaborators and tools)", text)
     return dict(zip(found[1::2], found[2::2], strict=True))
@@ -145,14 +150,42 @@ def test_the_kept_epoch_is_named_with_its_reason(own: Path) -> None:
     assert "Of 2 epochs, the last one is kept. It fits" in shown
 
 
+def test_the_cells_of_a_run_of_question_4_are_found_again_by_its_name(own: Path) -> None:
+    ids = {cell.id for cell in cells_of(own)}
+    assert {"q4-run-homework", "q4-run-cells-homework", "q4-run-strong"} <= ids
+    shutil.rmtree(own / "sentiment-train/homework")
+    alone = {cell.id: cell.source for cell in cells_of(own)}
+    assert "q4-run-strong" in alone
+    assert 'run.name == "strong"' in alone["q4-run-cells-strong"]
+
+
+@pytest.mark.parametrize(
+    ("training", "sentence"),
+    [
+        (0.95, "It fits the training reviews 5.0 points better than the validation reviews."),
+        (0.905, "Its training and validation accuracy are close together."),
+        (0.83, "Its training accuracy is 7.0 points below its validation accuracy"),
+    ],
+)
+def test_how_well_it_fits_is_said_on_both_sides(own: Path, training: float, sentence: str) -> None:
+    path = own / "sentiment-train/strong/summary.json"
+    stored = json.loads(path.read_text())
+    stored["epochs"][-1] |= {"train_accuracy": training, "valid_accuracy": 0.90}
+    path.write_text(json.dumps(stored))
+    cells = {cell.id: cell.source for cell in cells_of(own)}
+    assert sentence in cells["q4-run-strong"]
+
+
 def test_a_head_without_epochs_has_no_table_of_them(own: Path) -> None:
     path = own / "sentiment-train/homework/summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"batch_size": None}))
     cells = notebook.all_cells(find_runs(own), {"runs": ".."}, AUTHOR)
     sources = {cell.id: cell.source for cell in cells}
-    assert "The head was fitted by logistic regression, without epochs." in sources["q4-run-1"]
-    assert "epochs_table" not in sources["q4-run-cells-1"]
-    assert "epochs_table" in sources["q4-run-cells-2"]
+    assert (
+        "The head was fitted by logistic regression, without epochs." in sources["q4-run-homework"]
+    )
+    assert "epochs_table" not in sources["q4-run-cells-homework"]
+    assert "epochs_table" in sources["q4-run-cells-strong"]
 
 
 def test_the_tools_are_those_that_the_code_of_the_runs_imports() -> None:
