@@ -39,10 +39,11 @@ $(BIN)/python:
 
 # What is downloaded lies beside the environment: many systems keep /tmp in half the memory, and
 # PyTorch's 3 GB do not fit.
-$(VENV)/.torch $(VENV)/.installed: export TMPDIR = $(abspath $(VENV))/tmp
+$(VENV)/.torch-$(TORCH) $(VENV)/.installed: export TMPDIR = $(abspath $(VENV))/tmp
 
-# PyTorch first, since it is most of the download.
-$(VENV)/.torch: | $(BIN)/python
+# PyTorch first, since it is most of the download. A stamp for each choice: after an interrupted
+# install the other one can be made.
+$(VENV)/.torch-$(TORCH): | $(BIN)/python
 	@mkdir -p $(VENV)/tmp
 ifneq ($(TORCH),cpu)
 	@echo "installing PyTorch and the other packages (about 3.3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
@@ -58,7 +59,7 @@ endif
 	@touch $@
 
 # One stamp for each set of packages, remade when what is asked for changes.
-$(VENV)/.installed: pyproject.toml $(VENV)/.torch
+$(VENV)/.installed: pyproject.toml $(VENV)/.torch-$(TORCH)
 	@mkdir -p $(VENV)/tmp
 	$(PIP_ALOUD) --editable '.[offline]'
 	@touch $@

@@ -45,7 +45,7 @@ class Plan:
             time = f"about {duration(self.seconds)} on this machine, as busy as it is now"
         return (
             f"It would take {time}, {size(self.memory_bytes)} of memory and "
-            f"{size(self.disk_bytes)} of disk. Nothing was written."
+            f"{size(self.disk_bytes)} of disk. No run was written."
         )
 
 

@@ -24,7 +24,7 @@ from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import duration, size
 
-INTERRUPTED = (130, 143, -2, -15)
+INTERRUPTED = (129, 130, 143, -1, -2, -15)
 
 PartState = Literal["reused", "other settings", "done", "failed", "missing", "blocked"]
 
@@ -182,7 +182,7 @@ def run(
         seconds[part] = time.monotonic() - before
         if code in INTERRUPTED:
             terminal.log("stopped; run the same command again to go on")
-            return 130
+            return code if code > 0 else 128 - code
         states[part] = "done" if part.is_done(out) else "failed"
         if states[part] == "failed":
             terminal.log(f"{where} failed (exit code {code}); the other parts go on")
@@ -225,10 +225,18 @@ def plan(preset: str, out: Path) -> None:
 
 
 def _hw2(arguments: Sequence[str]) -> int:
-    try:
-        return subprocess.run([sys.executable, "-m", "hwcli", *arguments], check=False).returncode
-    except KeyboardInterrupt:  # Ctrl-C goes to both, and the part has stopped by now
-        return 130
+    """Run a part; return its exit code, or how this process was stopped, once the part is gone."""
+    stopped = None
+    with subprocess.Popen([sys.executable, "-m", "hwcli", *arguments]) as part:
+        while True:
+            try:
+                code = part.wait()
+                return code if stopped is None else stopped
+            except KeyboardInterrupt as error:
+                # A terminal's Ctrl-C goes to the part, too; another signal to this process alone.
+                stopped = getattr(error, "exit_code", 130)
+                if stopped != 130:
+                    part.send_signal(stopped - 128)
 
 
 def _spelled(part: Part, out: Path) -> str:
@@ -265,7 +273,7 @@ def plan_table(
         rows=rows,
         notes=[
             f"About {duration(seconds)} in all on this machine, as busy as it is now. "
-            "`hw2 COMMAND ... --dry-run` shows a part in detail. Nothing was written."
+            "`hw2 COMMAND ... --dry-run` shows a part in detail. No run was written."
         ],
     )
 

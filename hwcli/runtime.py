@@ -210,15 +210,18 @@ def machine_id() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+ALIVE = "alive"
+"""What is known of a process where no more can be seen."""
+
+
 def process_start(process: int) -> str | None:
     """Return what tells a process from an earlier one of the same number; None if it is gone."""
     try:
         # After the program's name, which may hold spaces: first the state, 20th the start time.
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return None
+    except (FileNotFoundError, PermissionError):
+        pass  # gone, hidden (another user's, under hidepid), or no /proc at all
     except (OSError, IndexError):
         return None
     try:
@@ -226,8 +229,8 @@ def process_start(process: int) -> str | None:
     except ProcessLookupError:
         return None
     except PermissionError:
-        pass
-    return "alive"
+        return ALIVE
+    return None if Path("/proc/self").exists() else ALIVE
 
 
 def resolve_device(name: str) -> torch.device:

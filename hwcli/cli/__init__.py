@@ -41,6 +41,10 @@ def main() -> None:
     except HwError as error:
         terminal.show_error(error)
         sys.exit(2)
+    except PermissionError as error:
+        # A folder that may not even be searched, wherever that is noticed.
+        terminal.show_error(HwError(f"{error.filename or 'a file'}: {error.strerror}"))
+        sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name not in REPORT_PACKAGES:
             raise

@@ -21,7 +21,7 @@ def homework(
     author: Author = None,
     acknowledge: Acknowledge = None,
     dry_run: Annotated[
-        bool, Option("--dry-run", help="Show what each part would take; write nothing.")
+        bool, Option("--dry-run", help="Show what each part would take, without a run.")
     ] = False,
 ) -> None:
     """Run all four questions, then make the hand-in; finished parts are reused."""

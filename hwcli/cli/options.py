@@ -70,7 +70,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
         switch("--replace", "Replace a finished run of this name that has other settings."),
         False,
     ),
-    "dry_run": (switch("--dry-run", "Show what would be done; write nothing."), False),
+    "dry_run": (switch("--dry-run", "Show what would be done, without a run."), False),
     "quiet": (Quiet, False),
 }
 """The options of every experiment: annotation and default by parameter."""

@@ -12,7 +12,7 @@ from hwcli.cli.completion import complete_data, complete_experiment
 from hwcli.cli.flags import COMMANDS, Text
 from hwcli.cli.help import Command, Group
 from hwcli.cli.options import RESULTS, AsJson, ConfigFile, Out, out_option, preset_option
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, SourceError
 
 data_app = typer.Typer(cls=Group, help="List the data sets the program can use, or get one.")
 app.add_typer(data_app, name="data", rich_help_panel=TOOLS)
@@ -22,6 +22,7 @@ app.add_typer(data_app, name="data", rich_help_panel=TOOLS)
 def list_data(context: typer.Context, as_json: AsJson = False) -> None:
     """List data sets and weights: what they are, where hw2 looks for them, what is present."""
     if context.invoked_subcommand is None:
+        from hwcli.data.cache import cache_folder
         from hwcli.data.catalogue import CATALOGUE
         from hwcli.output import terminal
         from hwcli.output.tables import Column, Table
@@ -43,7 +44,8 @@ def list_data(context: typer.Context, as_json: AsJson = False) -> None:
                 Column("licence", "licence", priority=4),
                 Column("description", "description", priority=3),
             ]
-            terminal.show(Table("Data sets and weights", columns, rows))
+            notes = [f"The cache is {cache_folder()}; HW2_CACHE names another folder."]
+            terminal.show(Table("Data sets and weights", columns, rows, notes))
 
 
 @data_app.command(cls=Command)
@@ -54,8 +56,16 @@ def fetch(
     from hwcli.data.catalogue import CATALOGUE, find
     from hwcli.output import terminal
 
+    failed = []
     for each in CATALOGUE if name == "all" else [name]:
-        find(each, log=terminal.log)
+        try:
+            find(each, log=terminal.log)
+        except SourceError as error:
+            failed.append(error)
+            if each != name:
+                terminal.log(str(error))
+    if failed:
+        raise failed[-1] if len(failed) == 1 else SourceError(f"{len(failed)} were not to be had")
 
 
 @app.command(cls=Command, rich_help_panel=TOOLS)

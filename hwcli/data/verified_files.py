@@ -8,6 +8,7 @@ answer is given up within seconds.
 
 import gzip
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
@@ -223,8 +224,8 @@ def _download(mirror: str, files: Sequence[DataFile], folder: Path) -> None:
                         raise SourceError(f"{file.name} is longer than it should be")
         except urllib.error.HTTPError as error:
             raise SourceError(f"{file.name}: answered {error.code}") from None
-        except OSError as error:
-            reason = getattr(error, "reason", error)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise SourceError(f"not reachable ({reason})") from None
         _accept(file, bytes(content), folder)
 

@@ -66,6 +66,8 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     with work.own(timeout_s=None):
         result = train_classifier(config, data, work.path)
         (work.path / "test.safetensors").unlink(missing_ok=True)
+        # What hw2 status tells a finished training by.
+        work.finish({"num_epochs": len(result.history), "train_s": result.train_s})
     for epoch in result.history:
         folder.append_metrics(**asdict(epoch))
     baselines = {}

@@ -69,9 +69,9 @@ _in_use = False
 
 @contextmanager
 def kernels(use: bool) -> Iterator[None]:
-    """Use the compiled kernels inside, or torch's own."""
+    """Use the compiled kernels inside, where they can be compiled, or torch's own."""
     global _in_use
-    before, _in_use = _in_use, use
+    before, _in_use = _in_use, use and reason_against() is None
     try:
         yield
     finally:

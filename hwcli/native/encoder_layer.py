@@ -21,6 +21,8 @@ from hwcli.native import compiler, gemm_bf16
 MOST_TOKENS = 256
 # The bfloat16 kernel keeps them in the first-level cache.
 MOST_TOKENS_IN_BFLOAT16 = 128
+# The backward pass of linear attention keeps three matrices of a head on the stack.
+WIDEST_HEAD = 512
 
 
 class LayerParameters(NamedTuple):
@@ -97,6 +99,7 @@ def fits(width: int, parameters: LayerParameters, *, heads: int) -> bool:
     return (
         heads > 0
         and of_heads % heads == 0
+        and of_heads // heads <= WIDEST_HEAD
         and shapes
         == [
             (width,),
@@ -233,7 +236,8 @@ class _Sums:
     def __init__(self, parameters: list[Tensor]):
         self._parameters = parameters
         self._sizes = [parameter.numel() for parameter in parameters]
-        self._rows = torch.zeros(torch.get_num_threads(), sum(self._sizes))
+        num_threads, size = torch.get_num_threads(), sum(self._sizes)
+        self._rows = torch.zeros(num_threads, size, dtype=torch.float32, device="cpu")
         self.parts = [part for row in self._rows for part in row.split(self._sizes)]
 
     def total(self) -> list[Tensor]:

@@ -9,6 +9,8 @@ from hwcli import runtime
 from hwcli.errors import KernelError
 from hwcli.native import compiler
 
+MULTIPLY_BF16 = frozenset({"__AVX512BF16__", "__AMX_BF16__"})
+
 
 @functools.cache
 def usable() -> bool:
@@ -16,6 +18,9 @@ def usable() -> bool:
     if not runtime.has_fast_bf16(torch.device("cpu")):
         return False
     try:
+        # Without either, products are emulated: right, and slower than float32.
+        if MULTIPLY_BF16.isdisjoint(compiler.find_compiler().macros):
+            return False
         library("newton_schulz.cpp", HW2_ELEMENT="uint16_t")
     except KernelError:
         return False

@@ -115,7 +115,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     B, H, T, D = q.shape
     parts, threads = _shares(B * H, T, D)
-    normalizers = torch.empty(B, H, T)
+    normalizers = torch.empty(B, H, T, dtype=torch.float32, device="cpu")
     sums = _sums(B * H * parts, D)
     _library(D, q.dtype).linear_forward(
         *map(_view, (q, k, v, y)),
@@ -185,7 +185,7 @@ def _dense(x: Tensor) -> Tensor:
 def _sums(number: int, D: int) -> Tensor:
     """Return memory for S and z of so many parts, whatever the processor's vectors."""
     width = -(-D // MOST_LANES) * MOST_LANES
-    return torch.empty(number, (width + 1) * width)
+    return torch.empty(number, (width + 1) * width, dtype=torch.float32, device="cpu")
 
 
 def _library(D: int, dtype: torch.dtype) -> ctypes.CDLL:

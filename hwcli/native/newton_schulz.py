@@ -20,6 +20,8 @@ def fits(matrices: Tensor) -> bool:
     """Tell whether the kernel is in use and is for such matrices, (L, R, C)."""
     if not compiler.in_use() or matrices.device.type != "cpu" or matrices.dtype not in ELEMENTS:
         return False
+    if matrices.dtype == torch.bfloat16 and not gemm_bf16.usable():
+        return False
     _, unit = ELEMENTS[matrices.dtype]
     _, R, C = matrices.shape
     return R <= C <= MOST_COLUMNS and R % unit == C % unit == 0

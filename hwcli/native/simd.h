@@ -143,7 +143,7 @@ template <int DISTANCE = LANES / 2> inline void transpose(vec (&x)[LANES]) {
 }
 
 // --------------------------------------------------------------------------------------
-// Elementary functions. tests/native/test_simd.py holds them to the errors that are stated.
+// Elementary functions. tests/native/test_elementary.py holds them to the errors that are stated.
 
 // e^x for x <= 88, relative error 2e-7; e^-80 below -80, so that no product with it leaves the
 // normal numbers, which takes a processor a hundred times as long: 2^n times a polynomial in what

@@ -53,7 +53,8 @@ class LiveView(Closing):
         self._started = time.monotonic()
         self._drawn = 0.0
         console = terminal.progress
-        watched = console.is_terminal and not console.quiet
+        # A terminal that cannot move its cursor (TERM=dumb) gets lines, like a file.
+        watched = console.is_interactive and not console.quiet
         self._live = Live(console=console, auto_refresh=False, transient=True) if watched else None
 
     def __enter__(self) -> Self:
@@ -79,7 +80,8 @@ class LiveView(Closing):
                 self._num_finished += 1
                 self._shares[trial.id] = 1.0
             if event.kind == "busy":
-                self._line(f"{trial}: already training in another process; will use its result")
+                text = f"{trial}: already training in another process; will use its result"
+                self._line(text, always=True)
             elif event.kind != "done":
                 self._line(f"{trial}: {event.kind}: {event.reason}", always=True)
         now = time.monotonic()

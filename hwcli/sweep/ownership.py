@@ -59,7 +59,10 @@ class Owner:
     def is_alive(self) -> bool:
         """Tell whether the process lives, as far as can be seen from here."""
         if self.machine == runtime.machine_id():
-            return runtime.process_start(self.process) == self.started
+            seen = runtime.process_start(self.process)
+            return seen is not None and (
+                seen == self.started or runtime.ALIVE in (seen, self.started)
+            )
         return self.age_s < LOST_AFTER_S
 
 

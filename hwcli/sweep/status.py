@@ -227,6 +227,9 @@ def _read_run(folder: Path) -> RunStatus:
             durations.append(float(trial.result["train_s"]))
     counts = Counter(trial.state for trial in trials)
     running = [trial for trial in trials if trial.state == "running"]
+    # While a finished run is extended, its summary is that of before.
+    if (folder / STAGING).is_dir() and counts["missing"] + counts["interrupted"]:
+        status = "not finished"
     return RunStatus(
         command=command,
         name=folder.name,

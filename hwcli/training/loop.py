@@ -172,7 +172,9 @@ def train(
                 reported = now
                 rate_now = num_seen / (now - epoch_started)
                 report(epoch=epoch, loss=running.loss, examples_per_s=rate_now)
-            if now - saved > checkpoint_every_s and not unread:
+            # After an epoch's last step comes its evaluation, and then a checkpoint of its own.
+            is_within = step % job.steps_per_epoch > 0
+            if now - saved > checkpoint_every_s and not unread and is_within:
                 save()
                 clock.skip()
                 saved = now

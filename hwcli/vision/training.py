@@ -4,6 +4,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,18 @@ def choose_kernels(asked: str, device: torch.device) -> Literal["compiled", "tor
         raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
     terminal.log(f"kernels: torch's own ({reason})")
     return "torch"
+
+
+def kernels_of(config: TrialConfig) -> AbstractContextManager[None]:
+    """Return the context in which a trial's layers are computed.
+
+    Raises:
+        KernelError: by compiled kernels, which cannot be compiled here.
+    """
+    is_compiled = config.kernels == "compiled"
+    if is_compiled and (reason := compiler.reason_against()) is not None:
+        raise KernelError(reason)
+    return compiler.kernels(is_compiled)
 
 
 def tell_of_float32(asked: str, kernels: str, device: torch.device) -> None:
@@ -148,7 +161,7 @@ def run_trial(
         KernelError: the config asks for compiled kernels and there are none.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    with compiler.kernels(config.kernels == "compiled"):
+    with kernels_of(config):
         if config.kernels == "compiled" and (reason := compiler.reason_against()):
             raise KernelError(f"kernels = 'compiled': {reason}")
         return _train_and_test(config, checkpoint, on_progress)
@@ -307,7 +320,7 @@ def seconds_per_flop(config: TrialConfig) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     times = []
-    with compiler.kernels(config.kernels == "compiled"):
+    with kernels_of(config):
         for _ in range(2 * TIMED_STEPS):
             started = time.perf_counter()
             step(batch, 1.0).loss.item()  # waits for a GPU

@@ -135,6 +135,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("checkpoint_every_s", [math.inf, 0.0])
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_a_run_stopped_while_it_evaluates_loses_no_epoch(
+    tmp_path: Path, stop_at: int, checkpoint_every_s: float
+) -> None:
+    expected, checkpoint = train(work()), tmp_path / "c.safetensors"
+    stopped, evaluated = work(), list[int]()
+
+    def evaluate(model: nn.Module) -> Mean:
+        evaluated.append(1)
+        if len(evaluated) == stop_at:
+            raise StoppedError
+        return work().evaluate(model)
+
+    with pytest.raises(StoppedError):
+        train(
+            replace(stopped, evaluate=evaluate), checkpoint, checkpoint_every_s=checkpoint_every_s
+        )
+    history = train(work(), checkpoint, checkpoint_every_s=checkpoint_every_s)
+    assert numbers(history) == numbers(expected)
+
+
 @needs_cuda
 def test_a_recorded_step_trains_as_an_unrecorded_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train(work(device="cuda"))

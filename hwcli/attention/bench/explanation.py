@@ -50,15 +50,18 @@ def _speed(summary: AttentionSummary) -> list[str]:
     sentences = []
     if both:
         T = both[-1]
+        ratio, side = theirs[T] / ours[T], "less"
+        if ratio < 1:
+            ratio, side = 1 / ratio, "more"
         sentences.append(
-            f"At T = {T:,}, {softmax} by {_code(summary, softmax)} takes {time_text(theirs[T])} "
-            f"and {linear} by {_code(summary, linear)} takes {time_text(ours[T])}: "
-            f"{round_text(theirs[T] / ours[T])} times less."
+            f"At T = {T:,}, {softmax} by {code_of(summary, softmax)} takes {time_text(theirs[T])} "
+            f"and {linear} by {code_of(summary, linear)} takes {time_text(ours[T])}: "
+            f"{round_text(ratio)} times {side}."
         )
     return [*sentences, *crossing_sentences(summary)]
 
 
-def _code(summary: AttentionSummary, method: MethodName) -> str:
+def code_of(summary: AttentionSummary, method: MethodName) -> str:
     """Name the code that computes a method."""
     if method == "softmax-sdpa":
         return "torch's fused kernel"
@@ -71,7 +74,7 @@ def _code(summary: AttentionSummary, method: MethodName) -> str:
 def crossing_sentences(summary: AttentionSummary) -> list[str]:
     """Say from which length on linear attention is faster, and how that is known."""
     if summary.crossover_T is None:
-        return []
+        return _no_crossing(summary)
     between = summary.crossing_between
     # A run of an older version has kept the number and not what it was computed from.
     how = "interpolated between two lengths whose times this run has not kept"
@@ -85,6 +88,22 @@ def crossing_sentences(summary: AttentionSummary) -> list[str]:
     return [
         f"Linear attention is faster from about T = {summary.crossover_T:,.0f} on ({how}). By the "
         f"number of operations, both cost the same at about T = D = {summary.shape.dim}."
+    ]
+
+
+def _no_crossing(summary: AttentionSummary) -> list[str]:
+    """Say why there is no such length, where it was looked for."""
+    tried, linear = summary.crossing_points or (), summary.linear
+    if not tried or linear is None:
+        return []
+    if all(min(p.median_ms.values()) == p.median_ms.get(linear) for p in tried):
+        return [
+            "Linear attention is faster at all lengths that were tried, from T = "
+            f"{tried[0].T:,} to {tried[-1].T:,}."
+        ]
+    return [
+        "No length was found from which linear attention is faster than softmax, up to T = "
+        f"{tried[-1].T:,}."
     ]
 
 
@@ -135,7 +154,7 @@ def derivation(summary: AttentionSummary) -> str:
     measured = (
         f"Measured, doubling T multiplies the time by {listed(doubling)}."
         if doubling
-        else "Measure at least three lengths to see this in the times."
+        else "Measure at least three lengths near the longest one to see this in the times."
     )
     return f"""**Answer: without the exponential, attention takes O(T D^2): linear in T**
 

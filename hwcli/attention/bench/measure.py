@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from hwcli import runtime
 from hwcli.attention.bench.cases import Case, make_call
 from hwcli.attention.streaming import FEWEST_TOKENS
 
@@ -258,8 +259,7 @@ def available_memory_bytes(device: str) -> int:
     """Return the memory that is free now."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    free = runtime.free_memory_bytes()
+    if free is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free

@@ -81,17 +81,24 @@ class Pace:
 
     def __init__(self, settings: BenchSettings):
         self._settings = settings
-        self._seconds: dict[tuple[MethodName, Direction], float] = {}
+        # The length that was timed, and its seconds per operation.
+        self._timed: dict[tuple[MethodName, Direction], tuple[int, float]] = {}
 
     def record(self, case: Case, seconds: float) -> None:
         """Keep what a call took."""
-        self._seconds[case.method, case.direction] = seconds / cost.flops(case)
+        self._timed[case.method, case.direction] = case.T, seconds / cost.flops(case)
 
     def estimate_s(self, case: Case) -> float:
-        """Return the seconds that a call will take; times a short one if none has been timed."""
+        """Return the seconds that a call will take; times one if none as long has been timed.
+
+        A call at a few tokens is mostly the call itself, and says nothing of longer ones.
+        """
         key = case.method, case.direction
-        if key not in self._seconds:
+        timed_T, _ = self._timed.get(key, (0, 0.0))
+        if timed_T < min(case.T, PROBE_T):
             probe = replace(case, T=min(case.T, PROBE_T))
+            while probe.T > 1 and not self._settings.fits(probe):
+                probe = replace(probe, T=probe.T // 2)
             times = measure.time_in_turns(
                 {"probe": make_call(probe)},
                 threads=self._settings.threads,
@@ -99,7 +106,7 @@ class Pace:
                 rounds=PROBE_ROUNDS,
             )
             self.record(probe, times["probe"].median_s)
-        return self._seconds[key] * cost.flops(case)
+        return self._timed[key][1] * cost.flops(case)
 
 
 def reason_to_skip(settings: BenchSettings, case: Case, pace: Pace) -> str | None:
@@ -227,7 +234,7 @@ def find_crossover(
     longest = max(settings.lengths)
     while wins < WINS and longest >= T:
         cases = {m: settings.case(m, T, settings.directions[0]) for m in times}
-        if not settings.fits(cases[softmax]):
+        if not all(map(settings.fits, cases.values())):
             break
         calls = {method: make_call(case) for method, case in cases.items()}
         for method, taken in measure.time_in_turns(

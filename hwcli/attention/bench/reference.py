@@ -38,7 +38,7 @@ from hwcli.attention.streaming import FEWEST_TOKENS
 GATE_LENGTHS = (1, 7, 2 * CHUNK + 3, FEWEST_TOKENS + 3)
 
 # Errors show on shorter sequences too, so a method skips the lengths where it would need more.
-GATE_BYTES = 2**28
+GATE_BYTES = 2**30
 
 # Roundings in a row, not counting those of a sum over the tokens.
 ROUNDINGS = 16
@@ -74,7 +74,7 @@ def run_gate(example: Case) -> list[GateEntry]:
                 causal=causal,
                 dtype=dtype,
                 B=1,
-                H=1 if T > 1000 else 2,
+                H=1 if T > 1000 or example.D > 1000 else 2,
             )
             cases = [replace(case, method=method) for method in methods_for(causal)]
             fitting = [each.method for each in cases if cost.peak_bytes(each) <= GATE_BYTES]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwcli.attention.bench.cases import METHOD_NOTES, Direction
-from hwcli.attention.bench.explanation import crossing_sentences
+from hwcli.attention.bench.explanation import code_of, crossing_sentences
 from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
 from hwcli.attention.bench.reference import GATE_LENGTHS
 from hwcli.attention.bench.results import (
@@ -52,8 +52,9 @@ def points_table(summary: AttentionSummary) -> Table:
         rows=[point.model_dump() for point in summary.rows],
         notes=[
             *method_notes(summary),
-            f"{machine.cpu}, {machine.threads} threads; linear attention by {machine.kernels} "
-            f"kernels. Measured limits of the machine: {machine.matmul_peak_gflops:,.0f} GFLOP/s "
+            f"{machine.cpu}, {machine.threads} threads. Computed by: "
+            f"{'; '.join(f'{m}: {code_of(summary, m)}' for m in summary.methods)}.",
+            f"Measured limits of the machine: {machine.matmul_peak_gflops:,.0f} GFLOP/s "
             f"of matrix products and {machine.bandwidth_gb_s:,.1f} GB/s of memory. Times are "
             "medians of interleaved rounds of torch.utils.benchmark.",
             f"Peak memory: of a child process, beyond the inputs ({machine.memory_gauge}). "
@@ -156,7 +157,6 @@ def ratios_table(summary: AttentionSummary) -> Table | None:
         return cells
 
     several = [Column("direction", "direction")] if len(summary.directions) > 1 else []
-    found = "No length was found from which linear attention is faster than softmax."
     return Table(
         title=f"Time and memory relative to {linear}",
         columns=[
@@ -165,7 +165,7 @@ def ratios_table(summary: AttentionSummary) -> Table | None:
             *(Column(f"{m} {what}", f"{m}: {what}") for m in others for what in ("time", "memory")),
         ],
         rows=[line(*key) for key in itertools.product(summary.directions, summary.lengths)],
-        notes=crossing_sentences(summary) or [found],
+        notes=crossing_sentences(summary),
     )
 
 
