@@ -26,7 +26,7 @@ from hwcli.output.units import duration, size
 
 INTERRUPTED = (129, 130, 143, -1, -2, -15)
 
-PartState = Literal["reused", "other settings", "done", "failed", "missing", "blocked"]
+PartState = Literal["reused", "differs", "done", "failed", "missing", "blocked"]
 
 # Fields of a config that leave a question's answer an answer, by their beginnings: how and where it
 # was computed, and how a file of reviews is read.
@@ -168,7 +168,7 @@ def run(
         where = f"part {number} of {len(parts) + 1}, question {part.question}: {part.command}"
         other = part.other_settings(out) if part.is_done(out) else NEEDS_MORE
         if other != NEEDS_MORE:
-            states[part] = "other settings" if other else "reused"
+            states[part] = "differs" if other else "reused"
             terminal.log(
                 f"{where}: already done, reused" + (f" as it is ({other})" if other else "")
             )
@@ -213,7 +213,7 @@ def plan(preset: str, out: Path) -> None:
     for part in parts:
         states[part] = "missing"
         if part.is_done(out) and (other := part.other_settings(out)) != NEEDS_MORE:
-            states[part] = "other settings" if other else "done"
+            states[part] = "differs" if other else "done"
         if states[part] == "missing":
             terminal.log(f"question {part.question}: timing a little of {part.command}")
             try:

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from hwcli.data import catalogue
-from hwcli.data.catalogue import CHECKPOINT, Entry, find, find_encoder
+from hwcli.data.catalogue import CHECKPOINT, WEIGHTS, Entry, find, find_encoder
 from hwcli.data.hub import HubRepository, Published, PythonPackage, package_files
 from hwcli.errors import SourceError
 from hwcli.sentiment.encoder import TOKENIZER_FILES
@@ -130,6 +130,14 @@ def test_the_hubs_cache_is_read_without_the_hub(tmp_path: Path) -> None:
     found = find_encoder("google/bert")
     assert (found.path, found.name) == (snapshot, "google/bert")
     assert found.origin == "the hub's cache"
+
+
+def test_a_part_of_a_checkpoint_in_the_hubs_cache_is_fetched_anew(tmp_path: Path) -> None:
+    put_into_hub_cache(tmp_path / "hub", "models--google--bert", {"config.json": b"{}"})
+    with pytest.raises(SourceError, match="not in the cache, and not reachable"):
+        find_encoder("google/bert")
+    repository = HubRepository("google/bert", "model", CHECKPOINT, also=WEIGHTS)
+    assert repository.present() is None
 
 
 def test_packages_that_carry_the_data_are_found_without_being_imported(

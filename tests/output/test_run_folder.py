@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ def test_a_finished_run_holds_its_config_environment_and_results(tmp_path: Path)
     summary = json.loads(path.read_text())
     assert summary == {"command": "command", "name": "n", "status": "complete", "answer": 42}
     assert load(RunConfig, "command", path=path.with_name("config.yaml")) == CONFIG
-    assert json.loads(path.with_name("env.json").read_text()) == {"cores": 2}
+    environment = json.loads(path.with_name("env.json").read_text())
+    assert datetime.fromisoformat(environment.pop("started")).tzinfo is UTC
+    assert environment == {"cores": 2}
     assert read_jsonl(path.with_name("metrics.jsonl")) == [{"step": 1, "loss": 0.5}]
     assert path.with_name("table.csv").read_text() == "a\n1\n"
     assert path.with_name("plot.png").read_bytes().startswith(b"\x89PNG")

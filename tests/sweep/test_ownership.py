@@ -49,6 +49,22 @@ def test_a_process_that_died_owns_nothing(tmp_path: Path) -> None:
     assert read_owner(tmp_path) is None
 
 
+def test_another_users_hidden_process_counts_as_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"machine": runtime.machine_id(), "process": 2**22 - 1, "started": "12345"}
+    (tmp_path / "owner.json").write_text(json.dumps(record))
+    owner = read_owner(tmp_path)
+    assert owner is not None
+    assert not owner.is_alive()
+
+    def refused(process: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert owner.is_alive()
+
+
 @pytest.mark.parametrize(("age_s", "lost"), [(LOST_AFTER_S - 60, False), (LOST_AFTER_S + 60, True)])
 def test_a_lost_nodes_trial_is_taken_over_after_ten_minutes(
     tmp_path: Path, age_s: float, lost: bool

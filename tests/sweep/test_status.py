@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hwcli.errors import ConfigError, OutputError
+from hwcli.output.run_folder import STAGING
 from hwcli.sweep import export, status
 from hwcli.sweep.ownership import Ownership
 from hwcli.sweep.runner import run_trials
@@ -120,6 +122,17 @@ def test_a_run_folder_alone_says_how_its_trials_ended(tmp_path: Path) -> None:
     (found,) = status.read_runs(tmp_path)
     assert (found.trials["done"], found.trials["failed"]) == (1, 1)
     assert found.failures == ["b: it broke"]
+
+
+def test_a_finished_run_that_is_being_extended_is_not_complete(finished: Path) -> None:
+    run = finished / "command/run"
+    (run / "summary.json").write_text(json.dumps({"status": "complete"}))
+    (run / STAGING).mkdir()
+    (run / STAGING / "trials.json").write_text((run / "trials.json").read_text())
+    (found,) = status.read_runs(finished)
+    assert found.status == "not finished"
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / STAGING)
 
 
 def test_reading_writes_nothing(finished: Path) -> None:

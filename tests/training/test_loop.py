@@ -147,7 +147,7 @@ def test_a_run_stopped_while_it_evaluates_loses_no_epoch(
         evaluated.append(1)
         if len(evaluated) == stop_at:
             raise StoppedError
-        return work().evaluate(model)
+        return stopped.evaluate(model)
 
     with pytest.raises(StoppedError):
         train(

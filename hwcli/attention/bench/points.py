@@ -83,10 +83,13 @@ class Pace:
         self._settings = settings
         # The length that was timed, and its seconds per operation.
         self._timed: dict[tuple[MethodName, Direction], tuple[int, float]] = {}
+        self._probed: set[tuple[MethodName, Direction]] = set()
 
     def record(self, case: Case, seconds: float) -> None:
-        """Keep what a call took."""
-        self._timed[case.method, case.direction] = case.T, seconds / cost.flops(case)
+        """Keep what a call took, unless a longer one has been timed."""
+        key = case.method, case.direction
+        if self._timed.get(key, (0, 0.0))[0] <= case.T:
+            self._timed[key] = case.T, seconds / cost.flops(case)
 
     def estimate_s(self, case: Case) -> float:
         """Return the seconds that a call will take; times one if none as long has been timed.
@@ -95,7 +98,8 @@ class Pace:
         """
         key = case.method, case.direction
         timed_T, _ = self._timed.get(key, (0, 0.0))
-        if timed_T < min(case.T, PROBE_T):
+        if timed_T < min(case.T, PROBE_T) and key not in self._probed:
+            self._probed.add(key)
             probe = replace(case, T=min(case.T, PROBE_T))
             while probe.T > 1 and not self._settings.fits(probe):
                 probe = replace(probe, T=probe.T // 2)

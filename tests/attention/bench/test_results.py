@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hwcli.attention.bench import explanation, pictures, tables
+from hwcli.attention.bench import explanation, pictures, points, tables
+from hwcli.attention.bench.measure import Times
+from hwcli.attention.bench.points import BenchSettings
 from hwcli.attention.bench.results import AttentionSummary, CrossingPoint
 
 REFERENCE = Path(__file__).parents[3] / "results/reference/attention-bench"
@@ -108,3 +110,54 @@ def test_curves_are_labelled_on_the_line_and_no_legend_covers_them() -> None:
     assert any(label.startswith("softmax-naive: $T^{2.14}$") for label in labels)
     markers = {line.get_marker() for line in panel.lines} - {"None"}
     assert len(markers) == 4
+
+
+def test_where_linear_attention_is_slower_or_always_faster_that_is_said() -> None:
+    found = committed("default")
+    tried = [CrossingPoint(T=T, median_ms={"softmax-sdpa": 2.0, "linear": 1.0}) for T in (8, 16)]
+    always = found.model_copy(update={"crossover_T": None, "crossing_points": tuple(tried)})
+    (said,) = explanation.crossing_sentences(always)
+    assert said == "Linear attention is faster at all lengths that were tried, from T = 8 to 16."
+    tried[1] = CrossingPoint(T=16, median_ms={"softmax-sdpa": 1.0, "linear": 2.0})
+    (said,) = explanation.crossing_sentences(
+        always.model_copy(update={"crossing_points": tuple(tried)})
+    )
+    assert said.startswith("No length was found from which linear attention is faster")
+    untried = always.model_copy(update={"crossing_points": ()})
+    assert explanation.crossing_sentences(untried) == []
+    # The shortest lengths alone: the ratio is told the right way round.
+    rows = [row for row in found.rows if min(found.lengths) == row.T]
+    slower = {row.method: 2.0 if row.method == "linear" else 1.0 for row in rows}
+    rows = [row.model_copy(update={"median_ms": slower[row.method]}) for row in rows]
+    short = always.model_copy(update={"rows": rows})
+    assert "2 times more." in " ".join(explanation.findings(short))
+
+
+def test_a_time_at_a_few_tokens_predicts_no_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[int] = []
+
+    def time_in_turns(calls: dict[str, int], **how: object) -> dict[str, Times]:
+        (T,) = calls.values()
+        timed.append(T)
+        return {"probe": Times(1e-6 * T, 1e-6 * T, 1e-6 * T)}
+
+    monkeypatch.setattr(points.measure, "time_in_turns", time_in_turns)
+    monkeypatch.setattr(points, "make_call", lambda case: case.T)
+    settings = BenchSettings(
+        shape=committed("default").shape,
+        lengths=(16, 65536),
+        methods=("linear",),
+        directions=("forward",),
+        device="cpu",
+        threads=1,
+        kernels="torch",
+        memory_limit_bytes=10**6,
+        time_limit_s=30,
+        seed=0,
+    )
+    pace = points.Pace(settings)
+    pace.record(settings.case("linear", 16, "forward"), 1e-3)
+    for _ in range(2):
+        pace.estimate_s(settings.case("linear", 65536, "forward"))
+    # Nor is one tried that does not fit.
+    assert timed == [512]
