@@ -114,8 +114,9 @@ NEEDS_MORE = "its command adds what is missing"
 
 def _is_wider(there: object, here: object) -> bool:
     """Tell whether a list of values (an axis, seeds) holds all of another one."""
-    both = isinstance(there, list) and isinstance(here, list)
-    return both and set(map(str, here)) <= set(map(str, there))
+    if not (isinstance(there, list) and isinstance(here, list)):
+        return False
+    return set(map(str, here)) <= set(map(str, there))
 
 
 GRID = {"layers": "4..8", "heads": "2..4"}
