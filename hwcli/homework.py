@@ -88,7 +88,7 @@ class Part:
     def other_settings(self, out: Path) -> str:
         """Say in which settings the finished run is not the part's; empty where it answers it.
 
-        A run that the part's command extends is none of its own yet: ``needs more``.
+        :data:`NEEDS_MORE` for a run that the part's command extends.
         """
         config = self._config()
         try:

@@ -63,6 +63,8 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     work = TrialStore(folder.trials_path).folder(trial)
     work.prepare(trial)
     folder.claim(config, runtime.fingerprint(device=data.device.type, dtype=data.precision_name))
+    if work.is_owned():
+        terminal.log("another process trains this very classifier; waiting for it")
     with work.own(timeout_s=None):
         result = train_classifier(config, data, work.path)
         (work.path / "test.safetensors").unlink(missing_ok=True)

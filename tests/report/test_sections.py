@@ -156,7 +156,7 @@ def test_the_cells_of_a_run_of_question_4_are_found_again_by_its_name(own: Path)
     shutil.rmtree(own / "sentiment-train/homework")
     alone = {cell.id: cell.source for cell in cells_of(own)}
     assert "q4-run-strong" in alone
-    assert 'run.name == "strong"' in alone["q4-run-cells-strong"]
+    assert 'trained}["strong"]' in alone["q4-run-cells-strong"]
 
 
 @pytest.mark.parametrize(
