@@ -28,7 +28,7 @@ help:
 	@echo "make report     results/report/: the notebook, the PDF and the page, from finished runs"
 	@echo "make test       lint, types, layers and the default tests"
 	@echo "make test-slow  the marked tests: real data, real training, minutes"
-	@echo "make dev        .venv with every extra, the benchmark peers and all data to be had"
+	@echo "make dev        .venv with every extra, the benchmark peers and all available data"
 	@echo "make clean      remove .venv and what tools leave behind; results stay"
 
 $(BIN)/python:
@@ -46,7 +46,7 @@ $(VENV)/.torch-$(TORCH) $(VENV)/.installed: export TMPDIR = $(abspath $(VENV))/t
 $(VENV)/.torch-$(TORCH): | $(BIN)/python
 	@mkdir -p $(VENV)/tmp
 ifneq ($(TORCH),cpu)
-	@echo "installing PyTorch and the other packages (about 3.3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
+	@ls $(VENV)/.torch-* >/dev/null 2>&1 || echo "installing PyTorch and the other packages (about 3.3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
 else
 	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2 GB)"
 ifneq ($(TORCH_INDEX),)

@@ -113,7 +113,11 @@ class VerifiedFiles:
             return self._in_folder(name, Path(given), "the path given")
         named = data_folder(name)
         if named is not None:
-            return self._in_folder(name, named, "HW2_DATA")
+            # A folder for other data sets alone is passed over.
+            has_some = any(self._place(named, file).exists() for file in self.files)
+            if has_some or not named.is_dir():
+                return self._in_folder(name, named, "HW2_DATA")
+            log(f"{name}: HW2_DATA has none of it")
         folder = cache_folder() / name
         if all(file.damage(folder / file.name) is None for file in self.files):
             return self._found(name, folder, "cache")
@@ -132,9 +136,13 @@ class VerifiedFiles:
         files = {file.name: folder / file.name for file in self.files}
         return Found(folder, name, f"{folder} ({what})", digest=self.digest, files=files)
 
+    def _place(self, folder: Path, file: DataFile) -> Path:
+        """Return where a folder of the user's has a file: as torchvision lays it out, or plain."""
+        laid = folder / self.layout / file.name
+        return laid if laid.exists() else folder / file.name
+
     def _in_folder(self, name: str, folder: Path, what: str) -> Found:
-        if (folder / self.layout / self.files[0].name).exists():
-            folder = folder / self.layout
+        folder = self._place(folder, self.files[0]).parent
         for file in self.files:
             damage = file.damage(folder / file.name)
             if damage:

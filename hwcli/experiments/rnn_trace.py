@@ -1,9 +1,10 @@
 """Question 1: which property of the input sequence does a recurrent network compute?
 
-A network is given by its weights. It is traced in exact arithmetic, its closed form is found where
-it is linear and its minimal state machine where its states are finitely many, and the property of
-the inputs that its output computes is stated, proved by one of the two or else only checked. From
-top to bottom: the config, the run, what it shows.
+A network is given by its weights. It is traced in exact arithmetic (in float64 where an activation
+is tanh or logistic). Its closed form is found where it is linear, and its minimal state machine
+where its states are finitely many. The property of the inputs that its output computes is stated:
+proved where it can be, or else only checked. From top to bottom: the config, the run, what it
+shows.
 """
 
 import random

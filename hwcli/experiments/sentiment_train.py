@@ -27,7 +27,7 @@ from hwcli.sentiment.estimate import estimate
 from hwcli.sentiment.evaluation import summarize
 from hwcli.sentiment.pictures import figures
 from hwcli.sentiment.prepare import SentimentData, prepare
-from hwcli.sentiment.recipe import RECIPE_VERSION, Identity, Recipe
+from hwcli.sentiment.recipe import RECIPE_VERSION, Identity, Recipe, shipped_texts
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.training import train_classifier
 from hwcli.sweep.store import TrialStore
@@ -52,6 +52,13 @@ class Config(RunConfig, Recipe):
     texts: tuple[str, ...] = Field(
         description="Sentences of your own to classify after training, next to built-in ones."
     )
+
+    def contains(self, earlier: RunConfig) -> bool:
+        """Tell whether this is the same training, and no sentence of the user's own is lost."""
+        if not isinstance(earlier, Config):
+            return False
+        lost = set(earlier.texts) - set(self.texts) - shipped_texts()
+        return not lost and self.model_copy(update={"texts": earlier.texts}) == earlier
 
 
 def run(config: Config, folder: RunFolder) -> SentimentSummary:

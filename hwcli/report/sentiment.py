@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from hwcli.config import default_config_path, read_file
 from hwcli.report.cells import Cell
 from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
+from hwcli.sentiment.recipe import shipped_texts
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import accuracy_text
 
@@ -134,20 +134,10 @@ def _line(found: SentimentSummary) -> str:
     )
 
 
-def _preset_texts() -> set[str]:
-    """Return the texts that presets come with."""
-    shipped = read_file(default_config_path(COMMAND))
-    return {
-        text
-        for values in (shipped.values, *shipped.presets.values())
-        for text in values.get("texts", ())
-    }
-
-
 def _has_own_reviews(run: Run) -> bool:
     """Tell whether the author gave a run texts: none of the project's, and none of a preset."""
     texts = set(run.config["texts"])
-    return bool(texts - _preset_texts()) and not run.is_reference
+    return bool(texts - shipped_texts()) and not run.is_reference
 
 
 def _texts_title(run: Run) -> str:

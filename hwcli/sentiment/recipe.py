@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hwcli.config import Section
+from hwcli.config import Section, default_config_path, read_file
 from hwcli.sentiment.heads import HeadConfig
 from hwcli.sentiment.reviews import SplitConfig
 from hwcli.sentiment.tokens import TextConfig
@@ -13,6 +13,16 @@ from hwcli.training.optimizers import OptimizerConfig
 # Raised whenever the same config would give other numbers: an unfinished training of another
 # version is not resumed.
 RECIPE_VERSION = 2
+
+
+def shipped_texts() -> set[str]:
+    """Return the sentences that presets come with: nobody's own."""
+    shipped = read_file(default_config_path("sentiment-train"))
+    return {
+        text
+        for values in (shipped.values, *shipped.presets.values())
+        for text in values.get("texts", ())
+    }
 
 
 class Recipe(Section):

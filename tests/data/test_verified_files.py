@@ -184,6 +184,15 @@ def test_hw2_data_names_a_folder_of_data_sets(
     found = find(tiny)
     assert found.path == tmp_path / "all" / "tiny"
     assert found.origin.endswith("(HW2_DATA)")
+    # A folder for other data alone hides no cache; one that is not there is a mistake.
+    fill(tmp_path / "cache" / "tiny")
+    monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("HW2_DATA", str(tmp_path / "other"))
+    assert find(tiny).origin.endswith("(cache)")
+    monkeypatch.setenv("HW2_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(SourceError, match=r"is missing \(HW2_DATA\)"):
+        find(tiny)
 
 
 def test_the_same_data_compressed_in_another_way_is_the_same_data(
