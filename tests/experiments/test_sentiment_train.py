@@ -337,3 +337,15 @@ def test_the_assignments_model_trains_a_few_steps_from_random_weights(
     assert summary["num_trainable_params"] == 2_759_169
     assert summary["vocab_size"] == 30_522
     assert len(summary["epochs"]) == 2
+
+
+def test_sentences_of_your_own_extend_a_finished_run_and_are_not_lost() -> None:
+    def config(*texts: str, **more: Any) -> Config:
+        flags = {"texts": list(texts) or None, **more}
+        return load(Config, COMMAND, preset="strong", flags=flags)
+
+    shipped, mine = config(), config("My own review.")
+    assert mine.contains(shipped)
+    assert config("My own review.", "Another.").contains(mine)
+    assert not shipped.contains(mine)
+    assert not config("My own review.", seed=1).contains(shipped)
