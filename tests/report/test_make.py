@@ -42,7 +42,7 @@ def pdf_text(path: Path) -> tuple[int, str]:
 PRINTED = (
     *("A. Student", "Question 1", "1,000 (even)", "even positions", "Proof"),
     *("Not written yet", "Question 2", "Answer", "rearrangement fails", "softmax", "Question 3"),
-    *("92.43", "What this supports", "class Attention", "largest difference of the logits"),
+    *("92.62", "What this supports", "class Attention", "largest difference of the logits"),
     *("def batches", "def make_optimizers", "def train", "def classify", "Question 4"),
     *("112,241,409", "2,759,169", "Q1a vocabulary size", "30,522", "class GRUHead"),
     *("def batch_loss", "def mean_of", "Q4b", "Worked with B. Friend.", "Appendix"),

@@ -209,12 +209,12 @@ def grid_of(own: Path) -> Path:
 def test_a_summary_that_says_more_than_its_trials_is_told(own: Path) -> None:
     path = grid_of(own) / "summary.json"
     cells = json.loads(path.read_text())["cells"]
-    assert cells[0]["test_accuracy_mean"] == 0.9243
+    assert cells[0]["test_accuracy_mean"] == pytest.approx(0.926233, abs=1e-6)
     cells[0]["test_accuracy_mean"] = 0.9599
     change(path, cells=cells)
     runs = find_runs(own)
     (grid,) = vision.used(runs)
-    line = "4 layers, 2 heads, test images: summary.json says 95.99 %, trials.csv 92.43 %"
+    line = "4 layers, 2 heads, test images: summary.json says 95.99 %, trials.csv 92.62 %"
     assert doubts(grid) == [line]
     shown = {cell.id: cell.source for cell in all_cells(runs, {"runs": ".."}, Author())}
     assert f"- `vit-sweep/standard`: {line}." in shown["back-doubts"]
@@ -229,12 +229,12 @@ def test_a_summary_that_says_more_than_its_trials_is_told(own: Path) -> None:
 def test_trials_that_say_more_than_their_predictions_are_told(own: Path) -> None:
     path = grid_of(own) / "trials.csv"
     text = path.read_text()
-    assert text.count(",0.9241,") == 1
-    path.write_text(text.replace(",0.9241,", ",0.9599,"))
+    assert text.count(",0.9249,") == 1
+    path.write_text(text.replace(",0.9249,", ",0.9599,"))
     (grid,) = vision.used(find_runs(own))
     assert doubts(grid) == [
         "4 layers, 2 heads, seed 0: its test accuracy is stored as 95.99%, its predictions have "
-        "92.41%"
+        "92.49%"
     ]
     path.write_text("torn")
     assert doubts(grid) == ["trials.csv cannot be read"]
