@@ -172,9 +172,7 @@ def train(
                 reported = now
                 rate_now = num_seen / (now - epoch_started)
                 report(epoch=epoch, loss=running.loss, examples_per_s=rate_now)
-            # After an epoch's last step comes its evaluation, and then a checkpoint of its own.
-            is_within = step % job.steps_per_epoch > 0
-            if now - saved > checkpoint_every_s and not unread and is_within:
+            if now - saved > checkpoint_every_s and not unread and step % job.steps_per_epoch:
                 save()
                 clock.skip()
                 saved = now

@@ -37,8 +37,8 @@ def begins_anew(text: str) -> bool:
     return re.match(r"\s*(Question [2-4]|Appendix)", text) is not None
 
 
-def test_it_has_at_most_eighteen_pages(pages: list[tuple[str, float]]) -> None:
-    assert len(pages) <= 18
+def test_it_has_at_most_nineteen_pages(pages: list[tuple[str, float]]) -> None:
+    assert len(pages) <= 19
 
 
 def test_no_page_but_a_questions_last_is_more_than_a_third_empty(
