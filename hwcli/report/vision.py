@@ -182,7 +182,8 @@ def _pairs(found: VitSweepSummary, cells: list[GridCell]) -> str:
         for better, worse in differing[:2]
     ]
     return (
-        f"Of all {number} pairs of cells {len(differing)} differ significantly (Tukey's range): "
+        f"Of all {number} pairs of cells {len(differing)} "
+        f"{'differs' if len(differing) == 1 else 'differ'} significantly (Tukey's range): "
         f"{'; '.join(named)}{'; and others' if differing[2:] else ''}."
     )
 

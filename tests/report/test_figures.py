@@ -60,7 +60,7 @@ def test_a_picture_that_a_run_has_drawn_is_not_shrunk_to_the_page() -> None:
 
 
 def test_a_picture_that_would_be_shrunk_is_left_out() -> None:
-    run = read_run(COMMITTED / "vit-sweep/standard")
+    run = read_run(COMMITTED / "vit-sweep/strong")
     wide, narrow = run.picture("rollout"), run.picture("positions")
     assert wide is not None
     assert narrow is not None
@@ -77,7 +77,7 @@ def test_the_classes_that_are_mistaken_are_those_of_the_selected_network() -> No
     figure = vision.confusion(run)
     assert figure is not None
     matrix, bars = figure.axes
-    assert matrix.get_title() == "5 layers, 2 heads, seed 0"
+    assert matrix.get_title() == "6 layers, 4 heads, seed 0"
     accuracies = [float(text.get_text()) for text in bars.texts]
     assert len(accuracies) == 10
     best = vision.best_cell(run)

@@ -44,7 +44,7 @@ ASKED = {
     ],
     "Question 3": [
         r"Answer.*accuracies lie between",
-        r"Of all 105 pairs of cells 2 differ significantly \(Tukey's range\): 7 layers, 4 heads",
+        r"Of all 105 pairs of cells 1 differs significantly \(Tukey's range\): 8 layers, 4 heads",
         r"grid_table_of",
         r"What this supports",
         r"X_0 &=",
@@ -291,7 +291,7 @@ def test_the_accuracies_stand_alone_and_their_costs_apart() -> None:
     assert run is not None
     accuracies, costs = vision.grid_table_of(run), vision.details_table_of(run)
     for table, pattern in (
-        (accuracies, r"92\.\d\d ± 0\.\d\d %.*"),
+        (accuracies, r"9[23]\.\d\d ± 0\.\d\d %.*"),
         (costs, r"\d{3},\d{3} parameters, \d+ s"),
     ):
         rows = table.cells()
