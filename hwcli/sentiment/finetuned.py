@@ -23,7 +23,7 @@ from hwcli.training.optimizers import make_optimizers
 
 # Tokens whose activations are in memory at once: they decide the peak. Matrix products of more
 # rows are no faster.
-TOKENS_AT_ONCE = 4096
+TOKENS_AT_ONCE = 2048
 TOKENS_AT_ONCE_ON_GPU = 65_536
 
 
@@ -85,8 +85,7 @@ class FinetunedEncoder:
 
     def parts_of(self, rows: Rows) -> list[slice]:
         """Cut a batch into parts whose activations fit into memory."""
-        longest = int(self._data.train.lengths[rows].max())
-        size = max(1, self._tokens_at_once // longest)
+        size = max(1, self._tokens_at_once // self._data.train.padded_length(rows))
         return [slice(start, start + size) for start in range(0, len(rows), size)]
 
     def logits(self, rows: Rows) -> Tensor:

@@ -16,6 +16,9 @@ from hwcli.sentiment.reviews import clean
 # Texts are shuffled, and sorted by length only within this many batches: little padding is left,
 # and the batches of two epochs differ.
 BATCHES_IN_POOL = 50
+# Batches are padded to few different lengths: for each shape of a matrix product oneDNN keeps
+# compiled code, gigabytes for the hundreds of lengths that reviews have (tests/benchmarks/LOG.md).
+PADDED_TO = 32
 
 Rows = NDArray[np.int64]
 """Numbers of reviews, (B,)."""
@@ -76,10 +79,21 @@ class Tokens:
         """Tokens of each text, (N,)."""
         return np.diff(self.offsets)
 
-    def pad(self, rows: Sequence[int] | Rows) -> tuple[Tensor, Tensor]:
-        """Return some texts as one batch: ids (B, T) int64 and the lengths (B,)."""
+    def padded_length(self, rows: Sequence[int] | Rows, multiple: int = PADDED_TO) -> int:
+        """Return T of some texts' batch: their longest, rounded up, but not beyond all texts'."""
+        lengths = self.lengths
+        longest = int(lengths[rows].max())
+        return min(-(-longest // multiple) * multiple, int(lengths.max()))
+
+    def pad(self, rows: Sequence[int] | Rows, multiple: int = PADDED_TO) -> tuple[Tensor, Tensor]:
+        """Return some texts as one batch: ids (B, T) int64 and the lengths (B,).
+
+        Args:
+            rows: numbers of the texts.
+            multiple: T is rounded up to one, unless no text is that long.
+        """
         lengths = torch.from_numpy(self.lengths[rows])
-        ids = torch.full((len(rows), int(lengths.max())), self.pad_id)
+        ids = torch.full((len(rows), self.padded_length(rows, multiple)), self.pad_id)
         for place, row in enumerate(rows):
             text = self.ids[self.offsets[row] : self.offsets[row + 1]]
             ids[place, : len(text)] = torch.from_numpy(text)

@@ -100,7 +100,7 @@ def notebook_way(config: Config, data: SentimentData) -> Iterator[Epoch]:
         head.train()
         order = torch.randperm(len(labels), generator=generator)
         for rows in order.split(config.batch_size):
-            ids, lengths = data.train.pad(rows.numpy())
+            ids, lengths = data.train.pad(rows.numpy(), multiple=1)
             with torch.no_grad():
                 states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
             batch_loss(head(states, lengths), labels[rows]).loss.backward()
@@ -110,7 +110,7 @@ def notebook_way(config: Config, data: SentimentData) -> Iterator[Epoch]:
         logits = []
         with torch.no_grad():
             for rows in torch.arange(len(valid_labels)).split(config.batch_size):
-                ids, lengths = data.valid.pad(rows.numpy())
+                ids, lengths = data.valid.pad(rows.numpy(), multiple=1)
                 states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
                 logits.append(head(states, lengths))
         spent += time.perf_counter() - started

@@ -7,6 +7,7 @@ import torch
 from hwcli.sentiment.encoder import load_tokenizer
 from hwcli.sentiment.tokens import (
     TextConfig,
+    Tokens,
     sorted_batches,
     tokenize,
     training_batches,
@@ -29,7 +30,7 @@ def test_texts_of_every_kind_become_tokens(tiny_encoder: Path) -> None:
     texts = ["", "good<br /><br />film", "😀", "good film " * 5000]
     tokens = tokenize(texts, tokenizer, TextConfig(max_length=17))
     assert tokens.lengths.tolist() == [2, 4, 3, 17]
-    ids, lengths = tokens.pad(np.array([1, 0]))
+    ids, lengths = tokens.pad(np.array([1, 0]), multiple=1)
     words = [tokenizer.convert_ids_to_tokens(row) for row in ids.tolist()]
     assert words == [["[CLS]", "good", "film", "[SEP]"], ["[CLS]", "[SEP]", "[PAD]", "[PAD]"]]
     assert lengths.tolist() == [4, 2]
@@ -66,6 +67,21 @@ def test_batches_are_hardly_padded() -> None:
     batches = list(training_batches(LENGTHS, batch_size=3, seed=0, epoch=0))
     padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
     assert padded < 1.1 * LENGTHS.sum()
+
+
+def test_a_batch_is_padded_to_one_of_few_lengths_and_never_beyond_the_longest_text() -> None:
+    ends = np.concatenate([[0], np.cumsum(LENGTHS)])
+    nothing = np.zeros(len(LENGTHS), bool)
+    tokens = Tokens(np.ones(ends[-1], np.int32), ends, 0, nothing, num_words=0, num_unknown=0)
+    short = np.flatnonzero(LENGTHS <= 20)[:3]
+    ids, lengths = tokens.pad(short)
+    assert ids.shape == (3, 32)
+    assert lengths.tolist() == LENGTHS[short].tolist()
+    assert ids.sum(dim=1).tolist() == LENGTHS[short].tolist()  # the rest is padding
+    assert tokens.pad([int(LENGTHS.argmax())])[0].shape == (1, LENGTHS.max())
+    assert tokens.pad([int(short[0])], multiple=1)[0].shape == (1, LENGTHS[short[0]])
+    batches = training_batches(LENGTHS, batch_size=3, seed=0, epoch=0)
+    assert {tokens.padded_length(batch) for batch in batches} == {32, int(LENGTHS.max())}
 
 
 def test_the_mask_is_true_up_to_the_length() -> None:
