@@ -11,6 +11,7 @@ experiment's own config have none in Python. Sections that are also used as a li
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,8 +172,9 @@ def load(
 ) -> C:
     """Build the config of one run.
 
-    Without ``preset`` the user's file decides by its ``preset:`` key; if it has none either, its
-    values lie over the shipped file's default preset. A run's own ``config.yaml`` stands alone.
+    A preset that is asked for lies over the user's file. Without one the file decides by its
+    ``preset:`` key, and what it says besides lies over that preset of the shipped file; if it has
+    no such key, over the default preset. A run's own ``config.yaml`` stands alone.
     ``name`` defaults to the preset's name, or to the name of the user's file.
 
     Args:
@@ -223,8 +225,11 @@ def resolve(command: str, *, path: Path | None = None, preset: str | None = None
         values = _merge(values, own.values)
         name = shipped.preset if path is None else re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)
     else:
-        values = _merge(shipped.values, own.values)
-        values = _merge(values, _preset_values(presets, chosen))
+        asked = _preset_values(presets, chosen)
+        layers = (own.values, asked)
+        if preset is None:
+            layers = (shipped.presets.get(chosen, {}), own.values, own.presets.get(chosen, {}))
+        values = functools.reduce(_merge, layers, shipped.values)
         name = chosen
     if name is not None:
         values.setdefault("name", name)

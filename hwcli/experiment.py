@@ -28,15 +28,18 @@ class Plan:
 
     Attributes:
         shown: a table or a line.
-        seconds: of what is not done yet; None where it cannot be known here.
+        seconds: of what is not finished yet, as if none of it were begun; None where it cannot be
+            known here.
         memory_bytes: at the peak, all processes of the run together.
         disk_bytes: of what is written, in the run's folder and in the cache.
+        refused: why this machine would refuse the run; empty where it would not.
     """
 
     shown: Table | str
     seconds: float | None
     memory_bytes: int
     disk_bytes: int
+    refused: str = ""
 
     def needs(self) -> str:
         """Say in a sentence what the run would take."""

@@ -26,7 +26,7 @@ from hwcli.output.units import duration, size
 
 INTERRUPTED = (129, 130, 143, -1, -2, -15)
 
-PartState = Literal["reused", "differs", "done", "failed", "missing", "blocked"]
+PartState = Literal["finished earlier", "differs", "finished", "failed", "missing", "blocked"]
 
 # Fields of a config that leave a question's answer an answer, by their beginnings: how and where it
 # was computed, and how a file of reviews is read.
@@ -91,12 +91,14 @@ class Part:
         :data:`NEEDS_MORE` for a run that the part's command extends.
         """
         config = self._config()
+        folder = out / self.command / self.name
         try:
-            path = out / self.command / self.name / "config.yaml"
+            path = folder / "config.yaml"
             earlier = load(type(config), self.command, path=path)
         except HwError:
             return "its config.yaml cannot be read"
-        if earlier.contains(config):
+        other_data = _other_data(folder)
+        if earlier.contains(config) and not other_data:
             return ""
         if config.contains(earlier):
             return NEEDS_MORE
@@ -106,9 +108,16 @@ class Part:
             for key, (there, here) in found.items()
             if not key.startswith(FREE) and not _is_wider(there, here)
         ]
-        return ", ".join(told)
+        return ", ".join([*other_data, *told])
 
 
+def _other_data(folder: Path) -> list[str]:
+    """Name the reviews of a run that is not of IMDB."""
+    found = read_json(folder / "summary.json").get("dataset", IMDB)
+    return [] if IMDB in str(found).lower() else [f"its reviews are {short(found)}"]
+
+
+IMDB = "imdb"
 NEEDS_MORE = "its command adds what is missing"
 
 
@@ -169,7 +178,7 @@ def run(
         where = f"part {number} of {len(parts) + 1}, question {part.question}: {part.command}"
         other = part.other_settings(out) if part.is_done(out) else NEEDS_MORE
         if other != NEEDS_MORE:
-            states[part] = "differs" if other else "reused"
+            states[part] = "differs" if other else "finished earlier"
             terminal.log(
                 f"{where}: already done, reused" + (f" as it is ({other})" if other else "")
             )
@@ -184,7 +193,7 @@ def run(
         if code in INTERRUPTED:
             terminal.log("stopped; run the same command again to go on")
             return code if code > 0 else 128 - code
-        states[part] = "done" if part.is_done(out) else "failed"
+        states[part] = "finished" if part.is_done(out) else "failed"
         if states[part] == "failed":
             terminal.log(f"{where} failed (exit code {code}); the other parts go on")
     terminal.log(f"part {len(parts) + 1} of {len(parts) + 1}: the hand-in")
@@ -214,7 +223,7 @@ def plan(preset: str, out: Path) -> None:
     for part in parts:
         states[part] = "missing"
         if part.is_done(out) and (other := part.other_settings(out)) != NEEDS_MORE:
-            states[part] = "differs" if other else "done"
+            states[part] = "differs" if other else "finished earlier"
         if states[part] == "missing":
             terminal.log(f"question {part.question}: timing a little of {part.command}")
             try:

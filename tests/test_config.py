@@ -125,6 +125,9 @@ def test_a_users_file_lies_over_the_shipped_one_at_any_depth(
     assert read(path=own, flags={"inner": {"rate": 9}}) == ("my-file", 2, 9.0, "z")
     own.write_text("name: mine\npreset: q\n")
     assert read(path=own) == ("mine", 3, 0.3, "y")
+    # What a file says besides its preset is not lost under it.
+    own.write_text("name: mine\npreset: q\nepochs: 9\n")
+    assert read(path=own) == ("mine", 9, 0.3, "y")
     assert read(path=own, preset="p") == ("mine", 2, 0.1, "y")
 
 

@@ -17,7 +17,6 @@ from hwcli.output.tables import Table
 from hwcli.report.runs import read_run
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import all_tables as sentiment_tables
-from hwcli.sentiment.tables import comparison_table as models_compared
 from hwcli.sweep.status import status_table, trials_table
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import cells_table, comparison_table, grid_table, plan_table
@@ -45,12 +44,9 @@ def tables() -> Iterator[tuple[str, Table]]:
     for path in sorted(REFERENCE.glob("attention-bench/*")):
         for table in attention_tables(read_run(path).read(AttentionSummary)):
             yield f"{path.name}: {table.title}", table
-    models = []
     for path in sorted(REFERENCE.glob("sentiment-train/*")):
-        models.append(read_run(path).read(SentimentSummary))
-        for table in sentiment_tables(models[-1]):
+        for table in sentiment_tables(read_run(path).read(SentimentSummary)):
             yield f"{path.name}: {table.title}", table
-    yield "models beside each other", models_compared(models)
     for path in sorted(REFERENCE.glob("vit-sweep/*")):
         found = read_run(path).read(VitSweepSummary)
         yield f"{path.name}: cells", cells_table(found)

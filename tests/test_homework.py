@@ -130,7 +130,7 @@ def test_a_dry_run_asks_every_missing_part(
     homework.plan("quick", tmp_path)
     shown = capsys.readouterr()
     rows = [line.split()[:2] for line in shown.out.splitlines() if line.strip()[:1].isdigit()]
-    assert rows == [["1", "missing"], ["2", "done"], ["3", "missing"], ["4", "blocked"]]
+    assert rows == [["1", "missing"], ["2", "finished"], ["3", "missing"], ["4", "blocked"]]
     assert "10 min 00 s 2.0 GB 1 MB" in " ".join(shown.out.split())
     assert "About 11 min" in shown.out
     assert "question 4: no reviews here" in shown.err

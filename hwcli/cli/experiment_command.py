@@ -116,7 +116,10 @@ def run(
                 planned = chosen.plan(resolved, folder)
                 terminal.show(planned.shown)
                 terminal.log(planned.needs())
-                terminal.log(folder.forecast(resolved))
+                forecast = folder.forecast(resolved)
+                if planned.refused:
+                    forecast = f"It would be refused: {planned.refused}."
+                terminal.log(forecast)
                 return
             # Nothing is shown before it is kept: whoever reads the output may leave early.
             with terminal.held_back():

@@ -67,6 +67,12 @@ def rnn_trace(
 
         return {"name": spec.stem, **read_spec(spec)}
     if design:
+        told = {"--expect": expect, "--w-in": w_in, "--w-rec": w_rec, "--w-out": w_out}
+        if given := [flag for flag, value in told.items() if value is not None]:
+            raise ConfigError(
+                f"--design and {given[0]}: a design has weights and an expected property of its "
+                "own; give one of the two"
+            )
         return {"name": "design", "alphabet": "0,1"}
     return {"name": "custom"} if (w_in or w_rec or w_out) else {}
 
@@ -191,6 +197,12 @@ def sentiment_predict(
     from hwcli.output import terminal
     from hwcli.sentiment import predict
 
+    for setting in settings or ():
+        if not setting.strip().startswith("data."):
+            raise ConfigError(
+                f"--set {setting}: here settings say how the file is read, such as "
+                "data.text_column=review; the model has its own"
+            )
     data = load(Config, COMMAND, overrides=settings or ()).data
     given = predict.gather_texts(texts or [], file, data, terminal.log)
     runs = predict.find_runs(models or (), out)

@@ -28,14 +28,14 @@ ConfigFile = Annotated[
 Quiet = Annotated[bool, Option("--quiet", help="Print the result only, no progress.")]
 AsJson = Annotated[bool, Option("--json", help="JSON instead of a table.")]
 Author = Annotated[
-    Text, Option("--author", metavar="NAME", help="Author name, printed below the title and kept.")
+    Text, Option("--author", metavar="NAME", help="Your name, printed below the title and kept.")
 ]
 Acknowledge = Annotated[
     list[str] | None,
     Option(
         "--acknowledge",
         metavar="TEXT",
-        help="Collaborators and tools, in your words; kept. Repeatable.",
+        help="Collaborators and tools, in your words; kept ('' removes them). Repeatable.",
     ),
 ]
 

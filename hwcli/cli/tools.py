@@ -163,7 +163,7 @@ def show(
         values = resolve(name, path=config, preset=preset)
         used = values.pop("name", "default")
         typer.echo(
-            f"# hw2 {name}, as in {used}. Keep what you change, name the run, and start it by:\n"
+            f"# hw2 {name}, as in {used}. Save all of it, change what you want, and start it by:\n"
             f"#   hw2 {name} --config FILE\n"
             + annotate({**values, "name": "mine"}, read_schema(name))
         )

@@ -37,6 +37,7 @@ COMMAND = "sentiment-train"
 RunSummary = SentimentSummary
 
 WHEN_STOPPED = "stopped; run the same command again to go on where it was"
+BYTES_PER_NUMBER = 4
 PICTURES = ("calibration.png", "length.png", "curves.png")
 
 
@@ -82,7 +83,10 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     baselines = {}
     for name, baseline in BASELINES.items() if config.baselines else ():
         terminal.log(f"training {name} on the same {len(data.train):,} reviews")
-        baselines[name] = baseline(data.split.train, data.split.test)
+        try:
+            baselines[name] = baseline(data.split.train, data.split.test)
+        except ValueError as error:  # reviews of emoji alone have no words to count
+            terminal.log(f"{name} is left out: {error}")
     summary = summarize(
         config.name,
         COMMAND,
@@ -102,6 +106,7 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         finetuned=config.finetune,
         encoder_name=data.encoder_name,
         card=tables.model_card(summary, config.text),
+        trained_on=[*data.split.train.texts, *data.split.valid.texts],
     )
     write_and_show(summary, folder)
     return summary
@@ -157,5 +162,8 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         Table(f"{COMMAND} {config.name}", tables.WHAT_AND_VALUE, rows),
         seconds=needed.seconds,
         memory_bytes=needed.memory_bytes,
-        disk_bytes=needed.disk_bytes + 4 * needed.num_params,
+        # The model; weights and Adam's two averages in the checkpoint; the best epoch's weights.
+        disk_bytes=needed.disk_bytes
+        + BYTES_PER_NUMBER * needed.num_params
+        + (3 + (config.keep == "best")) * BYTES_PER_NUMBER * needed.num_trainable_params,
     )

@@ -89,7 +89,7 @@ class Config(RunConfig, SweepRecipe):
         "or auto (compiled where possible)."
     )
     jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = Field(
-        description="Trials that train at the same time; auto: one per core, or one per GPU."
+        description="Trials that train at the same time; auto: one per core, or one on a GPU."
     )
     retry_failed: bool = Field(description="Train trials again that failed earlier.")
     fail_fast: bool = Field(description="Stop at the first failed trial.")
@@ -102,12 +102,12 @@ class Config(RunConfig, SweepRecipe):
     launcher: LauncherConfig = Field(description="Where trials train and what each gets there.")
 
     def contains(self, earlier: RunConfig) -> bool:
-        """Tell whether this sweep has every trial of an earlier one: the same recipe and more."""
-        if not isinstance(earlier, Config):
-            return False
-        same = ("precision", "kernels", "device")
-        is_same = all(getattr(self, name) == getattr(earlier, name) for name in same)
-        return is_same and earlier.trial_keys() <= self.trial_keys()
+        """Tell whether this sweep has every trial of an earlier one: the same recipe and more.
+
+        What ``auto`` means for device, precision and kernels depends on the machine:
+        :meth:`Sweep.refuse_to_lose` looks at what it means here.
+        """
+        return isinstance(earlier, Config) and earlier.trial_keys() <= self.trial_keys()
 
     def differences_from(self, earlier: RunConfig) -> dict[str, tuple[Any, Any]]:
         """Leave out what only says how a sweep is run."""
@@ -214,6 +214,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     if folder.claim(config, environment, wait=False):
         folder.write(TRIALS, trials_csv(before.trials))
     else:
+        folder.refuse_another_run(config)
         terminal.log(f"{COMMAND} {config.name}: another process is writing it; sharing its trials")
     if num_done:
         terminal.log(f"{num_done} of {len(sweep)} trials are already done; reusing them")
@@ -255,7 +256,9 @@ class Sweep:
     def __init__(self, config: Config, folder: RunFolder):
         self.other = None
         if config.compare_with is not None:
-            self.other = read_other_run(config.compare_with, folder.path, config.axes)
+            self.other = read_other_run(
+                config.compare_with, folder.path, config.axes, config.recipe_values()
+            )
         self.config = config
         self.files = catalogue.find("fashion-mnist", config.data_path, terminal.log)
         self.trials = make_trials(config, self.files)
@@ -286,16 +289,18 @@ class Sweep:
         """
         ids = {trial.id for trial in self.trials}
         lost = [trial for trial in self.known.done().values() if trial.id not in ids]
-        if not lost or self._folder.summary() is None or self._folder.may_replace:
+        if not lost or self._folder.may_replace:
             return
         how = ("device", "precision", "kernels")
         there, here = lost[0].identity["config"], self.configs[0].model_dump(include=set(how))
         differ = ", ".join(
             f"{x} {there[x]} there, {here[x]} here" for x in how if there[x] != here[x]
         )
+        same = " ".join(f"--set {x}={there[x]}" for x in how if there[x] != here[x])
         raise OutputError(
             f"{self._folder.path} is a finished run of other networks ({differ or 'other data'}); "
-            "give this one another name by --name, or replace that one by --replace"
+            + (f"add to it by {same} where this machine can; " if same else "")
+            + "give this one another name by --name, or replace that one by --replace"
         )
 
     def images(self) -> FashionMNIST:
@@ -348,10 +353,10 @@ class Sweep:
         return found, None, ()
 
     def best_network(self, summary: VitSweepSummary, record: SweepRecord) -> Network | None:
-        """Return the first network of the best cell; None where no cell is done."""
+        """Return the first network of the best cell that is done; None where no cell is."""
         best = summary.best
         for index, trial in enumerate(record.trials):
-            if best is not None and trial.key == best.key:
+            if best is not None and trial.key == best.key and trial.state == "done":
                 return Network(
                     config=self.configs[index],
                     predictions=record.predictions.get(trial.id),
@@ -434,6 +439,11 @@ def plan(config: Config, folder: RunFolder) -> Plan:
             "Times are estimated from timed steps of the network with "
             f"{counted(config_timed.layers, 'layer')} and {counted(config_timed.heads, 'head')}."
         )
+    refused = ""
+    try:
+        sweep.refuse_to_lose()
+    except OutputError as error:
+        refused = str(error)
     notes = [text for text in (note, training.note_on_precision(sweep.configs)) if text is not None]
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
@@ -445,4 +455,5 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         seconds=None if seconds is None else seconds + FIXED_S,
         memory_bytes=runtime.DRIVER_BYTES + workers * runtime.WORKER_BYTES,
         disk_bytes=DISK_BYTES + sum(CHECKPOINT_BYTES * row["num_params"] for row in todo),
+        refused=refused,
     )

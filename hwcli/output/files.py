@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hwcli import runtime
 from hwcli.errors import OutputError
 from hwcli.locks import share_like_its_folder
 
@@ -25,7 +26,7 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
         OutputError: the file cannot be written; the old one is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{runtime.machine_id()}-{os.getpid()}.tmp")
     try:
         try:
             with temporary.open("wb") as file:
@@ -50,12 +51,15 @@ def unwritable(path: Path, error: OSError) -> OutputError:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of processes that were killed while they wrote into a folder.
 
-    To be called by who holds the folder's lock. Files of processes that live stay.
+    To be called by who holds the folder's lock. Files of processes that live stay, and so do those
+    of other machines, whose processes cannot be seen from here.
     """
     with suppress(OSError):
         for path in folder.iterdir():
-            found = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
-            if found and not _is_alive(int(found.group(1))):
+            found = re.fullmatch(r"\..+\.(?:([0-9a-f]{16})-)?(\d+)\.tmp", path.name)
+            if not found or found[1] not in (None, runtime.machine_id()):
+                continue
+            if not _is_alive(int(found[2])):
                 with suppress(OSError):
                     path.unlink()
 

@@ -205,6 +205,27 @@ class RunFolder(Closing):
             "--replace"
         )
 
+    def refuse_another_run(self, config: RunConfig) -> None:
+        """Make sure that the run which another process writes here is one that this one contains.
+
+        Raises:
+            OutputError: it has other settings, so that this run would be refused in the end.
+        """
+        for folder in (self.path / STAGING, self.path):
+            path = folder / "config.yaml"
+            if not path.exists():
+                continue
+            try:
+                theirs = load(type(config), self.command, path=path)
+            except HwError:  # it is being written
+                return
+            if not config.contains(theirs):
+                raise OutputError(
+                    f"{self.path}: another process is writing a run of this name with other "
+                    f"settings{_describe(config, theirs)}; give this one another name by --name"
+                )
+            return
+
     def forecast(self, config: RunConfig) -> str:
         """Say what a run with this config would do to the folder; reads only."""
         there = next(path for path in (self.path, *self.path.parents) if path.exists())

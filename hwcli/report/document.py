@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from hwcli.report.display import ANSWER, TEXT_WIDTH_IN, png_width_in
 from hwcli.report.merge import (
     answer,
+    answers_below,
     deleted_ids,
     hand_on,
     id_of,
@@ -97,7 +98,8 @@ def to_markdown(
 
     The title is left to the page's own heading, and the generated code that only shows something
     to the notebook. The author's words stand in boxes, and so do the cells that the author changed
-    or added; a prompt that is still open says so in its box.
+    or added; a prompt that is still open says so in its box. Texts that the author added right
+    below an open prompt are its answer.
 
     Args:
         notebook: an executed one.
@@ -106,16 +108,24 @@ def to_markdown(
         say: prints a line of progress.
     """
     parts: list[str] = []
+    below = answers_below(notebook.cells)
+    answers = {id(answer) for texts in below.values() for answer in texts}
     for number, (cell, name) in enumerate(zip(notebook.cells, names_of(notebook), strict=True)):
         hand = hand_on(cell)
         if id_of(cell) == "title" and hand is None:
             continue
         if cell.cell_type == "markdown" and _PARTS.match(cell.source):
             parts.append(_NEW_PAGE)
-        with_own_pictures = functools.partial(
-            with_pictures, cell=cell, cell_name=name, beside=beside, folder=folder, say=say
+        copied = functools.partial(
+            with_pictures, cell_name=name, beside=beside, folder=folder, say=say
         )
-        if is_prompt(cell):
+        with_own_pictures = functools.partial(copied, cell=cell)
+        if id(cell) in answers:
+            continue
+        if number in below:
+            texts = [copied(text.source, cell=text) for text in below[number]]
+            parts.append(_own(f"**Asked:** {question(cell)}", "\n\n".join(texts)))
+        elif is_prompt(cell):
             parts.append(_box(cell, with_own_pictures))
         elif hand is None:
             parts += _shown(cell, folder, number)
@@ -158,7 +168,12 @@ def _shown(
 
 def _what_is_not_as_generated(notebook: NotebookNode) -> list[str]:
     """List the cells that the author changed, added and deleted: after all cells, none ends it."""
-    named = list(zip(notebook.cells, names_of(notebook), strict=True))
+    answers = {id(text) for texts in answers_below(notebook.cells).values() for text in texts}
+    named = [
+        (cell, name)
+        for cell, name in zip(notebook.cells, names_of(notebook), strict=True)
+        if id(cell) not in answers
+    ]
     of = {hand: [n for cell, n in named if hand_on(cell) == hand] for hand in ("changed", "added")}
     found = {
         "Changed": ", ".join(f"`{name}`" for name in of["changed"]),

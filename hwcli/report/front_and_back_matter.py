@@ -77,10 +77,12 @@ def tools(used: Sequence[Run]) -> str:
         except metadata.PackageNotFoundError:
             continue
         named.append(f"{name} {version}")
-    reference = ", and some of its reference runs" if any(run.is_reference for run in used) else ""
+    own = any(not run.is_reference for run in used)
+    made = " the runs and" if own else ""
+    reference = " The reference runs are its own." if any(run.is_reference for run in used) else ""
     return (
-        f"hw2 (code, runs and this document{reference}), with {', '.join(named)}; the pages were "
-        "set by pandoc and Typst."
+        f"hw2 made{made} this document, with {', '.join(named)}.{reference} Pandoc and Typst set "
+        "the pages."
     )
 
 

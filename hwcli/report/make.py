@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -13,8 +14,8 @@ from hwcli.errors import ConfigError, OutputError
 from hwcli.output.files import write_atomic
 from hwcli.report import document, html, notebook, pdf
 from hwcli.report.checks import doubts
-from hwcli.report.merge import Merged, id_of, is_open
-from hwcli.report.runs import find_runs
+from hwcli.report.merge import Merged, answers_below, id_of, is_open
+from hwcli.report.runs import Runs, find_runs
 
 FORMATS = ("ipynb", "pdf", "html")
 _REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -89,90 +90,116 @@ def build(
     runs = find_runs(runs_folder, reference, project=_REFERENCE)
     folder = out / "report"
     _check_writable(folder)
-    as_read = _bytes(folder / "hw2.ipynb")
-    old = notebook.read(folder / "hw2.ipynb")
-    if old is not None and not notebook.is_mergeable(old):
-        backup = _keep_beside(folder / "hw2.ipynb")
-        say(f"hw2.ipynb does not say which cells were generated; it is kept as {backup.name}")
-        old = None
     notebook.check_tools(["ipykernel", *(["pypandoc"] if set(formats) & {"pdf", "html"} else [])])
     notebook.check_tools(["typst"] if "pdf" in formats else [])
+    _tell_of_runs(runs, runs_folder, say)
+    if "ipynb" not in formats and (author or acknowledged or title):
+        say("author, title and acknowledgements are kept in the notebook, which is not written now")
+    folders = {"runs": _seen_from(folder, runs_folder)}
+    if reference is not None:
+        folders["reference"] = _seen_from(folder, reference)
+    path = folder / "hw2.ipynb"
+    while True:
+        as_read, old = _bytes(path), _mergeable(path, say)
+        declared = notebook.Author.of(old).with_declared(author, acknowledged, title)
+        if not declared.name:
+            say("without a name: --author 'Your Name' prints one, and it is kept")
+        cells = notebook.all_cells(runs, folders, declared)
+        merged = notebook.assemble(cells, declared, old)
+        made = notebook.to_notebook(merged, cells, declared)
+        say(f"running the notebook: {len(made.cells)} cells, {len(notebook.used_runs(runs))} runs")
+        notebook.execute(made, folder, say)
+        nbformat.validate(made)
+        printed = _print(made, declared, folder, formats=formats, paper=paper, say=say)
+        if _bytes(path) == as_read:
+            break
+        say("hw2.ipynb was saved in the meantime; starting again with it")
+    _tell_what_is_open(made, merged, formats, say)
+    own = {"ipynb": nbformat.writes(made) + "\n"} if "ipynb" in formats else {}
+    paths = [_write(folder, kind, content) for kind, content in {**own, **printed.files}.items()]
+    if printed.unprintable is not None:
+        raise printed.unprintable
+    return paths
+
+
+def _tell_of_runs(runs: Runs, folder: Path, say: Callable[[str], None]) -> None:
+    """Name the runs that are not in the report, and what is doubtful about those that are."""
     for name, reason in runs.left_out.items():
         say(f"{name} is left out: {reason}")
     for name, reason in notebook.not_shown(runs).items():
         say(f"{name} is not shown: {reason}")
-    if not runs.whole:
-        say(f"no finished run in {runs_folder.resolve()}: the report says what to run")
-
+    if runs.whole:
+        for line in notebook.what_is_shown(runs):
+            say(line)
+    else:
+        say(f"no finished run in {folder.resolve()}: the hand-in says what to run")
     for run in notebook.used_runs(runs):
         for doubt in doubts(run):
             say(f"{run.id}: {doubt}")
 
-    declared = notebook.Author.of(old).with_declared(author, acknowledged, title)
-    if not declared.name:
-        say("without a name: --author 'Your Name' prints one, and it is kept")
-    folders = {"runs": _seen_from(folder, runs_folder)}
-    if reference is not None:
-        folders["reference"] = _seen_from(folder, reference)
-    cells = notebook.all_cells(runs, folders, declared)
-    merged = notebook.assemble(cells, declared, old)
-    made = notebook.to_notebook(merged, cells, declared)
-    say(f"running the notebook: {len(made.cells)} cells, {len(notebook.used_runs(runs))} runs")
-    notebook.execute(made, folder, say)
-    nbformat.validate(made)
 
-    contents: dict[str, str | bytes] = {}
+def _mergeable(path: Path, say: Callable[[str], None]) -> NotebookNode | None:
+    """Return the earlier notebook; one that cannot be merged is kept under another name."""
+    old = notebook.read(path)
+    if old is not None and not notebook.is_mergeable(old):
+        backup = _keep_beside(path)
+        say(f"hw2.ipynb does not say which cells were generated; it is kept as {backup.name}")
+        return None
+    return old
+
+
+@dataclass(frozen=True)
+class _Printed:
+    """The PDF and the page, by format, and why there is no PDF if it cannot be set."""
+
+    files: dict[str, str | bytes]
+    unprintable: pdf.UnprintableError | None
+
+
+def _print(
+    made: NotebookNode,
+    author: notebook.Author,
+    folder: Path,
+    *,
+    formats: Sequence[str],
+    paper: str,
+    say: Callable[[str], None],
+) -> _Printed:
+    """Set an executed notebook as PDF and as page, as far as they are asked for."""
+    files: dict[str, str | bytes] = {}
     unprintable: pdf.UnprintableError | None = None
-    if "ipynb" in formats:
-        contents["ipynb"] = nbformat.writes(made) + "\n"
+    if not set(formats) & {"pdf", "html"}:
+        return _Printed(files, unprintable)
+    title, name = author.title, author.name or None
     with tempfile.TemporaryDirectory() as temporary:
         figures = Path(temporary)
         text = document.to_markdown(made, figures, folder, say)
-        named = declared.name or None
         if "pdf" in formats:
             say("setting the PDF")
-            if letters := pdf.foreign_letters(f"{text}{declared.title}{declared.name}"):
+            if letters := pdf.foreign_letters(f"{text}{title}{author.name}"):
                 say(
                     f"hw2.pdf: {letters} need a font of this machine; look whether they are there, "
                     "or hand in hw2.html"
                 )
             try:
-                contents["pdf"] = pdf.to_pdf(
-                    text, figures, title=declared.title, author=named, paper=paper
-                )
+                files["pdf"] = pdf.to_pdf(text, figures, title=title, author=name, paper=paper)
             except pdf.UnprintableError as error:
                 unprintable = error
         if "html" in formats:
             say("setting the page")
-            contents["html"] = html.to_html(text, figures, title=declared.title, author=named)
-        if contents.keys() & {"pdf", "html"}:
-            for line in document.unreadable_formulas(made, figures):
-                say(line)
-    if _bytes(folder / "hw2.ipynb") != as_read:
-        say("hw2.ipynb was saved in the meantime; starting again with it")
-        return build(
-            runs_folder,
-            out,
-            formats=formats,
-            title=title,
-            author=author,
-            acknowledged=acknowledged,
-            reference=reference,
-            paper=paper,
-            say=say,
-        )
-    _tell_what_is_open(made, merged, formats, say)
-    paths = []
-    for kind, content in contents.items():
-        path = folder / f"hw2.{kind}"
-        try:
-            write_atomic(path, content)
-        except OSError as error:
-            raise OutputError(f"out: {path} cannot be written ({error.strerror})") from None
-        paths.append(path.resolve())
-    if unprintable is not None:
-        raise unprintable
-    return paths
+            files["html"] = html.to_html(text, figures, title=title, author=name)
+        for line in document.unreadable_formulas(made, figures):
+            say(line)
+    return _Printed(files, unprintable)
+
+
+def _write(folder: Path, kind: str, content: str | bytes) -> Path:
+    path = folder / f"hw2.{kind}"
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise OutputError(f"out: {path} cannot be written ({error.strerror})") from None
+    return path.resolve()
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -202,7 +229,12 @@ def _tell_what_is_open(
     """Name the generated cells that the author changed, and the prompts that are still empty."""
     if merged.changed:
         say(f"kept as you changed them, and marked in print: {', '.join(merged.changed)}")
-    still_open = [str(id_of(cell)) for cell in made.cells if is_open(cell)]
+    answered = answers_below(made.cells)
+    still_open = [
+        str(id_of(cell))
+        for number, cell in enumerate(made.cells)
+        if is_open(cell) and number not in answered
+    ]
     if still_open:
         where = "hw2.ipynb" if "ipynb" in formats else "the notebook (--format ipynb makes it)"
         say(

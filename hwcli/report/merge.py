@@ -57,12 +57,14 @@ def merge(new: Sequence[Cell], old: NotebookNode | None) -> Merged:
             if entry.get("kind") != "prompt":
                 changed.append(id_)
         cells.append(kept)
-    # What the program did not generate before, after the cell that it follows.
+    # What the program did not generate before, after the cell that it follows and the author's.
     for position, cell in enumerate(new):
         if cell.id in placed or cell.id in known:
             continue
         before = {earlier.id for earlier in new[:position]}
         at = max((i + 1 for i, node in enumerate(cells) if id_of(node) in before), default=0)
+        while 0 < at < len(cells) and id_of(cells[at]) is None:
+            at += 1
         cells.insert(at, to_node(cell))
         placed.add(cell.id)
     return Merged(cells, changed)
@@ -130,6 +132,28 @@ def is_open(node: NotebookNode) -> bool:
     if entry.get("kind") != "prompt":
         return False
     return node.source.strip() in ("", str(entry.get("source")).strip())
+
+
+def answers_below(cells: Sequence[NotebookNode]) -> dict[int, list[NotebookNode]]:
+    """Return the author's texts right below a prompt that is still open: they answer it.
+
+    Returns:
+        by the prompt's position among the cells; prompts without such a text are not in it.
+    """
+    found: dict[int, list[NotebookNode]] = {}
+    prompt: int | None = None
+    for position, cell in enumerate(cells):
+        if is_open(cell):
+            prompt = position
+        elif prompt is not None and _is_own_text(cell):
+            found.setdefault(prompt, []).append(cell)
+        else:
+            prompt = None
+    return found
+
+
+def _is_own_text(node: NotebookNode) -> bool:
+    return id_of(node) is None and node.cell_type == "markdown" and bool(node.source.strip())
 
 
 def is_prompt(node: NotebookNode) -> bool:

@@ -11,6 +11,7 @@ import nbformat
 from nbformat import NotebookNode, v4
 
 from hwcli.errors import HwError, OutputError
+from hwcli.output.units import duration
 from hwcli.report import attention, front_and_back_matter, recurrences, sentiment, vision
 from hwcli.report.cells import Cell
 from hwcli.report.merge import KEY, Merged, deleted_ids, hand_on, merge, names_of
@@ -47,9 +48,18 @@ class Author:
     def with_declared(
         self, name: str | None, acknowledged: Sequence[str], title: str | None
     ) -> "Author":
-        """Return the same with what is given now; acknowledgements are added."""
-        added = [text for text in acknowledged if text not in self.acknowledged]
-        return Author(name or self.name, (*self.acknowledged, *added), title or self.title)
+        """Return the same with what is given now.
+
+        Acknowledgements are added to those of before, which an empty one removes; an empty name or
+        title goes back to none and to the usual one.
+        """
+        kept = self.acknowledged if all(acknowledged) else ()
+        added = dict.fromkeys(text for text in acknowledged if text and text not in kept)
+        return Author(
+            self.name if name is None else name,
+            (*kept, *added),
+            self.title if title is None else title or TITLE,
+        )
 
 
 def used_runs(runs: Runs) -> list[Run]:
@@ -68,6 +78,33 @@ def not_shown(runs: Runs) -> dict[str, str]:
     used = used_runs(runs)
     causal = runs.not_shown(attention.COMMAND, used)
     return {run.id: "it measured causal attention" for run in causal} | vision.not_shown(runs)
+
+
+# Of each question, the command whose runs answer it and what makes one.
+QUESTIONS = {
+    1: (recurrences.COMMAND, "hw2 rnn-trace"),
+    2: (attention.COMMAND, "hw2 attention-bench"),
+    3: (vision.COMMAND, "hw2 vit-sweep --layers 4..8 --heads 2..4"),
+    4: (sentiment.COMMAND, "hw2 sentiment-train --preset homework"),
+}
+
+
+def what_is_shown(runs: Runs) -> list[str]:
+    """Say which questions have no run, and which of the author's runs give way to another one."""
+    used = used_runs(runs)
+    lines = []
+    for number, (command, makes_one) in QUESTIONS.items():
+        shown = [run for run in used if run.command == command]
+        if not shown:
+            lines.append(f"question {number} has no run; to make one: {makes_one}")
+        own = [run for run in runs.whole.values() if run.command == command and run.is_the_users]
+        others = [run.name for run in own if run not in shown]
+        if shown and others:
+            lines.append(
+                f"question {number} shows {', '.join(run.name for run in shown)}, "
+                f"not {', '.join(others)}"
+            )
+    return lines
 
 
 def all_cells(runs: Runs, folders: dict[str, str], author: Author) -> list[Cell]:
@@ -206,7 +243,9 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
 
 def _failures(cell: NotebookNode) -> list[str]:
     return [
-        f"{output.ename}: {output.evalue}"
+        f"stopped after {duration(CELL_TIMEOUT_S)}, which is as long as a cell may take"
+        if output.ename == "KeyboardInterrupt"
+        else f"{output.ename}: {output.evalue}"
         for output in cell.outputs
         if output.output_type == "error"
     ]

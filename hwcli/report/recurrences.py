@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from hwcli.config import resolve
 from hwcli.report.cells import Cell, text, words
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
+from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.summary import TraceSummary, Value
 
 COMMAND = "rnn-trace"
@@ -31,8 +33,16 @@ SEE = {
 
 
 def choose(runs: Runs) -> Run | None:
-    """Return the trace of the homework's network by its name, else the newest trace."""
-    return runs.get(COMMAND, HOMEWORK) or runs.newest(runs.of(COMMAND))
+    """Return the trace of the homework's network by its name, else its newest, else the newest."""
+    homeworks = runs.of(COMMAND, _is_homeworks)
+    named = next((run for run in homeworks if run.name == HOMEWORK), None)
+    return named or runs.newest(homeworks) or runs.newest(runs.of(COMMAND))
+
+
+def _is_homeworks(run: Run) -> bool:
+    """Tell whether a trace is of the network that the homework gives."""
+    asked = NetworkSpec.model_validate(resolve(COMMAND, preset=HOMEWORK)["network"])
+    return run.read(TraceSummary).network.spec == asked
 
 
 def section(runs: Runs) -> list[Cell]:
@@ -53,6 +63,7 @@ def section(runs: Runs) -> list[Cell]:
         found=found,
         folder=folder_of(run),
         mark=mark_of([run]),
+        is_homeworks=_is_homeworks(run),
         picture=run.picture("trace"),
         see=_see(found),
         ending=_ending(found),

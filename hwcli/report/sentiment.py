@@ -15,10 +15,14 @@ SHOWN = ("bert", "homework", "strong")
 
 
 def choose(runs: Runs) -> list[Run]:
-    """Return the runs that are shown: those with a preset's name, else the newest."""
+    """Return the runs that are shown: those with a preset's name, else the newest.
+
+    A run with reviews of the author's own is always among them: they answer a question.
+    """
     named = [run for name in SHOWN if (run := runs.get(COMMAND, name)) is not None]
     newest = runs.newest(runs.of(COMMAND))
-    return named or ([newest] if newest else [])
+    chosen = named or ([newest] if newest else [])
+    return chosen + [r for r in runs.of(COMMAND) if _has_own_reviews(r) and r not in chosen]
 
 
 def section(runs: Runs) -> list[Cell]:
@@ -38,6 +42,8 @@ def section(runs: Runs) -> list[Cell]:
         inputs="; ".join(map(_input, chosen)),
         lines=[_line(each) for each in found],
         texts_titles=[_texts_title(run) for run in chosen],
+        solved=[f"`{each.name}`" for each in found if each.is_solved],
+        stepped=[f"`{each.name}`" for each in found if not each.is_solved],
         own=[run.name for run in chosen if _has_own_reviews(run)],
         own_reviews=_own_reviews(chosen),
     )
@@ -124,10 +130,9 @@ def _line(found: SentimentSummary) -> str:
             f"It fits the training reviews {gap:.1f} points better than the validation reviews."
         )
     elif gap < -1:
-        fitted = (
-            f"Its training accuracy is {-gap:.1f} points below its validation accuracy: it is "
-            "taken during the epoch, while the weights still change."
-        )
+        fitted = f"Its training accuracy is {-gap:.1f} points below its validation accuracy"
+        while_training = ": it is taken during the epoch, while the weights still change."
+        fitted += "." if found.is_solved else while_training
     return (
         f"{which} {fitted} Of {false_positive + false_negative:,} wrong test reviews, "
         f"{max(false_positive, false_negative):,} were called {more}."

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
 from hwcli.vision import network_pictures, pictures
+from hwcli.vision.augmentation import AugmentationConfig
 from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
 from hwcli.vision.grid import HEADS, LAYERS
@@ -95,6 +97,7 @@ def section(runs: Runs) -> list[Cell]:
         "mark": mark_of([] if run is None else [run]),
         "not_shown": not_shown(runs),
     }
+    values |= _augmentation(config["augmentation"], values["tokens"])
     if run is not None:
         values |= {
             "folder": folder_of(run),
@@ -104,6 +107,27 @@ def section(runs: Runs) -> list[Cell]:
             "rollout": _can_be_read(run.picture("rollout")),
         }
     return render("q3", **values)
+
+
+def _augmentation(config: Mapping[str, Any], num_tokens: int) -> dict[str, Any]:
+    """Say what a recipe does to training images, and name the functions that do it."""
+    said, functions = [], []
+    if config["flip"]:
+        said.append("It mirrors half of them; the next epoch mirrors the other half.")
+    if pixels := config["max_shift"]:
+        said.append(f"`shift` moves each by up to {pixels} pixel{'s' if pixels > 1 else ''}.")
+        functions.append("shift")
+    if share := config.get("erase_probability"):
+        said.append(f"`erase` covers a rectangle of {share:.0%} of them by noise.")
+        functions.append("erase")
+    if config.get("early_tokens", 1.0) < 1:
+        kept = AugmentationConfig.model_validate(config).num_kept(num_tokens, 0, 2)
+        said.append(
+            f"In the first half of the epochs each image shows {kept} of its {num_tokens} patches: "
+            "`draw_tokens` draws them anew each time."
+        )
+        functions.append("draw_tokens")
+    return {"changes": " ".join(said), "functions": functions}
 
 
 # The classifier norms the mean of the tokens, not each token.

@@ -2,7 +2,7 @@
 
 A number is an int or a float as it is and a rational as ``"p/q"``; see
 :func:`hwcli.rnn.exact.to_json`. Sentences are plain text. Formulas are plain text too, such as
-``h_t = -h_{t-1} + x_t``; :func:`hwcli.rnn.tables.in_tex` spells them for a typesetter.
+``h_t = -h_{t-1} + x_t``; ``hwcli.report.templates.in_tex`` spells them for a typesetter.
 """
 
 import builtins

@@ -70,7 +70,8 @@ def nb_svm(train: Reviews, test: Reviews) -> NDArray[np.int64]:
     p = 1.0 + np.asarray(present[positive].sum(axis=0)).ravel()
     q = 1.0 + np.asarray(present[~positive].sum(axis=0)).ravel()
     ratio = np.log(p / p.sum()) - np.log(q / q.sum())
-    model = LinearSVC(C=0.01, max_iter=5000).fit(present.multiply(ratio).tocsr(), train.labels)
+    model = LinearSVC(C=0.01, max_iter=5000, random_state=0)
+    model.fit(present.multiply(ratio).tocsr(), train.labels)
     unseen = vectorizer.transform(test.texts).astype(np.float64)
     return np.asarray(model.predict(unseen.multiply(ratio).tocsr()), np.int64)
 

@@ -36,16 +36,26 @@ class BestEpoch:
             tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
             write_atomic(self.path, save(tensors, {"valid_loss": json.dumps(valid.loss)}))
 
-    def restore(self, model: nn.Module) -> None:
+    def restore(self, model: nn.Module, lowest_loss: float) -> None:
         """Load the kept weights into the model.
 
+        Args:
+            model: that was trained.
+            lowest_loss: of all epochs; the file must hold the epoch that had it.
+
         Raises:
-            SourceError: the file is missing or damaged; only training again restores it.
+            SourceError: the file is missing, damaged or another epoch's; only training again
+                restores it.
         """
+        if self.loss() > lowest_loss:
+            raise SourceError(
+                f"{self.path}: the best epoch's weights are lost or damaged; remove "
+                f"{self.path.parent} and train again"
+            )
         try:
             model.load_state_dict(load_file(self.path))
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except (OSError, SafetensorError, RuntimeError):
             raise SourceError(
-                f"{self.path}: the best epoch's weights are damaged ({type(error).__name__}); "
-                f"remove {self.path.parent} and train again"
+                f"{self.path}: the best epoch's weights are lost or damaged; remove "
+                f"{self.path.parent} and train again"
             ) from None

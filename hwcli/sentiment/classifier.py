@@ -1,13 +1,15 @@
 """Encoder and head as one classifier: judged on texts, saved to a folder, loaded from it.
 
 A folder holds ``hw2.json`` (what the classifier is made of), ``encoder/`` (a checkpoint of
-transformers, tokenizer included) and ``head.safetensors``. A plain fine-tuned classifier is a
+transformers, tokenizer included), ``head.safetensors`` and ``known_texts.npy`` (digests of
+the texts that it was trained or validated on). A plain fine-tuned classifier is a
 checkpoint of transformers with ``hw2.json`` next to it, which their own classes can load.
 
 Shapes: B reviews, T tokens, L layers, D width.
 """
 
 import hashlib
+import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from hwcli.errors import SourceError
 from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
-from hwcli.sentiment.reviews import LABELS
+from hwcli.sentiment.reviews import LABELS, clean
 from hwcli.sentiment.summary import Label, Prediction
 from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
 from hwcli.training.metrics import Mean
@@ -214,8 +216,12 @@ def save_classifier(
     finetuned: bool,
     encoder_name: str,
     card: str = "",
+    trained_on: Sequence[str] = (),
 ) -> None:
-    """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused."""
+    """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused.
+
+    Of the texts that it was trained or validated on, digests are kept: see :func:`known_texts`.
+    """
     plain = head.is_plain(finetuned=finetuned)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hw2.json").unlink(missing_ok=True)
@@ -227,6 +233,9 @@ def save_classifier(
     if not plain:
         save_model(model.head, str(folder / "head.safetensors"))  # type: ignore[arg-type]
     write_atomic(folder / "README.md", card)
+    buffer = io.BytesIO()
+    np.save(buffer, np.unique([text_digest(text) for text in trained_on]).astype(np.int64))
+    write_atomic(folder / KNOWN_TEXTS, buffer.getvalue())
     facts = ClassifierFacts(
         format=FORMAT,
         labels=LABELS,
@@ -238,6 +247,27 @@ def save_classifier(
         head_digest=None if plain else _digest(folder / "head.safetensors"),
     )
     write_json(folder / "hw2.json", facts.model_dump(mode="json"))
+
+
+KNOWN_TEXTS = "known_texts.npy"
+
+
+def text_digest(text: str) -> int:
+    """Return 63 bits of a text's SHA-256, spaces at its ends and HTML's line breaks aside."""
+    digest = hashlib.sha256(clean(text).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def known_texts(folder: Path, texts: Sequence[str]) -> list[bool]:
+    """Tell which texts a saved classifier was trained or validated on; none if it does not say.
+
+    Its accuracy on these is too high.
+    """
+    try:
+        digests = set(np.load(folder / KNOWN_TEXTS, allow_pickle=False).tolist())
+    except (OSError, ValueError, EOFError):
+        digests = set()
+    return [text_digest(text) in digests for text in texts]
 
 
 class ClassifierFacts(Section):

@@ -64,6 +64,8 @@ LABEL_COLUMNS = (
     "feedback",
     *STAR_COLUMNS,
 )
+# Of so many stars, those that are negative and positive.
+STARS = {5: ("1, 2", "4, 5"), 10: ("1, 2, 3, 4", "7, 8, 9, 10")}
 LABELS_SHOWN = 6
 MOST_LABELS = 20
 
@@ -132,12 +134,12 @@ class DataConfig(Section):
 
 
 def spell(value: object) -> str:
-    """Spell a label in one way: 1, 1.0, "1", "+1" and " 1 " are one label."""
+    """Spell a label in one way: 1, 1.0, "1", "+1" and " 1 " are one label; -1 and "-1.0" too."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip().lower()
     number = text.removeprefix("+").removesuffix(".0")
-    return number if number.isdigit() else text
+    return number if number.removeprefix("-").isdecimal() else text
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def _find(
             return rows.columns.index(given)
         if lowered.count(given.lower()) == 1:
             return lowered.index(given.lower())
-        if given.isdigit() and 1 <= int(given) <= len(lowered):
+        if given.isdecimal() and 1 <= int(given) <= len(lowered):
             return int(given) - 1
         raise SourceError(
             f"data.{usual}_column = {given!r}: {rows.source} has no such column; "
@@ -283,7 +285,7 @@ def texts_of(rows: Rows, index: int) -> list[str]:
 
 
 def meaning_of_labels(
-    files: Sequence[tuple[Rows, int]], config: DataConfig, log: Log
+    files: Sequence[tuple[Rows, int]], config: DataConfig, log: Log, *, both: bool = True
 ) -> Mapping[str, int]:
     """Return the class (0 negative, 1 positive) of every label that means one of them.
 
@@ -292,6 +294,7 @@ def meaning_of_labels(
             together: a part without its best reviews does not tell what its stars mean.
         config: names the labels where they cannot be guessed.
         log: is told what was guessed.
+        both: whether both classes must occur among the labels that are named.
 
     Raises:
         SourceError: it is in doubt what the labels mean; the line gives the setting to type.
@@ -303,6 +306,8 @@ def meaning_of_labels(
     )
     if config.labels is not None:
         known = config.labels.classes()
+        if not both and not counts.keys().isdisjoint(known):
+            return known
         for name, class_ in (("negative", 0), ("positive", 1)):
             if not any(known.get(label) == class_ for label in counts):
                 raise SourceError(
@@ -346,7 +351,7 @@ def _guess(labels: set[str], *, stars: bool) -> _Guess | None:
         return _Guess(SPELLINGS)
     if labels == {"-1", "1"}:
         return _Guess({"-1": 0, "1": 1}, "label -1 is taken for negative, 1 for positive")
-    numbers = {int(label) for label in labels if label.isdigit()}
+    numbers = {int(label) for label in labels if label.isdecimal()}
     if stars and len(numbers) == len(labels) and min(numbers) >= 1:
         if max(numbers) == 5:
             return _Guess(
@@ -375,9 +380,13 @@ def _in_doubt(files: Sequence[tuple[Rows, int]], counts: Counter[str], shown: st
     )
     if empty:
         return SourceError(
-            f"{rows.source}: row {number} has no label in column {rows.columns[index]!r}"
+            f"{rows.source}: row {number} has no label in column {rows.columns[index]!r}; fill it, "
+            "or say which labels are read: --set 'data.labels={negative: [LABEL], "
+            "positive: [LABEL]}'"
         )
-    negative, positive = _suggest(sorted(counts))
+    # A test file whose labels are withheld says nothing of what they mean.
+    first, of_first = files[0]
+    negative, positive = _suggest(sorted(set(map(spell, first.column(of_first)))))
     if "neg" in rows.columns[index].lower():
         negative = positive = "LABEL"
     return SourceError(
@@ -388,12 +397,15 @@ def _in_doubt(files: Sequence[tuple[Rows, int]], counts: Counter[str], shown: st
 
 
 def _suggest(labels: Sequence[str]) -> tuple[str, str]:
-    """Propose a label for each class: by its words, or the lowest and the highest number.
+    """Propose labels for each class: by words, by stars, or the lowest and the highest number.
 
     Words of which none is known get a placeholder: a guess that is typed as it stands would turn
     a classifier upside down.
     """
-    if len(labels) > 1 and all(label.lstrip("-").isdigit() for label in labels):
-        return min(labels, key=int), max(labels, key=int)
+    if len(labels) > 1 and all(label.removeprefix("-").isdecimal() for label in labels):
+        lowest, *_, highest = sorted(map(int, labels))
+        if lowest >= 1 and highest in STARS and len(labels) > 2:
+            return STARS[highest]
+        return str(lowest), str(highest)
     negative = next((label for label in labels if "neg" in label), "LABEL")
     return negative, next((label for label in labels if "pos" in label), "LABEL")

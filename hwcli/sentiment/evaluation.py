@@ -76,7 +76,7 @@ def summarize(
         encoder=data.encoder_name,
         encoder_digest=data.encoder_digest,
         finetuned=recipe.finetune,
-        head=describe_head(recipe.head, solved=recipe.is_solved),
+        head=describe_head(recipe.head, solved=recipe.is_solved, plain=recipe.is_plain),
         plain=recipe.is_plain,
         batch_size=None if recipe.is_solved else recipe.batch_size,
         kept_epoch=recipe.keep,
@@ -119,8 +119,10 @@ def summarize(
     )
 
 
-def describe_head(head: HeadConfig, *, solved: bool = False) -> str:
+def describe_head(head: HeadConfig, *, solved: bool = False, plain: bool = False) -> str:
     """Name a head in words."""
+    if plain:
+        return "transformers' own classification head"
     if head.kind == "gru":
         layers = f"{head.layers}-layer bidirectional GRU of {head.hidden}"
         return f"{layers}, dropout {head.dropout:g}"

@@ -100,9 +100,9 @@ def read_rows(
         choices = ", ".join([*ENDINGS, "each with .gz, .bz2, .xz or .zip"])
         raise SourceError(f"{path}: unknown kind of file; choices: {choices}")
     try:
-        if kind == "parquet":
-            return _read_parquet(path)
         content = _decompress(path.read_bytes())
+        if kind == "parquet":
+            return _read_parquet(path, content)
         text = _decode(content, path, encoding)
         if kind == "jsonl":
             return _from_objects(path, _json_lines(text, path))
@@ -112,7 +112,7 @@ def read_rows(
             lines = split_lines(text)
             cells = {cell.strip().lower() for cell in lines[0].split("\t")} if lines else set()
             table = {line.count("\t") for line in lines if line} not in ({0}, set())
-            if table and cells & {*known_columns, *known_labels}:
+            if table and (header is not None or cells & {*known_columns, *known_labels}):
                 return _delimited(path, text, kind, "\t", header, known_columns, known_labels)
             return Rows(str(path), ("text",), [[x] for x in lines], range(1, len(lines) + 1), {})
         return _delimited(path, text, kind, separator, header, known_columns, known_labels)
@@ -208,17 +208,21 @@ def _delimited(
 ) -> Rows:
     if separator is None:
         separator = "\t" if kind in ("tsv", "txt") else _sniff(text)
+    separator = {"\\t": "\t", "tab": "\t"}.get(separator, separator)
     if len(separator) != 1:
         raise SourceError(f"data.separator = {separator!r}: one character is needed")
     records = _records(text, separator)
     if not records:
         raise SourceError(f"{path}: no rows in it")
     first = {cell.strip().lower() for cell in records[0]}
+    names_columns = bool(first & set(known_columns)) or _has_word_above_numbers(
+        records, set(known_labels)
+    )
     # What holds labels alone is no review: pandas names columns 0, 1, ... where nobody does.
-    certain = first & set(known_columns) or (first & set(known_labels) and first - {*known_labels})
-    in_doubt = header is None and not certain
+    is_a_row = bool(first & set(known_labels) and first - {*known_labels})
+    in_doubt = header is None and not (names_columns or is_a_row)
     if header is None:
-        header = in_doubt or bool(first & set(known_columns))
+        header = in_doubt or names_columns
     if header:
         columns = tuple(cell.strip() for cell in records[0])
         records = records[1:]
@@ -231,6 +235,28 @@ def _delimited(
                 f"expected; a text that holds {separator!r} needs quotes around it"
             )
     return Rows(str(path), columns, records, range(1, len(records) + 1), {}, in_doubt)
+
+
+def _has_word_above_numbers(records: Sequence[Sequence[str]], words: set[str]) -> bool:
+    """Tell whether the first row has a label's word above numbers: it names a column, then.
+
+    In a column called "negative", 1 means negative.
+    """
+    first, *rest = records
+    return bool(rest) and any(
+        cell.strip().lower() in words
+        and cell.strip().isalpha()
+        and all(len(record) > index and _is_number(record[index]) for record in rest)
+        for index, cell in enumerate(first)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _sniff(text: str) -> str:
@@ -330,13 +356,13 @@ def describe_type(value: object) -> str:
 # Parquet, and what the library datasets saves
 
 
-def _read_parquet(path: Path) -> Rows:
+def _read_parquet(path: Path, content: bytes) -> Rows:
     import datasets
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
+        table = parquet.read_table(pa.BufferReader(content))
         features = datasets.Features.from_arrow_schema(table.schema)
     except (pa.ArrowException, AttributeError, TypeError, KeyError) as error:
         # Names of classes that cannot be read must not be taken for none.

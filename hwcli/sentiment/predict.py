@@ -17,7 +17,7 @@ from hwcli.output.files import read_json
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import p_text
 from hwcli.sentiment import tables
-from hwcli.sentiment.classifier import TextClassifier, confusion, load_saved
+from hwcli.sentiment.classifier import TextClassifier, confusion, known_texts, load_saved
 from hwcli.sentiment.columns import (
     DataConfig,
     classes_of,
@@ -56,10 +56,17 @@ class Texts:
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """What one run's model says about all texts."""
+    """What one run's model says about all texts.
+
+    Attributes:
+        name: of the run.
+        predictions: one for each text, in order.
+        known: whether the model was trained or validated on the text.
+    """
 
     name: str
     predictions: Sequence[Prediction]
+    known: Sequence[bool]
 
 
 def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, log: Log) -> Texts:
@@ -83,7 +90,9 @@ def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, 
         texts = Texts(list(arguments))
     else:
         found = _read_file(file, data, log)
-        texts = Texts([*arguments, *found.texts], None if arguments else found.classes)
+        # What is typed has no label.
+        classes = None if found.classes is None else [*(None for _ in arguments), *found.classes]
+        texts = Texts([*arguments, *found.texts], classes)
     if not texts.texts:
         raise SourceError("no text given: the input is empty")
     return texts
@@ -102,7 +111,7 @@ def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
         log(f"accuracy: {line}")
 
     try:
-        meaning = meaning_of_labels([(rows, columns.label)], data, told)
+        meaning = meaning_of_labels([(rows, columns.label)], data, told, both=False)
         return Texts(texts, classes_of(rows, columns.label, meaning, told))
     except SourceError as error:
         log(f"accuracy is not computed: {error}")
@@ -164,9 +173,11 @@ def predict(
     names = _names(runs)
     found = []
     for name, run in zip(names, runs, strict=True):
-        classifier = load_saved(run / "model" if (run / "model").is_dir() else run, place)
+        folder = run / "model" if (run / "model").is_dir() else run
+        classifier = load_saved(folder, place)
         _warn(classifier, texts, name, log)
-        found.append(ModelPredictions(name, classifier.predict(texts)))
+        known = known_texts(folder, texts)
+        found.append(ModelPredictions(name, classifier.predict(texts), known))
     return found
 
 
@@ -251,6 +262,7 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
     expected = np.array([classes[index] for index in chosen])
     rows: list[Mapping[str, object]] = []
     right: list[Any] = []
+    notes: list[str] = []
     for model in models:
         said = np.array([LABELS.index(model.predictions[index].label) for index in chosen])
         counts = confusion(torch.from_numpy(said), torch.from_numpy(expected))
@@ -270,6 +282,15 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
                 "num_texts": len(chosen),
             }
         )
+        known = np.array([model.known[index] for index in chosen])
+        if known.any():
+            others = "There are no others."
+            if not known.all():
+                others = f"On the others: {float(right[-1][~known].mean()):.2%}."
+            notes.append(
+                f"{model.name} was trained or validated on {int(known.sum()):,} of these "
+                f"{len(chosen):,} texts, so its accuracy is too high. {others}"
+            )
     share = float(max(expected.mean(), 1 - expected.mean()))
     rows.append(
         {"model": "always the more frequent label", "accuracy": share, "num_texts": len(chosen)}
@@ -282,7 +303,6 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
         Column("f1", "F1", "{:.4f}", priority=3),
         Column("num_texts", "n", "{:,}", priority=2),
     ]
-    notes = []
     if len(models) > 1:
         columns[3:3] = [
             Column("difference", f"difference to {models[0].name}", "{:+.2%}"),

@@ -12,7 +12,7 @@ from hwcli.training.optimizers import OptimizerConfig
 
 # Raised whenever the same config would give other numbers: an unfinished training of another
 # version is not resumed.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 
 def shipped_texts() -> set[str]:

@@ -5,8 +5,10 @@ which number means which, and a classifier trained on one of them reads the othe
 """
 
 import hashlib
+import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -233,7 +235,7 @@ def read(found: Found, data: DataConfig, log: Log = lambda line: None) -> dict[s
     """
     path = found.path
     if path.is_file():
-        if tarfile.is_tarfile(path):
+        if _is_archive(path):
             return _read_archive(path)
         return {"train": read_file(path, data, log, PACKAGE_ROWS if found.holds else None)}
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -243,6 +245,13 @@ def read(found: Found, data: DataConfig, log: Log = lambda line: None) -> dict[s
         if "train" in parts:
             return parts
     return {"train": read_file(_single_file(path), data, log)}
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # compressed, and cut off
+        return False
 
 
 def read_file(
@@ -294,6 +303,7 @@ def _reviews(
             raise SourceError(
                 f"{rows.source}: which column is the label? columns: {', '.join(rows.columns)}; "
                 "write --set data.label_column=NAME"
+                + ("; or give a labelled file alone by --data" if len(files) > 1 else "")
             )
         found.append((rows, texts_of(rows, columns.text), columns.label))
     meaning = meaning_of_labels([(rows, label) for rows, _, label in found], data, log)
@@ -337,6 +347,11 @@ def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
         return {}
     for part, paths in files.items():
         _refuse_copies(root, part, paths)
+        _refuse_missing_pieces(root, part, paths)
+    kinds = {kind_of(path) for paths in files.values() for path in paths}
+    others = [path.name for path in sorted(root.glob("*")) if kind_of(path) in kinds]
+    if unread := [name for name in others if _part_of(name) is None]:
+        log(f"{root}: not read: {', '.join(unread[:5])}{', ...' if len(unread) > 5 else ''}")
     named = [(part, path) for part, paths in files.items() for path in paths]
     reviews = _reviews([open_file(path, data) for _, path in named], data, log)
     return {
@@ -345,7 +360,22 @@ def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
     }
 
 
-_SHARD = re.compile(r"[a-z]+-(\d+)(?:-of-\d+)?[-.]", re.IGNORECASE)
+_SHARD = re.compile(r"[a-z]+-(\d+)(?:-of-(\d+))?[-.]", re.IGNORECASE)
+
+
+def _refuse_missing_pieces(folder: Path, part: str, paths: Sequence[Path]) -> None:
+    """Make sure that all pieces of a part are there, where their names say how many there are.
+
+    Raises:
+        SourceError: some are missing.
+    """
+    pieces = [_SHARD.match(path.name) for path in paths]
+    whole = max((int(piece[2]) for piece in pieces if piece and piece[2]), default=0)
+    if len(paths) < whole:
+        raise SourceError(
+            f"{folder}: {len(paths)} of the {whole} files of the part {part!r} are there; get the "
+            "others, or give one file alone by --data"
+        )
 
 
 def _refuse_copies(folder: Path, part: str, paths: Sequence[Path]) -> None:
@@ -406,7 +436,14 @@ def _read_archive(path: Path) -> dict[str, Reviews]:
                 if file is not None:
                     text = file.read().decode("utf-8")
                     members[parts[-3]].append((member.name, text, SPELLINGS[parts[-2]]))
-    except (OSError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
+    except (
+        OSError,
+        EOFError,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        UnicodeDecodeError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SourceError(f"{path}: cannot be read ({reason})") from None
     found = {

@@ -322,36 +322,3 @@ def _answers(summary: SentimentSummary, *, has_own: bool) -> dict[str, str]:
         "Q4a given sentences": "\n".join(sentences[:2]),
         "Q4b own two reviews": own or "none were given to this run",
     }
-
-
-def comparison_table(summaries: Sequence[SentimentSummary]) -> Table:
-    """Return the test accuracy of several runs, each with the bags of words on its reviews."""
-    rows: list[dict[str, object]] = []
-    for summary in summaries:
-        training = summary.split_sizes.train
-        rows.append(
-            {
-                "model": summary.name,
-                "trained": training,
-                "accuracy": accuracy_text(summary),
-                "loss": summary.test_loss,
-            }
-        )
-        rows += [
-            {
-                "model": f"{name} (data of {summary.name})",
-                "trained": training,
-                "accuracy": f"{100 * accuracy:.2f} %",
-            }
-            for name, accuracy in summary.baselines.items()
-        ]
-    return Table(
-        title="Test accuracy (± standard error)",
-        columns=[
-            Column("model", "model"),
-            Column("trained", "trained on", "{:,}"),
-            Column("accuracy", "accuracy"),
-            Column("loss", "loss", "{:.4f}"),
-        ],
-        rows=rows,
-    )

@@ -138,7 +138,7 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
     except NonFiniteLossError as error:
         raise ConfigError(f"{error}; take a lower optimizer.learning_rate") from None
     if recipe.keep == "best":
-        best.restore(source.model)
+        best.restore(source.model, min(epoch.valid_loss for epoch in history))
     return result_of(source, history)
 
 

@@ -5,7 +5,7 @@ Nothing of a tracker is in the way of training. Each tool is an extra of this pa
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from hwcli.locks import make_folder
 from hwcli.output.files import read_jsonl
 from hwcli.sweep.status import read_runs, read_trials
 from hwcli.sweep.store import TrialStore
+from hwcli.training.progress import Epoch
 
 # What the rows of metrics.jsonl count by.
 STEPS = ("epoch", "step", "t")
+OF_AN_EPOCH = {field.name for field in fields(Epoch)}
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,35 @@ def export(kind: str, out: Path, into: Path) -> Path:
 def read_curves(out: Path) -> Iterator[Curve]:
     """Yield the curves of all trials, and of the runs that are no sweeps.
 
+    Trials that only a run's folder still has, in its ``metrics.jsonl``, are among them.
+
     Raises:
         OutputError: there is no such folder.
     """
+    there: set[tuple[str, str]] = set()
     for trial in read_trials(out):
         folder = TrialStore(out / trial.command / "trials").folder(trial.id)
         points = _points(folder.epochs())
         if points:
+            there.add((trial.command, trial.id))
             yield Curve(trial.command, trial.id, trial.identity, trial.result, points)
     for run in read_runs(out):
         path = out / run.command / run.name / "metrics.jsonl"
-        if not run.trials and path.is_file():
-            points = _points(read_jsonl(path))
+        if not path.is_file():
+            continue
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for record in read_jsonl(path):
+            by_name.setdefault(str(record.pop("trial", run.name)), []).append(record)
+        for name, records in by_name.items():
+            if (run.command, name) in there:
+                continue
+            there.add((run.command, name))
+            config: dict[str, Any] = {}
+            if name != run.name:  # a trial: its point of the grid stands in every record
+                config = {k: v for k, v in records[0].items() if k not in OF_AN_EPOCH}
+            points = _points([{k: v for k, v in r.items() if k not in config} for r in records])
             if points:
-                yield Curve(run.command, run.name, {}, {}, points)
+                yield Curve(run.command, name, config, {}, points)
 
 
 def _points(records: list[dict[str, Any]]) -> list[tuple[int, dict[str, float]]]:

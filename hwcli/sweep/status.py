@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from hwcli.config import flatten
 from hwcli.errors import OutputError
+from hwcli.locks import is_held
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table, csv_text
@@ -204,6 +205,8 @@ def _read_run(folder: Path) -> RunStatus:
     if listed is None:
         machine = _machine(_read_mapping(folder / "env.json"))
         known = {machine: 1} if machine else {}
+        if is_held(folder / ".lock"):
+            status = "running"
         return RunStatus(command, folder.name, status, trained_on=known)
     if isinstance(listed, str):
         return RunStatus(command, folder.name, listed)

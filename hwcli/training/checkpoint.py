@@ -43,6 +43,8 @@ def save_checkpoint(
     tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        tensors["random/mps"] = torch.mps.get_rng_state()
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(position)
     metadata = {"format": FORMAT, "position": text, "sha256": _digest(whole, text)}
@@ -85,6 +87,8 @@ def restore_checkpoint(
     torch.set_rng_state(tensors["random/cpu"].clone())
     if "random/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random/cuda"].clone())
+    if "random/mps" in tensors and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(tensors["random/mps"].clone())
     return position
 
 

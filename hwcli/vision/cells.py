@@ -34,6 +34,7 @@ class TrainedOn(Section):
     Attributes:
         processor: its name and the vector instructions that kernels use.
         gpu: its name, where it was trained on one.
+        partly_on: other machines that trained some of its epochs; it was resumed here.
         emulated_bfloat16: whether it computed in bfloat16 on a GPU that has none in hardware.
         threads: that it was trained with.
         commit: of the code; None where it was installed without a repository.
@@ -45,6 +46,7 @@ class TrainedOn(Section):
 
     processor: str
     gpu: str | None = None
+    partly_on: str | None = Field(None, exclude_if=lambda others: others is None)
     emulated_bfloat16: bool = Field(False, exclude_if=lambda emulated: not emulated)
     threads: int | None = None
     commit: str | None = None
@@ -60,6 +62,7 @@ class TrainedOn(Section):
         return cls(
             processor=environment.get("cpu", "unknown processor"),
             gpu=environment.get("gpu"),
+            partly_on=environment.get("partly_on"),
             emulated_bfloat16=environment.get("bfloat16") == "emulated",
             threads=environment.get("threads"),
             commit=environment.get("commit"),
@@ -70,7 +73,14 @@ class TrainedOn(Section):
     @property
     def machine(self) -> str:
         """Return what the training time belongs to: the GPU, else the processor."""
-        return self.processor if self.gpu is None else self.gpu
+        own = self.processor if self.gpu is None else self.gpu
+        return own if self.partly_on is None else f"{own}, partly on {self.partly_on}"
+
+    def resumed_on(self, here: "TrainedOn") -> str | None:
+        """Name the machines that trained a network before it was resumed here, but for this one."""
+        before = {self.partly_on, self.processor if self.gpu is None else self.gpu}
+        others = before - {None, here.machine}
+        return ", ".join(sorted(map(str, others))) or None
 
 
 def note_on_emulation(gpus: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ from hwcli.training.significance import (
 from hwcli.vision.cells import Cell, TrialRecord, gather_cells, main_machine
 from hwcli.vision.grid import Axis, CellKey, Value
 from hwcli.vision.grid import points as points_of
-from hwcli.vision.grid_statistics import HitsBySeed, points
+from hwcli.vision.grid_statistics import HitsBySeed
+from hwcli.vision.grid_statistics import points as in_points
 from hwcli.vision.recipe import every_setting
 from hwcli.vision.record import RecordError, SweepRecord, read_record
 
@@ -92,13 +93,16 @@ class OtherRun:
     record: SweepRecord
 
 
-def read_other_run(given: str, own: Path, axes: Sequence[Axis]) -> OtherRun:
+def read_other_run(
+    given: str, own: Path, axes: Sequence[Axis], recipe: Mapping[str, Any]
+) -> OtherRun:
     """Read a run to compare with.
 
     Args:
         given: the name of a run next to this one, or the path of any run's folder.
         own: this run's folder.
         axes: of this run's grid.
+        recipe: of this run.
 
     Raises:
         ConfigError: there is no such finished run, it is damaged, or it has no cell of this grid.
@@ -116,7 +120,7 @@ def read_other_run(given: str, own: Path, axes: Sequence[Axis]) -> OtherRun:
     except RecordError as error:
         raise ConfigError(f"{key}: damaged run: {error}") from None
     fields = [axis.field for axis in axes]
-    theirs = _cells_by(fields, record.trials)
+    theirs = _cells_by(fields, record.trials, recipe)
     if not any(tuple(point.values()) in theirs for point in points_of(axes)):
         raise ConfigError(f"{key}: it has no cell of this grid")
     return OtherRun(path.resolve().name, record)
@@ -154,7 +158,8 @@ def compare_runs(
     """
     ours = {c.key: c for c in gather_cells(record.trials) if c.test_accuracy_mean is not None}
     axes = list(record.trials[0].point)
-    theirs = _cells_by(axes, other_record.trials)
+    recipe = every_setting(record.trials[0].identity["config"])
+    theirs = _cells_by(axes, other_record.trials, recipe)
     shared = [key for key in ours if key in theirs]
     if not shared:
         return None
@@ -193,17 +198,24 @@ def compare_runs(
     return Comparison(
         name=name,
         other=other,
-        settings=_settings(record.trials, other_record.trials, axes),
+        settings=_settings(
+            next(trial for trial in record.trials if trial.key == shared[0]),
+            next(trial for trial in other_record.trials if trial.key == theirs[shared[0]].key),
+            axes,
+        ),
         cells=cells,
         mean=mean,
         conclusion=_conclude(name, other, cells, mean),
     )
 
 
-def _cells_by(axes: Sequence[str], trials: Sequence[TrialRecord]) -> dict[CellKey, Cell]:
+def _cells_by(
+    axes: Sequence[str], trials: Sequence[TrialRecord], recipe: Mapping[str, Any]
+) -> dict[CellKey, Cell]:
     """Return the cells of another run by the values of these axes, where they name one cell.
 
-    A field that is no axis of that run has the value of its recipe.
+    A field that is no axis of that run has the value of its recipe. Where that run has more axes,
+    its cell with the values of this run's recipe counts.
     """
     configs = {trial.key: every_setting(trial.identity["config"]) for trial in trials}
     found: dict[CellKey, list[Cell]] = {}
@@ -212,7 +224,16 @@ def _cells_by(axes: Sequence[str], trials: Sequence[TrialRecord]) -> dict[CellKe
             values = {field: _look_up(configs[cell.key], field) for field in axes} | cell.point
             key = tuple(values[field] for field in axes)
             found.setdefault(key, []).append(cell)
-    return {key: cells[0] for key, cells in found.items() if len(cells) == 1}
+
+    def is_ours(cell: Cell) -> bool:
+        more = (field for field in cell.point if field not in axes)
+        return all(cell.point[field] == _look_up(recipe, field) for field in more)
+
+    alike = {
+        key: cells if len(cells) == 1 else list(filter(is_ours, cells))
+        for key, cells in found.items()
+    }
+    return {key: cells[0] for key, cells in alike.items() if len(cells) == 1}
 
 
 def _look_up(config: Any, field: str) -> Value:
@@ -253,10 +274,9 @@ def _p_values(pairs: Mapping[CellKey, _Pair]) -> dict[CellKey, float]:
 
 
 def _settings(
-    trials: Sequence[TrialRecord], others: Sequence[TrialRecord], axes: Sequence[str]
+    mine: TrialRecord, theirs: TrialRecord, axes: Sequence[str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which the two recipes differ, the grid's own aside."""
-    mine, theirs = trials[0], others[0]
+    """Return the settings in which two trials of one cell differ, the grid's own aside."""
     grid = {f"config.{field}" for field in (*axes, "seed")}
     first, second = (
         {**trial.identity, "config": every_setting(trial.identity["config"])}
@@ -280,7 +300,7 @@ def _conclude(
     if mean is not None:
         value, num_cells = mean.value, len(tested)
         if mean.low is not None and mean.high is not None:
-            interval = f" (95 % interval {points(mean.low)} to {points(mean.high)})"
+            interval = f" (95 % interval {in_points(mean.low)} to {in_points(mean.high)})"
     num_significant = sum(bool(cell.is_significant) for cell in cells)
     if num_cells > 1:
         where = f"on average over {num_cells} cells"
@@ -288,5 +308,5 @@ def _conclude(
     else:
         where = "in one cell"
         what = f"{'' if num_significant else 'not '}significant at the 5 % level"
-    text = f"{name} minus {other}: {points(value)} points of test accuracy {where}{interval}"
+    text = f"{name} minus {other}: {in_points(value)} points of test accuracy {where}{interval}"
     return f"{text}, {what}." if tested else f"{text}."

@@ -325,6 +325,8 @@ def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | No
     title = f"{comparison.name} minus {comparison.other}: points of test accuracy"
     if any(row.is_significant is False for row in rows):
         title += " (≈ not significant)"
+    if any(row.is_significant is None for row in rows):
+        title += " (? not tested)"
     title = textwrap.fill(title, int(TITLE_CHARACTERS_PER_IN * width))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
@@ -333,7 +335,8 @@ def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | No
 def _difference_text(row: ComparedCell | None) -> str:
     if row is None:
         return ""
-    return f"{100 * row.difference:+.2f}{' ≈' if row.is_significant is False else ''}"
+    sign = {True: "", False: " ≈", None: " ?"}[row.is_significant]
+    return f"{100 * row.difference:+.2f}{sign}"
 
 
 def _only(axis: Axis, comparison: Comparison) -> Axis:

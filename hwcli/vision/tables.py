@@ -206,6 +206,15 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
         if has_seeds
         else "exact McNemar test on the same test images"
     )
+    tested = [cell for cell in comparison.cells if cell.p_value is not None]
+    how = "No seed is in both runs: no difference was tested."
+    if tested:
+        how = (
+            f"p: {test}, Holm-corrected over these cells. The interval of the mean takes networks "
+            "and test images as samples."
+        )
+    if 0 < len(tested) < len(comparison.cells):
+        how += " Cells without p were not tested: no seed of theirs is in both runs."
     has_times = any(cell.train_s and cell.other_train_s for cell in comparison.cells)
     times = (
         "The training times do not compare speeds: the runs were not interleaved, and other work "
@@ -241,8 +250,7 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
         notes=[
             *notes,
             comparison.conclusion,
-            f"p: {test}, Holm-corrected over these cells. The interval of the mean takes networks "
-            f"and test images as samples. {times}",
+            f"{how} {times}",
         ],
     )
 

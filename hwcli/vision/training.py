@@ -74,7 +74,7 @@ def kernels_of(config: TrialConfig) -> AbstractContextManager[None]:
     """
     is_compiled = config.kernels == "compiled"
     if is_compiled and (reason := compiler.reason_against()) is not None:
-        raise KernelError(reason)
+        raise KernelError(f"kernels = 'compiled': {reason}")
     return compiler.kernels(is_compiled)
 
 
@@ -162,8 +162,6 @@ def run_trial(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     with kernels_of(config):
-        if config.kernels == "compiled" and (reason := compiler.reason_against()):
-            raise KernelError(f"kernels = 'compiled': {reason}")
         return _train_and_test(config, checkpoint, on_progress)
 
 

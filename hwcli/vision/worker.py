@@ -4,11 +4,12 @@ Every worker holds its own copy of what it imports, so nothing here draws or tes
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from hwcli.output.files import write_atomic, write_json
+from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.training.progress import Progress
 from hwcli.vision import training
 from hwcli.vision.cells import TrainedOn, note_on_emulation
@@ -33,11 +34,24 @@ def run_trial(
     """Train one network, test it once, and keep what it leaves in its trial's folder."""
     # The trials of a run may come from several machines, and from earlier commits.
     environment = training.describe_environment(config)
-    write_json(folder.environment, environment)
     place = TrainedOn.from_environment(environment)
+    if others := _trained_before(folder, place):
+        environment["partly_on"] = others
+        place = TrainedOn.from_environment(environment)
+    write_json(folder.environment, environment)
     if place.emulated_bfloat16:
         print(note_on_emulation([place.machine]), flush=True)
     output = training.run_trial(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
     folder.write_epochs([asdict(epoch) for epoch in output.history])
-    return output.result.model_dump(mode="json")
+    result = output.result.model_copy(update={"trained_on": place})
+    return result.model_dump(mode="json")
+
+
+def _trained_before(folder: TrialFiles, here: TrainedOn) -> str | None:
+    """Name the other machines that trained a checkpoint which is resumed here."""
+    if not folder.checkpoint.exists():
+        return None
+    with suppress(OSError, ValueError):
+        return TrainedOn.from_environment(read_json(folder.environment)).resumed_on(here)
+    return None

@@ -1,7 +1,7 @@
 """The whole command on tiny lengths, and what it makes of points that it must not start."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,9 @@ def test_what_would_not_fit_is_predicted_and_never_started(
     made: list[int] = []
     make_call = points.make_call
 
-    def watched(case: Case) -> Any:
+    def watched(case: Case, *inputs: Sequence[Tensor]) -> Any:
         made.append(case.T)
-        return make_call(case)
+        return make_call(case, *inputs)
 
     monkeypatch.setattr(points, "make_call", watched)
     summary, folder = run(
@@ -112,6 +112,22 @@ def test_what_would_not_fit_is_predicted_and_never_started(
     assert last["analytic_bytes"] > 7e16
     assert (last["p20_ms"], last["peak_bytes"], last["gflops"]) == (None, None, None)
     assert "limit 1 MiB" in (folder / "table.csv").read_text()
+
+
+def test_the_methods_are_timed_on_the_same_inputs_drawn_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, int]] = []
+    random_inputs = points.random_inputs
+
+    def watched(case: Case) -> list[Tensor]:
+        drawn.append((case.direction, case.T))
+        return random_inputs(case)
+
+    monkeypatch.setattr(points, "random_inputs", watched)
+    monkeypatch.setattr(points, "find_crossover", lambda *_: (None, ()))
+    run(tmp_path, T="8,16", methods="softmax-naive,softmax-sdpa,linear", direction="both")
+    assert drawn == [("forward", 8), ("forward", 16), *[("forward+backward", T) for T in (8, 16)]]
 
 
 def test_what_would_take_too_long_is_predicted(tmp_path: Path) -> None:
@@ -153,9 +169,9 @@ def test_what_computes_linear_attention_is_said_and_is_what_is_timed(
     used: set[str] = set()
     make_call = points.make_call
 
-    def watched(case: Case) -> Any:
+    def watched(case: Case, *inputs: Sequence[Tensor]) -> Any:
         used.add("compiled" if case.compiled else "torch")
-        return make_call(case)
+        return make_call(case, *inputs)
 
     monkeypatch.setattr(points, "make_call", watched)
     summary, folder = run(tmp_path, T=7, methods="linear", kernels=kernels)

@@ -199,6 +199,7 @@ def test_the_presets_are_listed(
         (["--spec", "length.yaml"], "unknown key 'network.lenght': choices: w_in, w_rec"),
         (["--w-out", "1e400", "--set", "network.activation=tanh"], "network.w_out has a weight"),
         (["--expect", "11("], "'11(' is no property: a bracket is not closed"),
+        (["--design", "1*", "--expect", "parity"], "--design and --expect: a design has weights"),
         (["--design", "running-sum"], "design = 'running-sum': no finite memory is enough for it"),
         (
             ["--w-rec", "3", "--set", "network.w_feedback=1"],

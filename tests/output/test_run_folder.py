@@ -120,6 +120,21 @@ def test_a_model_is_replaced_together_with_its_summary(tmp_path: Path) -> None:
     assert not (model.parent / ".new").exists()
 
 
+def test_a_run_beside_one_of_other_settings_is_refused_at_once(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, "command", "n") as first:
+        assert first.claim(GridConfig(), {})
+        with RunFolder(tmp_path, "command", "n") as second:
+            for fits, later in ((True, GridConfig(seeds=(0, 1))), (False, GridConfig(width=5))):
+                assert not second.claim(later, {}, wait=False)
+                if fits:
+                    second.refuse_another_run(later)
+                else:
+                    with pytest.raises(
+                        OutputError, match=r"other settings \(width 3 there, 5 here"
+                    ):
+                        second.refuse_another_run(later)
+
+
 def test_a_refusal_names_three_settings_that_differ(tmp_path: Path) -> None:
     class Wide(GridConfig):
         depth: int = 1

@@ -260,6 +260,23 @@ def test_an_answer_stands_below_what_was_asked(tmp_path: Path) -> None:
     assert text.index("Asked") < text.index("Because sums are kept.")
 
 
+def test_an_answer_in_new_cells_below_the_prompt_is_its_answer(tmp_path: Path) -> None:
+    cells = [
+        to_node(Cell("prompt", "✎ Why linear in $T$?", "own-why")),
+        v4.new_markdown_cell("Because sums are kept."),
+        v4.new_markdown_cell("And never undone."),
+        to_node(Cell("text", "As generated.", "q2-next")),
+        v4.new_markdown_cell("A remark."),
+    ]
+    text = markdown(cells, tmp_path, generated=("own-why", "q2-next"))
+    assert "Not written yet" not in text
+    words = ("**Asked:** Why linear", "Because sums", "never undone", "As generated.", "A remark.")
+    assert [text.index(each) for each in words] == sorted(text.index(each) for each in words)
+    # The remark alone stands on its own.
+    assert text.count("**Added by the author**") == 1
+    assert "Added by the author: a cell after q2-next." in text
+
+
 def test_lists_and_tex_of_an_answer_are_kept(tmp_path: Path) -> None:
     made = document.run_pandoc("First:\n- one\n- two\n\n\\fraq{1}{2} here", "html", tmp_path)
     assert made.count("<li>") == 2

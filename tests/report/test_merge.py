@@ -7,7 +7,7 @@ from nbformat import NotebookNode, v4
 
 from hwcli.report import notebook
 from hwcli.report.cells import Cell
-from hwcli.report.merge import answer, is_open, merge
+from hwcli.report.merge import answer, answers_below, is_open, merge
 
 CELLS = [
     Cell("text", "**Title**", "title"),
@@ -55,6 +55,21 @@ def test_words_under_over_and_inside_a_prompt_stay_and_are_printed_without_it() 
         assert CELLS[3].source not in answer(cell)
 
 
+def test_texts_right_below_an_open_prompt_answer_it_until_another_cell_comes() -> None:
+    def below(*added: NotebookNode, prompt: str = CELLS[3].source) -> dict[int, list[str]]:
+        old = build(CELLS, None)
+        old.cells[3].source = prompt
+        old.cells[4:4] = added
+        made = build(NEWER, build(CELLS, old))
+        return {at: [cell.source for cell in c] for at, c in answers_below(made.cells).items()}
+
+    own, code = v4.new_markdown_cell, v4.new_code_cell("1")
+    assert below(own("It flips."), own("Twice.")) == {3: ["It flips.", "Twice."]}
+    assert below(own("It flips."), code, own("Twice.")) == {3: ["It flips."]}
+    assert below(own(" ")) == below(code, own("It flips.")) == below() == {}
+    assert below(own("A remark."), prompt="It flips.") == {}
+
+
 def test_a_changed_cell_stays_and_is_named() -> None:
     old = build(CELLS, None)
     old.cells[1].source = "My own answer."
@@ -79,6 +94,14 @@ def test_a_notebook_without_ids_of_cells_keeps_its_words() -> None:
     for cell in old.cells:
         del cell["id"]
     assert {"It flips.", "Mine."} <= set(sources(build(NEWER, old)))
+
+
+def test_what_was_declared_can_be_taken_back() -> None:
+    assert AUTHOR.with_declared(None, ["Thanks."], None).acknowledged == (
+        "Talked with a friend.",
+        "Thanks.",
+    )
+    assert AUTHOR.with_declared("", ["", "Alone."], "") == notebook.Author("", ("Alone.",))
 
 
 def test_name_and_acknowledgements_stay() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hwcli.errors import OutputError
 from hwcli.report import attention, recurrences, sentiment, vision
 from hwcli.report.checks import doubts
-from hwcli.report.notebook import Author, all_cells, not_shown
+from hwcli.report.notebook import Author, all_cells, not_shown, what_is_shown
 from hwcli.report.runs import find_runs, read_run
 
 from .conftest import COMMITTED, SHOWN, link_committed
@@ -144,6 +144,43 @@ def test_a_finished_run_that_is_not_shown_is_named_with_its_reason(
     assert f"`vit-sweep/{name}` is finished, but not shown: {reason}." in cells["back-appendix"]
     assert "No run is finished yet" not in cells["back-appendix"]
     assert not_shown(find_runs(COMMITTED)) == {}
+
+
+def test_runs_that_give_way_are_named_and_questions_without_a_run(own: Path) -> None:
+    shutil.copytree(own / "sentiment-train/strong", own / "sentiment-train/mine")
+    shutil.copytree(own / "vit-sweep/standard", own / "vit-sweep/other")
+    for command, name in (("sentiment-train", "mine"), ("vit-sweep", "other")):
+        change(own / command / name / "summary.json", name=name)
+    shutil.rmtree(own / "rnn-trace")
+    assert what_is_shown(find_runs(own)) == [
+        "question 1 has no run; to make one: hw2 rnn-trace",
+        "question 3 shows standard, not other",
+        "question 4 shows homework, strong, not mine",
+    ]
+    # A run with reviews of the author's own answers a question, whatever it is called.
+    config = own / "sentiment-train/mine/config.yaml"
+    config.write_text(config.read_text().replace("Two hours of my life", "Ten hours of my life"))
+    shown = sentiment.choose(find_runs(own))
+    assert [run.name for run in shown] == ["homework", "strong", "mine"]
+
+
+def test_another_network_than_the_homeworks_is_said_to_be_one(tmp_path: Path) -> None:
+    link_committed(tmp_path, "rnn-trace/alternating-sum")
+    run = tmp_path / "rnn-trace/alternating-sum"
+    (cell,) = [c for c in recurrences.section(find_runs(tmp_path)) if c.id == "q1-answer"]
+    assert "another network" not in cell.source
+    stored = json.loads((run / "summary.json").read_text())
+    stored["network"]["spec"]["w_rec"] = [[1]]
+    (run / "summary.json").write_text(json.dumps(stored))
+    (cell,) = [c for c in recurrences.section(find_runs(tmp_path)) if c.id == "q1-answer"]
+    assert "This is another network than the homework's" in cell.source
+    # The homework's is preferred, whatever its name.
+    link_committed(tmp_path / "more", "rnn-trace/alternating-sum")
+    (tmp_path / "more/rnn-trace/alternating-sum").rename(tmp_path / "rnn-trace/mine")
+    change(tmp_path / "rnn-trace/mine/summary.json", name="mine")
+    chosen = recurrences.choose(find_runs(tmp_path))
+    assert chosen is not None
+    assert chosen.name == "mine"
 
 
 def test_a_reference_run_fills_the_place_of_one_that_cannot_be_shown(tmp_path: Path) -> None:

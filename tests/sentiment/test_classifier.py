@@ -180,8 +180,11 @@ def test_the_epoch_with_the_lowest_loss_is_kept(tmp_path: Path) -> None:
     for bias, loss in ((1.0, 0.5), (2.0, 0.3), (3.0, 0.4)):
         nn.init.constant_(model.bias, bias)
         best.save_if_best(model, Mean(loss * 7, 3, 7))
-    BestEpoch(tmp_path / "best.safetensors").restore(model)
+    BestEpoch(tmp_path / "best.safetensors").restore(model, 0.3)
     assert model.bias.item() == 2.0
+    # Another epoch's weights are not taken for the best one's.
+    with pytest.raises(SourceError, match="lost or damaged"):
+        best.restore(model, 0.2)
 
 
 def test_confusion_has_labels_down_and_predictions_across() -> None:
@@ -196,5 +199,5 @@ def test_damaged_weights_of_the_best_epoch_are_one_line(
     best = BestEpoch(tmp_path / "best.safetensors")
     if content is not None:
         best.path.write_bytes(content)
-    with pytest.raises(SourceError, match=r"weights are damaged .*train again"):
-        best.restore(nn.Linear(1, 1))
+    with pytest.raises(SourceError, match=r"weights are lost or damaged; remove .*train again"):
+        best.restore(nn.Linear(1, 1), 0.3)

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from hwcli.data.cache import Found
 from hwcli.errors import SourceError
-from hwcli.sentiment.columns import DataConfig, LabelNames
+from hwcli.sentiment.columns import DataConfig, LabelNames, spell
 from hwcli.sentiment.files import split_lines
 from hwcli.sentiment.reviews import Reviews, SplitConfig, load, open_file, read, read_file
 
@@ -288,6 +288,58 @@ def test_a_single_column_neither_loses_nor_gains_rows(
 ) -> None:
     (tmp_path / name).write_text(content)
     assert open_file(tmp_path / name, PLAIN).column(0) == texts
+
+
+@pytest.mark.parametrize("name", ["negative", "neg", "Positive"])
+def test_a_column_called_like_a_label_is_no_label(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"tweet_text,{name}\nI hate it,1\nI love it,0\n")
+    if "neg" in name:  # 1 means negative there
+        with pytest.raises(SourceError, match=f"In column '{name}'.*negative: .LABEL"):
+            read_file(path, DataConfig())
+        labels = LabelNames(negative=(1,), positive=(0,))
+        assert read_file(path, DataConfig(labels=labels)).labels == [0, 1]
+    else:
+        assert read_file(path, DataConfig()) == Reviews(["I hate it", "I love it"], [1, 0])
+
+
+def test_numbers_are_one_label_however_they_are_spelled(tmp_path: Path) -> None:
+    assert {spell(x) for x in (-1.0, "-1.0", "-1", -1)} == {"-1"}
+    assert {spell(x) for x in (1.0, "1.0", "+1", " 1 ")} == {"1"}
+    assert spell("²") == "²"
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nbad,-1.0\ngood,1.0\n")
+    assert read_file(path, DataConfig()).labels == [0, 1]
+
+
+def test_stars_under_another_name_are_all_proposed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"film {n},{n}\n" for n in range(1, 6)))
+    with pytest.raises(SourceError, match=r"negative: \[1, 2\], positive: \[4, 5\]"):
+        read_file(path, DataConfig())
+
+
+def test_a_tab_is_a_separator_that_can_be_typed(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("5\tGreat film\n1\tDull\n")
+    data = DataConfig(separator="\\t", header=False, text_column="2", label_column="1",
+                      labels=LabelNames(negative=(1,), positive=(5,)))  # fmt: skip
+    assert read_file(path, data) == Reviews(["Great film", "Dull"], [1, 0])
+    assert read_file(path, data.model_copy(update={"separator": None})).labels == [1, 0]
+
+
+def test_compressed_parquet_and_damaged_archives(tmp_path: Path) -> None:
+    parquet.write_table(
+        pa.table({"text": ["good", "bad"], "label": [1, 0]}), tmp_path / "a.parquet"
+    )
+    packed = tmp_path / "b.parquet.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    assert read_file(packed, DataConfig()).labels == [1, 0]
+    content = gzip.compress(b"text,label\ngood,1\nbad,0\n")
+    for name, kept in (("c.csv.gz", content[:4]), ("d.tar.gz", content[:9])):
+        (tmp_path / name).write_bytes(kept)
+        with pytest.raises(SourceError):
+            read(Found(tmp_path / name, "mine", "the path given", ""), DataConfig())
 
 
 def test_of_columns_with_one_name_a_number_chooses(tmp_path: Path) -> None:

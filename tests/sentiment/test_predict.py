@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from hwcli.errors import SourceError
 from hwcli.sentiment import encoder as encoders
-from hwcli.sentiment.classifier import assemble, make_head, save_classifier
+from hwcli.sentiment.classifier import KNOWN_TEXTS, assemble, make_head, save_classifier
 from hwcli.sentiment.columns import DataConfig
 from hwcli.sentiment.heads import HeadConfig
 from hwcli.sentiment.predict import (
@@ -32,7 +33,9 @@ def quiet(line: str) -> None:
     pass
 
 
-def save_run(out: Path, name: str, encoder: Path, seed: int) -> Path:
+def save_run(
+    out: Path, name: str, encoder: Path, seed: int, trained_on: Sequence[str] = ()
+) -> Path:
     torch.manual_seed(seed)
     config = HeadConfig(kind="mean")
     model = encoders.load_encoder(encoder)
@@ -46,6 +49,7 @@ def save_run(out: Path, name: str, encoder: Path, seed: int) -> Path:
         text=TextConfig(max_length=31),
         finetuned=True,
         encoder_name="tiny",
+        trained_on=trained_on,
     )
     return run
 
@@ -110,14 +114,51 @@ def said(*probabilities: float) -> list[Prediction]:
 
 def test_accuracy_balanced_accuracy_and_f1_by_hand() -> None:
     models = [
-        ModelPredictions("a", said(0.9, 0.8, 0.1, 0.7)),
-        ModelPredictions("b", said(0, 1, 0, 1)),
+        ModelPredictions("a", said(0.9, 0.8, 0.1, 0.7), [False] * 4),
+        ModelPredictions("b", said(0, 1, 0, 1), [True, False, False, True]),
     ]
     first, second, majority = accuracy_table([1, 1, 1, 0], models).rows
     assert (first["accuracy"], first["f1"]) == (0.5, pytest.approx(4 / 6))
     assert first["balanced_accuracy"] == pytest.approx((2 / 3 + 0) / 2)
     assert (second["accuracy"], second["difference"]) == (0.25, -0.25)
     assert majority["accuracy"] == 0.75
+
+
+def test_what_a_model_was_trained_on_is_told_with_its_accuracy_on_the_rest() -> None:
+    models = [
+        ModelPredictions("a", said(0.9, 0.8, 0.1, 0.7), [False, True, True, False]),
+        ModelPredictions("b", said(0, 1, 0, 1), [True] * 4),
+        ModelPredictions("c", said(0, 1, 0, 1), [False] * 4),
+    ]
+    first, second, third = accuracy_table([1, 1, 1, 0], models).notes
+    assert first == (
+        "a was trained or validated on 2 of these 4 texts, so its accuracy is too high. "
+        "On the others: 50.00%."
+    )
+    assert second.startswith("b was trained or validated on 4 ")
+    assert second.endswith("There are no others.")
+    assert "McNemar" in third
+
+
+def test_a_saved_model_knows_its_texts(tiny_encoder: Path, tmp_path: Path) -> None:
+    run = save_run(tmp_path, "mine", tiny_encoder, 0, trained_on=["A film.<br />", "bad"])
+    (model,) = predict(["good", "bad", " A film."], [run], "cpu", quiet)
+    assert model.known == [False, True, True]
+    (run / "model" / KNOWN_TEXTS).unlink()  # of an earlier version
+    (model,) = predict(["bad"], [run], "cpu", quiet)
+    assert model.known == [False]
+
+
+def test_typed_texts_beside_a_labelled_file_leave_its_labels(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("review,sentiment\ngood,positive\nbad,negative\n")
+    assert gather_texts(["mine"], path, PLAIN, quiet) == Texts(
+        ["mine", "good", "bad"], [None, 1, 0]
+    )
+    # Of one class alone the accuracy is computed, too.
+    path.write_text("review,mark\ngood,hot\nfine,hot\n")
+    named = DataConfig(label_column="mark", labels={"negative": ["cold"], "positive": ["hot"]})  # type: ignore[arg-type]
+    assert gather_texts([], path, named, quiet).classes == [1, 1]
 
 
 def test_two_models_are_compared_and_mistakes_shown(runs: list[Path]) -> None:

@@ -96,6 +96,33 @@ def test_numbered_pieces_of_a_part_are_joined_in_order(tmp_path: Path) -> None:
     assert read(located(tmp_path), DataConfig())["train"] == Reviews(["x0", "x1"], [1, 0])
 
 
+def test_a_part_of_which_pieces_are_missing_is_refused(tmp_path: Path) -> None:
+    as_parquet(tmp_path)
+    whole = tmp_path / "train-00000-of-00001.parquet"
+    whole.rename(tmp_path / "train-00000-of-00002.parquet")
+    with pytest.raises(SourceError, match="1 of the 2 files of the part 'train' are there"):
+        read(located(tmp_path), DataConfig())
+
+
+def test_files_of_no_known_part_are_named(tmp_path: Path) -> None:
+    as_csv(tmp_path)
+    (tmp_path / "test.csv").rename(tmp_path / "test_reviews.csv")
+    told: list[str] = []
+    assert set(read(located(tmp_path), DataConfig(), told.append)) == {"train"}
+    assert f"{tmp_path}: not read: test_reviews.csv" in told
+
+
+def test_a_test_part_without_labels_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\ngood,1\nbad,0\n")
+    (tmp_path / "test.csv").write_text("text,id\nfine,7\n")
+    with pytest.raises(SourceError, match=r"test.csv: which column is the label.* alone by --data"):
+        read(located(tmp_path), DataConfig())
+    # Labels that are withheld say nothing of what the others mean.
+    (tmp_path / "test.csv").write_text("text,label\nfine,-1\n")
+    with pytest.raises(SourceError, match=r"negative: \[0\], positive: \[1\]"):
+        read(located(tmp_path), DataConfig())
+
+
 def test_two_saved_parts_for_one_are_refused(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     part = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [0, 1]})

@@ -10,6 +10,7 @@ import pytest
 from hwcli import runtime
 from hwcli.errors import OutputError
 from hwcli.locks import Lock
+from hwcli.output.files import write_atomic
 from hwcli.sweep import ownership
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.ownership import LOST_AFTER_S, Ownership, OwnershipLostError, read_owner
@@ -120,6 +121,22 @@ def test_leftovers_of_the_dead_are_swept_away_and_those_of_the_living_kept(tmp_p
     with Ownership(tmp_path, 0):
         assert not dead.exists()
         assert alive.exists()
+
+
+def test_files_that_another_machine_writes_are_not_swept_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / f".job.json.{'0' * 16}-4194305.tmp"  # a process that does not exist here
+    here = tmp_path / f".job.json.{runtime.machine_id()}-4194305.tmp"
+    there.write_text("")
+    here.write_text("")
+    with Ownership(tmp_path, 0):
+        assert there.exists()
+        assert not here.exists()
+    written = []
+    monkeypatch.setattr(Path, "replace", lambda self, target: written.append(self.name))
+    write_atomic(tmp_path / "a", "x")
+    assert written == [f".a.{runtime.machine_id()}-{os.getpid()}.tmp"]
 
 
 def test_looking_at_a_trial_makes_nothing_and_is_no_attempt(tmp_path: Path) -> None:

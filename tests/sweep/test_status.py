@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hwcli.errors import ConfigError, OutputError
+from hwcli.locks import Lock
 from hwcli.output.run_folder import STAGING
 from hwcli.sweep import export, status
 from hwcli.sweep.ownership import Ownership
@@ -135,6 +136,19 @@ def test_a_finished_run_that_is_being_extended_is_not_complete(finished: Path) -
     shutil.rmtree(run / STAGING)
 
 
+def test_a_run_without_trials_is_running_while_a_process_writes_it(tmp_path: Path) -> None:
+    run = tmp_path / "sentiment-train/mine"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    lock = Lock(run / ".lock")
+    assert lock.acquire()
+    (found,) = status.read_runs(tmp_path)
+    assert found.status == "running"
+    lock.release()
+    (found,) = status.read_runs(tmp_path)
+    assert found.status == "not finished"
+
+
 def test_reading_writes_nothing(finished: Path) -> None:
     def files() -> dict[str, int]:
         return {str(p): p.stat().st_mtime_ns for p in finished.rglob("*")}
@@ -143,6 +157,20 @@ def test_reading_writes_nothing(finished: Path) -> None:
     status.status_table(finished)
     status.trials_table(finished)
     assert files() == before
+
+
+def test_trials_that_only_a_run_folder_has_are_exported_too() -> None:
+    reference = Path(__file__).parents[2] / "results/reference"
+    curves = [curve for curve in export.read_curves(reference) if curve.project == "vit-sweep"]
+    runs = [json.loads(path.read_text()) for path in reference.glob("vit-sweep/*/summary.json")]
+    assert len(curves) >= 15 * 3  # of the standard grid alone
+    assert len({curve.name for curve in curves}) == len(curves)
+    assert len(runs) > 1
+    for curve in curves:
+        assert {"layers", "heads", "seed"} <= curve.config.keys()
+        assert [step for step, _ in curve.points] == list(range(len(curve.points)))
+        assert "valid_accuracy" in curve.points[0][1]
+        assert "seed" not in curve.points[0][1]
 
 
 @pytest.mark.filterwarnings("ignore")

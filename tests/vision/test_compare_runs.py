@@ -96,6 +96,39 @@ def test_a_field_that_is_an_axis_of_one_run_alone_is_matched_by_the_others_recip
     assert [cell.key for cell in comparison.cells] == [(1, 24)]
 
 
+def test_of_a_run_with_one_more_axis_the_cell_of_this_runs_recipe_counts(tmp_path: Path) -> None:
+    axes = ("layers", "heads", "model.width")
+    widths = record({(1, 2, 16): [890], (1, 2, 24): [900]}, axes=axes)  # type: ignore[dict-item]
+    plain = record({(1, 2): [902]}, model={"width": 24})
+    comparison = compare(plain, widths)
+    assert [cell.other_test_accuracy for cell in comparison.cells] == [900 / 1009]
+    assert "model.width" not in comparison.settings
+    other = tmp_path / "runs/widths"
+    other.mkdir(parents=True)
+    (other / "summary.json").write_text("{}")
+    (other / "trials.csv").write_text(trials_csv(widths.trials))
+    own = tmp_path / "runs/own"
+    assert read_other_run("widths", own, AXES, {"model": {"width": 24}}).name == "widths"
+    with pytest.raises(ConfigError, match="no cell of this grid"):
+        read_other_run("widths", own, AXES, {"model": {"width": 32}})
+
+
+def test_without_a_seed_in_both_nothing_is_called_tested() -> None:
+    first = record({(1, 2): [900], (2, 2): [905]})
+    other = record({(1, 2): [902], (2, 2): [901]})
+    for trial in other.trials:
+        object.__setattr__(trial, "seed", 5)
+    comparison = compare(first, other)
+    assert [cell.p_value for cell in comparison.cells] == [None, None]
+    (*_, note) = comparison_table(comparison, AXES).notes
+    assert note.startswith("No seed is in both runs: no difference was tested.")
+    assert "McNemar" not in note
+    object.__setattr__(other.trials[0], "seed", 0)
+    (*_, note) = comparison_table(compare(first, other), AXES).notes
+    assert "McNemar" in note
+    assert "Cells without p were not tested" in note
+
+
 def test_a_field_that_identities_leave_out_at_its_old_value_is_matched_and_named() -> None:
     axes = ("layers", "augmentation.early_tokens")
     first = record({(1, 0.5): [900], (1, 1.0): [910]}, axes=axes)  # type: ignore[dict-item]
@@ -144,16 +177,16 @@ def test_another_run_is_found_by_name_or_folder_and_else_is_one_line(tmp_path: P
     with pytest.raises(
         ConfigError, match=r"compare_with = 'other': no finished run; choices: none"
     ):
-        read_other_run("other", own, AXES)
+        read_other_run("other", own, AXES, {})
     (other / "summary.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"damaged run: .*trials\.csv: no such file"):
-        read_other_run("other", own, AXES)
+        read_other_run("other", own, AXES, {})
     (other / "trials.csv").write_text(trials_csv(record({(1, 2): [900]}).trials))
-    assert read_other_run("other", own, AXES).name == "other"
-    assert read_other_run(str(other), own, AXES).name == "other"
+    assert read_other_run("other", own, AXES, {}).name == "other"
+    assert read_other_run(str(other), own, AXES, {}).name == "other"
     with pytest.raises(ConfigError, match="choices: other, or the folder of a run"):
-        read_other_run("nobody", own, AXES)
+        read_other_run("nobody", own, AXES, {})
     with pytest.raises(ConfigError, match="this run's own name"):
-        read_other_run("own", own, AXES)
+        read_other_run("own", own, AXES, {})
     with pytest.raises(ConfigError, match="no cell of this grid"):
-        read_other_run("other", own, [Axis(field="layers", values=(7,)), AXES[1]])
+        read_other_run("other", own, [Axis(field="layers", values=(7,)), AXES[1]], {})

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from hwcli.sweep.store import TrialFolder
+from hwcli.training.progress import Progress
 from hwcli.vision import training, worker
+from hwcli.vision.cells import TrainedOn
 from tests.vision.made_up import made_up_images, trial_config
 
 
@@ -34,3 +36,26 @@ def test_a_gpu_without_bfloat16_is_told_in_the_log(
     result = worker.run_trial(trial_config(epochs=1), TrialFolder(tmp_path), lambda progress: None)
     assert capsys.readouterr().out[:14] == said
     assert result["trained_on"].get("emulated_bfloat16", False) == bool(more)
+
+
+def test_a_trial_that_is_resumed_on_another_machine_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "load_images", lambda path, config: made_up_images(101))
+    folder = TrialFolder(tmp_path)
+
+    def train(machine: str, *, stopped: bool = False) -> TrainedOn:
+        def on_progress(progress: Progress) -> None:
+            if stopped and progress.finished is not None:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training, "describe_environment", lambda config: {"cpu": machine})
+        result = worker.run_trial(trial_config(epochs=3), folder, on_progress)
+        return TrainedOn.model_validate(result["trained_on"])
+
+    for machine in ("Intel X", "AMD Y", "AMD Y"):
+        with pytest.raises(KeyboardInterrupt):
+            train(machine, stopped=True)
+    assert train("AMD Y").machine == "AMD Y, partly on Intel X"
+    folder.checkpoint.unlink()
+    assert train("AMD Y").machine == "AMD Y"

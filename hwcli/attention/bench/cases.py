@@ -3,7 +3,7 @@
 Timing, memory, gate and cost model all take the same case, so they always mean the same problem.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -101,10 +101,16 @@ def random_inputs(case: Case, num_tensors: int = 4) -> list[Tensor]:
     return [x.to(case.device, getattr(torch, case.dtype)) for x in drawn]
 
 
-def make_call(case: Case) -> Callable[[], object]:
-    """Draw the inputs and return the timed call: it computes y, or the gradients of q, k and v."""
-    q, k, v, upstream = random_inputs(case)
+def make_call(case: Case, inputs: Sequence[Tensor] | None = None) -> Callable[[], object]:
+    """Return the timed call: it computes y, or the gradients of q, k and v.
+
+    Args:
+        case: what is computed.
+        inputs: from :func:`random_inputs` of a case that differs in its method alone; None draws
+            them.
+    """
+    q, k, v, upstream = random_inputs(case) if inputs is None else inputs
     if case.direction == "forward":
         return lambda: attend(case, q, k, v)
-    inputs = [x.requires_grad_() for x in (q, k, v)]
-    return lambda: torch.autograd.grad(attend(case, *inputs), inputs, upstream)
+    learned = [x.requires_grad_() for x in (q, k, v)]
+    return lambda: torch.autograd.grad(attend(case, *learned), learned, upstream)

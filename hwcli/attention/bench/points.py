@@ -15,6 +15,7 @@ from hwcli.attention.bench.cases import (
     Direction,
     MethodName,
     make_call,
+    random_inputs,
 )
 from hwcli.attention.bench.measure import MachineLimits, Times
 from hwcli.attention.bench.results import CrossingPoint, Point, Shape, linear_of
@@ -143,12 +144,7 @@ def measure_points(
     for direction, T in itertools.product(settings.directions, settings.lengths):
         cases = [settings.case(method, T, direction) for method in settings.methods]
         peaks, notes = _measure_memory(settings, cases, passed, pace)
-        times = measure.time_in_turns(
-            {case: make_call(case) for case in peaks},
-            threads=settings.threads,
-            device=settings.device,
-            estimates_s={case: pace.estimate_s(case) for case in peaks},
-        )
+        times = _time(settings, list(peaks), pace)
         for case, taken in times.items():
             pace.record(case, taken.median_s)
         for case in cases:
@@ -160,6 +156,20 @@ def measure_points(
             on_point(point)
             points.append(point)
     return points
+
+
+def _time(settings: BenchSettings, cases: list[Case], pace: Pace) -> dict[Case, Times]:
+    """Time cases that differ in their method alone, on the same inputs."""
+    if not cases:
+        return {}
+    estimates = {case: pace.estimate_s(case) for case in cases}
+    inputs = random_inputs(cases[0])
+    return measure.time_in_turns(
+        {case: make_call(case, inputs) for case in cases},
+        threads=settings.threads,
+        device=settings.device,
+        estimates_s=estimates,
+    )
 
 
 def _measure_memory(
@@ -240,7 +250,8 @@ def find_crossover(
         cases = {m: settings.case(m, T, settings.directions[0]) for m in times}
         if not all(map(settings.fits, cases.values())):
             break
-        calls = {method: make_call(case) for method, case in cases.items()}
+        inputs = random_inputs(cases[softmax])
+        calls = {method: make_call(case, inputs) for method, case in cases.items()}
         for method, taken in measure.time_in_turns(
             calls, threads=settings.threads, device=settings.device, rounds=3
         ).items():

@@ -69,7 +69,7 @@ def attempt_here(
     if ending == "failed":
         content = {"reason": f"{content['reason']} {here}"}
         folder.fail(content["reason"])
-    send(ending)
+    send(ending, **({"reason": content["reason"]} if ending == "unwritable" else {}))
     return ending, content
 
 
@@ -85,12 +85,15 @@ class RemoteTrials:
 
     Attributes:
         last_status: how the latest attempt at a trial ended, by the trial's id.
+        unwritable: why a worker could not write results, as the last one told it; empty if all
+            could.
     """
 
     def __init__(self, store: TrialStore):
         self._store = store
         self._positions: dict[str, int] = {}
         self.last_status: dict[str, Ending] = {}
+        self.unwritable = ""
 
     def prepare(self, trial: Trial) -> None:
         """Make a trial's folder, and skip the messages of earlier attempts at it."""
@@ -135,3 +138,5 @@ class RemoteTrials:
                     yield Event("progress", trial, progress=progress)
             else:
                 self.last_status[trial.id] = message["kind"]
+                if message["kind"] == "unwritable":
+                    self.unwritable = str(message.get("reason") or "results cannot be written")

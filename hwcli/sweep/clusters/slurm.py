@@ -20,10 +20,11 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from hwcli.errors import LauncherError
+from hwcli.errors import LauncherError, OutputError
 from hwcli.output import terminal
-from hwcli.output.files import read_json, write_json
+from hwcli.output.files import read_json, unwritable, write_json
 from hwcli.runtime import worker_variables
+from hwcli.sweep.attempt import UNWRITABLE
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher, LauncherConfig
@@ -147,6 +148,7 @@ class SlurmJobs(Launcher):
 
         Raises:
             LauncherError: SLURM refuses the jobs.
+            OutputError: the disk is full, here or where a trial trains.
         """
         states = self._poll_queue()
         if states is None:
@@ -164,6 +166,11 @@ class SlurmJobs(Launcher):
                 if states.get(job, GONE)[0] == "PENDING":  # no news, and many of them
                     continue
                 yield from self._trials.new_events(trial)
+                if self._trials.unwritable:
+                    raise OutputError(
+                        f"{self._trials.unwritable}; mend that (free some space) and run the "
+                        "command again"
+                    )
                 if self._trials.last_status.get(trial.id) in ("done", "failed"):
                     yield from self._finish(trial)
             if self._open and time.monotonic() - looked > SECONDS_BETWEEN_QUEUES:
@@ -259,6 +266,8 @@ class SlurmJobs(Launcher):
                 with redirect_stderr(io.StringIO()):
                     jobs = self._executor.map_array(self._job, trials)
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in UNWRITABLE:
+                    raise unwritable(self._store.path, error) from None
                 raise self._refused(error) from None
             for trial, job in zip(trials, jobs, strict=True):
                 write_json(self._job_file(trial), {"job": job.job_id})
