@@ -48,7 +48,9 @@ def report(
     author: Author = None,
     acknowledge: Acknowledge = None,
     title: Annotated[Text, Option(metavar="TEXT", help="Title of the report; kept.")] = None,
-    paper: Annotated[str, Option(metavar="NAME", help="Paper of the PDF: a4 or letter.")] = "a4",
+    paper: Annotated[
+        Text, Option(metavar="NAME", help="Paper of the PDF: a4 or letter; kept.")
+    ] = None,
     reference: Annotated[
         bool,
         Option(

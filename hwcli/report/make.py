@@ -61,13 +61,13 @@ def build(
     author: str | None = None,
     acknowledged: Sequence[str] = (),
     reference: Path | None = None,
-    paper: str = "a4",
+    paper: str | None = None,
     say: Callable[[str], None],
 ) -> list[Path]:
     """Write ``report/hw2.ipynb``, ``hw2.pdf`` and ``hw2.html`` under a folder; return their paths.
 
     Everything that the author typed into an earlier notebook there is kept, and so are name,
-    title and acknowledgements. The same runs and words give the same files.
+    title, acknowledgements and paper. The same runs and words give the same files.
 
     Args:
         runs_folder: the author's runs.
@@ -77,7 +77,7 @@ def build(
         author: below the title; None keeps the one it has.
         acknowledged: sentences to add to the acknowledgements.
         reference: runs to show for questions that the author has no run for.
-        paper: ``a4`` or ``letter``.
+        paper: ``a4`` or ``letter``; None keeps the one it has.
         say: prints a line of progress.
 
     Raises:
@@ -85,7 +85,7 @@ def build(
         UnprintableError: the PDF cannot be set; the other files are written.
         ConfigError: the paper is unknown.
     """
-    if paper not in pdf.PAPERS:
+    if paper is not None and paper not in pdf.PAPERS:
         raise ConfigError(f"paper = {paper!r}: unknown; choices: {', '.join(pdf.PAPERS)}")
     runs = find_runs(runs_folder, reference, project=_REFERENCE)
     folder = out / "report"
@@ -93,15 +93,15 @@ def build(
     notebook.check_tools(["ipykernel", *(["pypandoc"] if set(formats) & {"pdf", "html"} else [])])
     notebook.check_tools(["typst"] if "pdf" in formats else [])
     _tell_of_runs(runs, runs_folder, say)
-    if "ipynb" not in formats and (author or acknowledged or title):
-        say("author, title and acknowledgements are kept in the notebook, which is not written now")
+    if "ipynb" not in formats and (author or acknowledged or title or paper):
+        say("what is given by options is kept in the notebook, which is not written now")
     folders = {"runs": _seen_from(folder, runs_folder)}
     if reference is not None:
         folders["reference"] = _seen_from(folder, reference)
     path = folder / "hw2.ipynb"
     while True:
         as_read, old = _bytes(path), _mergeable(path, say)
-        declared = notebook.Author.of(old).with_declared(author, acknowledged, title)
+        declared = notebook.Author.of(old).with_declared(author, acknowledged, title, paper)
         if not declared.name:
             say("without a name: --author 'Your Name' prints one, and it is kept")
         cells = notebook.all_cells(runs, folders, declared)
@@ -110,7 +110,7 @@ def build(
         say(f"running the notebook: {len(made.cells)} cells, {len(notebook.used_runs(runs))} runs")
         notebook.execute(made, folder, say)
         nbformat.validate(made)
-        printed = _print(made, declared, folder, formats=formats, paper=paper, say=say)
+        printed = _print(made, declared, folder, formats=formats, say=say)
         if _bytes(path) == as_read:
             break
         say("hw2.ipynb was saved in the meantime; starting again with it")
@@ -162,7 +162,6 @@ def _print(
     folder: Path,
     *,
     formats: Sequence[str],
-    paper: str,
     say: Callable[[str], None],
 ) -> _Printed:
     """Set an executed notebook as PDF and as page, as far as they are asked for."""
@@ -182,7 +181,9 @@ def _print(
                     "or hand in hw2.html"
                 )
             try:
-                files["pdf"] = pdf.to_pdf(text, figures, title=title, author=name, paper=paper)
+                files["pdf"] = pdf.to_pdf(
+                    text, figures, title=title, author=name, paper=author.paper
+                )
             except pdf.UnprintableError as error:
                 unprintable = error
         if "html" in formats:

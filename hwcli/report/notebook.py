@@ -12,7 +12,7 @@ from nbformat import NotebookNode, v4
 
 from hwcli.errors import HwError, OutputError
 from hwcli.output.units import duration
-from hwcli.report import attention, front_and_back_matter, recurrences, sentiment, vision
+from hwcli.report import attention, front_and_back_matter, pdf, recurrences, sentiment, vision
 from hwcli.report.cells import Cell
 from hwcli.report.merge import KEY, Merged, deleted_ids, hand_on, merge, names_of
 from hwcli.report.runs import Run, Runs
@@ -31,22 +31,31 @@ class Author:
         name: below the title.
         acknowledged: collaborators and tools, a sentence each.
         title: of the hand-in.
+        paper: that the PDF is set for.
     """
 
     name: str = ""
     acknowledged: tuple[str, ...] = ()
     title: str = TITLE
+    paper: str = pdf.A4
 
     @classmethod
     def of(cls, notebook: NotebookNode | None) -> "Author":
         """Return what an earlier notebook holds."""
         kept = {} if notebook is None else notebook.metadata.get(KEY, {}).get("author", {})
         return cls(
-            kept.get("name", ""), tuple(kept.get("acknowledged", ())), kept.get("title", TITLE)
+            kept.get("name", ""),
+            tuple(kept.get("acknowledged", ())),
+            kept.get("title", TITLE),
+            kept.get("paper", pdf.A4),
         )
 
     def with_declared(
-        self, name: str | None, acknowledged: Sequence[str], title: str | None
+        self,
+        name: str | None,
+        acknowledged: Sequence[str],
+        title: str | None,
+        paper: str | None = None,
     ) -> "Author":
         """Return the same with what is given now.
 
@@ -59,6 +68,7 @@ class Author:
             self.name if name is None else name,
             (*kept, *added),
             self.title if title is None else title or TITLE,
+            paper or self.paper,
         )
 
 
@@ -172,6 +182,7 @@ def to_notebook(merged: Merged, cells: Sequence[Cell], author: Author) -> Notebo
                 "name": author.name,
                 "acknowledged": list(author.acknowledged),
                 "title": author.title,
+                "paper": author.paper,
             },
         },
     }

@@ -49,9 +49,10 @@ PREAMBLE = """
 """
 
 
+A4 = "a4"
 # The text is 6.5 inches wide on both papers: figures keep their size.
 PAPERS = {
-    "a4": ("a4", "(x: 2.24cm, top: 2.1cm, bottom: 2.2cm)"),
+    A4: ("a4", "(x: 2.24cm, top: 2.1cm, bottom: 2.2cm)"),
     "letter": ("us-letter", "(x: 1in, top: 0.85in, bottom: 0.9in)"),
 }
 
@@ -81,7 +82,7 @@ def foreign_letters(text: str) -> str:
 
 
 def to_pdf(
-    markdown: str, folder: Path, *, title: str, author: str | None, paper: str = "a4"
+    markdown: str, folder: Path, *, title: str, author: str | None, paper: str = A4
 ) -> bytes:
     """Set a document; the same text and figures give the same bytes.
 
