@@ -1,7 +1,8 @@
 """YAML and flags in, one frozen config out; every mistake is one line with its dotted key.
 
 Values come in the order shipped YAML < the user's YAML < preset < flags < ``--set a.b=value``;
-each layer may hold as little as it changes, at any depth. A YAML file spells one pydantic model,
+a preset that the user's YAML names itself lies below it. Each layer may hold as little as it
+changes, at any depth. A YAML file spells one pydantic model,
 which lives in the module of its experiment. Two keys belong to the file and not to the model:
 ``presets`` (named partial mappings) and ``preset`` (the one used by default).
 
@@ -226,7 +227,7 @@ def resolve(command: str, *, path: Path | None = None, preset: str | None = None
         name = shipped.preset if path is None else re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)
     else:
         asked = _preset_values(presets, chosen)
-        layers = (own.values, asked)
+        layers: Sequence[Mapping[str, Any]] = (own.values, asked)
         if preset is None:
             layers = (shipped.presets.get(chosen, {}), own.values, own.presets.get(chosen, {}))
         values = functools.reduce(_merge, layers, shipped.values)

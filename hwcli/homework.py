@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hwcli.config import load
+from hwcli.data.catalogue import IMDB
 from hwcli.errors import ConfigError, HwError, short
 from hwcli.experiment import Plan
 from hwcli.output import terminal
@@ -97,11 +98,11 @@ class Part:
             earlier = load(type(config), self.command, path=path)
         except HwError:
             return "its config.yaml cannot be read"
-        other_data = _other_data(folder)
-        if earlier.contains(config) and not other_data:
-            return ""
-        if config.contains(earlier):
-            return NEEDS_MORE
+        if not (other_data := _other_data(folder)):
+            if earlier.contains(config):
+                return ""
+            if config.contains(earlier):
+                return NEEDS_MORE
         found = config.differences_from(earlier)
         told = [
             f"{key} {short(there)}, not {short(here)}"
@@ -113,11 +114,11 @@ class Part:
 
 def _other_data(folder: Path) -> list[str]:
     """Name the reviews of a run that is not of IMDB."""
-    found = read_json(folder / "summary.json").get("dataset", IMDB)
-    return [] if IMDB in str(found).lower() else [f"its reviews are {short(found)}"]
+    found = str(read_json(folder / "summary.json").get("dataset", IMDB.name))
+    is_imdb = found in (IMDB.name, *IMDB.source.names) or IMDB.name in found.lower()
+    return [] if is_imdb else [f"its reviews are {short(found)}"]
 
 
-IMDB = "imdb"
 NEEDS_MORE = "its command adds what is missing"
 
 

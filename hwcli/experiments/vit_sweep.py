@@ -231,6 +231,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"detached: {len(record.done())} of {len(sweep)} trials are done")
         return None
     folder.claim(config, environment)
+    sweep.refuse_to_lose()  # another machine may have finished a run of this name meanwhile
     first = sweep.configs[0]
     summary = summarize(
         config.name,
@@ -282,26 +283,10 @@ class Sweep:
         return with_start(training.describe_environment(self.configs[0]))
 
     def refuse_to_lose(self) -> None:
-        """Make sure that a finished run keeps its networks, if this machine would train others.
-
-        Raises:
-            OutputError: the same settings mean another device, precision or kernels here.
-        """
+        """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
+        self.known = read_known(self._folder.path)
         ids = {trial.id for trial in self.trials}
-        lost = [trial for trial in self.known.done().values() if trial.id not in ids]
-        if not lost or self._folder.may_replace:
-            return
-        how = ("device", "precision", "kernels")
-        there, here = lost[0].identity["config"], self.configs[0].model_dump(include=set(how))
-        differ = ", ".join(
-            f"{x} {there[x]} there, {here[x]} here" for x in how if there[x] != here[x]
-        )
-        same = " ".join(f"--set {x}={there[x]}" for x in how if there[x] != here[x])
-        raise OutputError(
-            f"{self._folder.path} is a finished run of other networks ({differ or 'other data'}); "
-            + (f"add to it by {same} where this machine can; " if same else "")
-            + "give this one another name by --name, or replace that one by --replace"
-        )
+        run_files.refuse_to_lose(self._folder, self.known, ids, self.configs[0])
 
     def images(self) -> FashionMNIST:
         """Return the images of the first trial; the test images are the same for all."""
@@ -441,6 +426,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         )
     refused = ""
     try:
+        folder.refuse_to_lose(config)
         sweep.refuse_to_lose()
     except OutputError as error:
         refused = str(error)

@@ -52,7 +52,8 @@ def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of processes that were killed while they wrote into a folder.
 
     To be called by who holds the folder's lock. Files of processes that live stay, and so do those
-    of other machines, whose processes cannot be seen from here.
+    of other machines, whose processes cannot be seen from here; this one counts as another after a
+    restart.
     """
     with suppress(OSError):
         for path in folder.iterdir():

@@ -112,7 +112,7 @@ def to_markdown(
     answers = {id(answer) for texts in below.values() for answer in texts}
     for number, (cell, name) in enumerate(zip(notebook.cells, names_of(notebook), strict=True)):
         hand = hand_on(cell)
-        if id_of(cell) == "title" and hand is None:
+        if id(cell) in answers or (id_of(cell) == "title" and hand is None):
             continue
         if cell.cell_type == "markdown" and _PARTS.match(cell.source):
             parts.append(_NEW_PAGE)
@@ -120,8 +120,6 @@ def to_markdown(
             with_pictures, cell_name=name, beside=beside, folder=folder, say=say
         )
         with_own_pictures = functools.partial(copied, cell=cell)
-        if id(cell) in answers:
-            continue
         if number in below:
             texts = [copied(text.source, cell=text) for text in below[number]]
             parts.append(_own(f"**Asked:** {question(cell)}", "\n\n".join(texts)))

@@ -79,7 +79,9 @@ def tools(used: Sequence[Run]) -> str:
         named.append(f"{name} {version}")
     own = any(not run.is_reference for run in used)
     made = " the runs and" if own else ""
-    reference = " The reference runs are its own." if any(run.is_reference for run in used) else ""
+    reference = (
+        " The hw2 project made the reference runs." if any(run.is_reference for run in used) else ""
+    )
     return (
         f"hw2 made{made} this document, with {', '.join(named)}.{reference} Pandoc and Typst set "
         "the pages."

@@ -75,7 +75,8 @@ def build(
         formats: of :data:`FORMATS`.
         title: of the hand-in; None keeps the one it has.
         author: below the title; None keeps the one it has.
-        acknowledged: sentences to add to the acknowledgements.
+        acknowledged: sentences to add to the acknowledgements; an empty one removes those of
+            before.
         reference: runs to show for questions that the author has no run for.
         paper: ``a4`` or ``letter``; None keeps the one it has.
         say: prints a line of progress.
@@ -93,7 +94,7 @@ def build(
     notebook.check_tools(["ipykernel", *(["pypandoc"] if set(formats) & {"pdf", "html"} else [])])
     notebook.check_tools(["typst"] if "pdf" in formats else [])
     _tell_of_runs(runs, runs_folder, say)
-    if "ipynb" not in formats and (author or acknowledged or title or paper):
+    if "ipynb" not in formats and (acknowledged or not (author is title is paper is None)):
         say("what is given by options is kept in the notebook, which is not written now")
     folders = {"runs": _seen_from(folder, runs_folder)}
     if reference is not None:

@@ -57,7 +57,7 @@ def merge(new: Sequence[Cell], old: NotebookNode | None) -> Merged:
             if entry.get("kind") != "prompt":
                 changed.append(id_)
         cells.append(kept)
-    # What the program did not generate before, after the cell that it follows and the author's.
+    # New generated cells go after the cell that they follow and the author's cells below it.
     for position, cell in enumerate(new):
         if cell.id in placed or cell.id in known:
             continue

@@ -101,14 +101,14 @@ QUESTIONS = {
 
 def what_is_shown(runs: Runs) -> list[str]:
     """Say which questions have no run, and which of the author's runs give way to another one."""
-    used = used_runs(runs)
+    used, named = used_runs(runs), not_shown(runs)
     lines = []
     for number, (command, makes_one) in QUESTIONS.items():
         shown = [run for run in used if run.command == command]
         if not shown:
-            lines.append(f"question {number} has no run; to make one: {makes_one}")
+            lines.append(f"question {number} has no run to show; to make one: {makes_one}")
         own = [run for run in runs.whole.values() if run.command == command and run.is_the_users]
-        others = [run.name for run in own if run not in shown]
+        others = [run.name for run in own if run not in shown and run.id not in named]
         if shown and others:
             lines.append(
                 f"question {number} shows {', '.join(run.name for run in shown)}, "

@@ -91,6 +91,7 @@ class Run:
         places = Counter[str]()
         for place in environment.get("trained_on") or ():
             places[str(place["machine"])] += int(place["num_trials"])
+        places = Counter({name.partition(", partly on ")[0]: n for name, n in places.items()})
         if places and own not in places:  # a cluster trained what this machine sent there
             return short_cpu_name(places.most_common(1)[0][0])
         name = environment.get("gpu") or (short_cpu_name(str(cpu)) if cpu else "an unknown machine")

@@ -1,5 +1,7 @@
 """Question 4: the notebook's questions by name, answered from the runs of sentiment-train."""
 
+import hashlib
+import re
 from collections.abc import Sequence
 
 from hwcli.report.cells import Cell
@@ -11,6 +13,8 @@ from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import accuracy_text
 
 COMMAND = "sentiment-train"
+# Of an id of a cell, which nbformat wants short.
+LONGEST_ID = 32
 SHOWN = ("bert", "homework", "strong")
 
 
@@ -34,6 +38,7 @@ def section(runs: Runs) -> list[Cell]:
         chosen=found,
         mark=mark_of(chosen),
         folders=[folder_of(run) for run in chosen],
+        ids=[_id(run.name) for run in chosen],
         accuracy=accuracy_text,
         baselines=" ".join(_baseline(each) for each in found),
         conditions=_conditions(found) if found else "",
@@ -47,6 +52,14 @@ def section(runs: Runs) -> list[Cell]:
         own=[run.name for run in chosen if _has_own_reviews(run)],
         own_reviews=_own_reviews(chosen),
     )
+
+
+def _id(name: str) -> str:
+    """Return what a run's cells are found again by: its name, spelled as an id of a cell."""
+    spelled = re.sub(r"[^a-z0-9-]", "-", name.lower())[:LONGEST_ID]
+    if spelled == name:
+        return name
+    return f"{spelled}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _baseline(found: SentimentSummary) -> str:

@@ -118,13 +118,13 @@ def _augmentation(config: Mapping[str, Any], num_tokens: int) -> dict[str, Any]:
         said.append(f"`shift` moves each by up to {pixels} pixel{'s' if pixels > 1 else ''}.")
         functions.append("shift")
     if share := config.get("erase_probability"):
-        said.append(f"`erase` covers a rectangle of {share:.0%} of them by noise.")
+        said.append(f"`erase` fills a rectangle with noise in {share:.0%} of them.")
         functions.append("erase")
     if config.get("early_tokens", 1.0) < 1:
         kept = AugmentationConfig.model_validate(config).num_kept(num_tokens, 0, 2)
         said.append(
-            f"In the first half of the epochs each image shows {kept} of its {num_tokens} patches: "
-            "`draw_tokens` draws them anew each time."
+            f"In the first half of the epochs the network sees {kept} of each image's {num_tokens} "
+            "patches: `draw_tokens` draws them anew each time."
         )
         functions.append("draw_tokens")
     return {"changes": " ".join(said), "functions": functions}

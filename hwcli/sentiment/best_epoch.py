@@ -47,12 +47,9 @@ class BestEpoch:
             SourceError: the file is missing, damaged or another epoch's; only training again
                 restores it.
         """
-        if self.loss() > lowest_loss:
-            raise SourceError(
-                f"{self.path}: the best epoch's weights are lost or damaged; remove "
-                f"{self.path.parent} and train again"
-            )
         try:
+            if self.loss() > lowest_loss:
+                raise OSError("another epoch's weights")
             model.load_state_dict(load_file(self.path))
         except (OSError, SafetensorError, RuntimeError):
             raise SourceError(

@@ -345,12 +345,16 @@ def _table_parts(root: Path, data: DataConfig, log: Log) -> dict[str, Reviews]:
             files.setdefault(part, []).append(path)
     if "train" not in files:
         return {}
+    # The training part first: it tells what the labels mean.
+    files = {part: files[part] for part in PART_NAMES if part in files}
     for part, paths in files.items():
         _refuse_copies(root, part, paths)
         _refuse_missing_pieces(root, part, paths)
     kinds = {kind_of(path) for paths in files.values() for path in paths}
     others = [path.name for path in sorted(root.glob("*")) if kind_of(path) in kinds]
-    if unread := [name for name in others if _part_of(name) is None]:
+    # The hub's IMDB has reviews without labels beside the others.
+    unread = [name for name in others if _part_of(name) is None and "unsup" not in name.lower()]
+    if unread:
         log(f"{root}: not read: {', '.join(unread[:5])}{', ...' if len(unread) > 5 else ''}")
     named = [(part, path) for part, paths in files.items() for path in paths]
     reviews = _reviews([open_file(path, data) for _, path in named], data, log)

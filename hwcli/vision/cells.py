@@ -78,9 +78,11 @@ class TrainedOn(Section):
 
     def resumed_on(self, here: "TrainedOn") -> str | None:
         """Name the machines that trained a network before it was resumed here, but for this one."""
-        before = {self.partly_on, self.processor if self.gpu is None else self.gpu}
-        others = before - {None, here.machine}
-        return ", ".join(sorted(map(str, others))) or None
+        before = {self.processor if self.gpu is None else self.gpu}
+        if self.partly_on is not None:
+            before |= set(self.partly_on.split(" and "))
+        others = before - {here.machine}
+        return " and ".join(sorted(others)) or None
 
 
 def note_on_emulation(gpus: Sequence[str]) -> str:

@@ -1,14 +1,47 @@
-"""What a sweep leaves in its run folder besides its summary: tables, trials and pictures."""
+"""What a sweep leaves in its run folder besides its summary, and what of it must not be lost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from hwcli.errors import OutputError
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.vision import closeup, pictures, tables
+from hwcli.vision.recipe import TrialConfig
 from hwcli.vision.record import SweepRecord, record_files
 from hwcli.vision.summary import VitSweepSummary
+
+HOW = ("device", "precision", "kernels")
+
+
+def refuse_to_lose(
+    folder: RunFolder, known: SweepRecord, ids: Collection[str], here: TrialConfig
+) -> None:
+    """Make sure that a run keeps its networks, where this machine would train others in its place.
+
+    Args:
+        folder: of the run.
+        known: what it holds.
+        ids: of the trials that this machine would train.
+        here: one of them.
+
+    Raises:
+        OutputError: the same settings mean another device, precision or kernels here.
+    """
+    lost = [trial for trial in known.done().values() if trial.id not in ids]
+    if not lost or folder.may_replace:
+        return
+    there, own = lost[0].identity["config"], here.model_dump(include=set(HOW))
+    differ = [key for key in HOW if there[key] != own[key]]
+    cures = ["give this one another name by --name", "or replace that one by --replace"]
+    if differ:
+        settings = " ".join(f"--set {key}={there[key]}" for key in differ)
+        cures.insert(0, f"add to it by {settings}, where this machine can")
+    what = ", ".join(f"{key} {there[key]} there, {own[key]} here" for key in differ)
+    raise OutputError(
+        f"{folder.path} is a run of other networks ({what or 'other data'}); {'; '.join(cures)}"
+    )
 
 
 def write(

@@ -35,12 +35,12 @@ def run_trial(
     # The trials of a run may come from several machines, and from earlier commits.
     environment = training.describe_environment(config)
     place = TrainedOn.from_environment(environment)
+    if place.emulated_bfloat16:
+        print(note_on_emulation([place.machine]), flush=True)
     if others := _trained_before(folder, place):
         environment["partly_on"] = others
         place = TrainedOn.from_environment(environment)
     write_json(folder.environment, environment)
-    if place.emulated_bfloat16:
-        print(note_on_emulation([place.machine]), flush=True)
     output = training.run_trial(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
     folder.write_epochs([asdict(epoch) for epoch in output.history])

@@ -153,7 +153,7 @@ def test_runs_that_give_way_are_named_and_questions_without_a_run(own: Path) -> 
         change(own / command / name / "summary.json", name=name)
     shutil.rmtree(own / "rnn-trace")
     assert what_is_shown(find_runs(own)) == [
-        "question 1 has no run; to make one: hw2 rnn-trace",
+        "question 1 has no run to show; to make one: hw2 rnn-trace",
         "question 3 shows standard, not other",
         "question 4 shows homework, strong, not mine",
     ]
@@ -168,12 +168,12 @@ def test_another_network_than_the_homeworks_is_said_to_be_one(tmp_path: Path) ->
     link_committed(tmp_path, "rnn-trace/alternating-sum")
     run = tmp_path / "rnn-trace/alternating-sum"
     (cell,) = [c for c in recurrences.section(find_runs(tmp_path)) if c.id == "q1-answer"]
-    assert "another network" not in cell.source
+    assert "not the homework's network" not in cell.source
     stored = json.loads((run / "summary.json").read_text())
     stored["network"]["spec"]["w_rec"] = [[1]]
     (run / "summary.json").write_text(json.dumps(stored))
     (cell,) = [c for c in recurrences.section(find_runs(tmp_path)) if c.id == "q1-answer"]
-    assert "This is another network than the homework's" in cell.source
+    assert "This is not the homework's network" in cell.source
     # The homework's is preferred, whatever its name.
     link_committed(tmp_path / "more", "rnn-trace/alternating-sum")
     (tmp_path / "more/rnn-trace/alternating-sum").rename(tmp_path / "rnn-trace/mine")

@@ -111,7 +111,7 @@ def test_reference_runs_are_marked_in_front_and_in_the_appendix(tmp_path: Path) 
     folders = {"runs": "..", "reference": "../reference"}
     cells = notebook.all_cells(find_runs(tmp_path, COMMITTED), folders, AUTHOR)
     shown = joined(cells)
-    assert "this hand-in shows runs of the hw2 project, not of its author" in shown
+    assert "These runs are the hw2 project's: the author of this hand-in did not make them" in shown
     assert "`vit-sweep/standard (reference)`" in shown
     assert 'REFERENCE / "vit-sweep/standard"' in shown
     assert 'RUNS / "vit-sweep/standard"' not in shown
@@ -138,7 +138,7 @@ def test_a_printed_command_replaces_no_run(given: str, printed: str) -> None:
 
 def test_the_first_page_says_where_the_reference_runs_were_measured(tmp_path: Path) -> None:
     shown = joined(notebook.all_cells(find_runs(tmp_path, COMMITTED), {"runs": ".."}, AUTHOR))
-    assert "not of its author. The appendix names the machine of each." in shown
+    assert "did not make them. The appendix names the machine of each." in shown
     runs = find_runs(COMMITTED).of("vit-sweep")[:1]
     (here,) = {run.machine for run in runs}
     assert front_and_back_matter._measured(runs) == f"Measured on {here}."
@@ -157,6 +157,11 @@ def test_the_cells_of_a_run_of_question_4_are_found_again_by_its_name(own: Path)
     alone = {cell.id: cell.source for cell in cells_of(own)}
     assert "q4-run-strong" in alone
     assert 'trained}["strong"]' in alone["q4-run-cells-strong"]
+    # A name that no id of a cell can be.
+    (own / "sentiment-train/strong").rename(own / "sentiment-train/My_films.2")
+    change(own / "sentiment-train/My_films.2/summary.json", '"strong"', '"My_films.2"')
+    (id_,) = [cell.id for cell in cells_of(own) if cell.id.startswith("q4-run-cells-")]
+    assert re.fullmatch("q4-run-cells-my-films-2-[0-9a-f]{6}", id_)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,12 @@ def test_a_field_that_is_an_axis_of_one_run_alone_is_matched_by_the_others_recip
 
 def test_of_a_run_with_one_more_axis_the_cell_of_this_runs_recipe_counts(tmp_path: Path) -> None:
     axes = ("layers", "heads", "model.width")
-    widths = record({(1, 2, 16): [890], (1, 2, 24): [900]}, axes=axes)  # type: ignore[dict-item]
+    first, second = (
+        record({(1, 2, width): [hits]}, axes=axes, model={"width": width})  # type: ignore[dict-item]
+        for width, hits in ((16, 890), (24, 900))
+    )
+    predictions = {**first.predictions, **second.predictions}
+    widths = SweepRecord([*first.trials, *second.trials], predictions, first.labels)
     plain = record({(1, 2): [902]}, model={"width": 24})
     comparison = compare(plain, widths)
     assert [cell.other_test_accuracy for cell in comparison.cells] == [900 / 1009]

@@ -254,6 +254,7 @@ class SlurmJobs(Launcher):
 
         Raises:
             LauncherError: SLURM refuses; the line says why.
+            OutputError: the disk is full.
         """
         waiting = self._queue.waiting
         size = _max_array_size() if waiting else 1
