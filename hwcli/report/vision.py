@@ -26,7 +26,7 @@ from hwcli.vision.grid_statistics import differing_pairs
 from hwcli.vision.record import read_record
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import grid_table
-from hwcli.vision.vit import ViTConfig
+from hwcli.vision.vit import ViTConfig, num_patches
 
 COMMAND = "vit-sweep"
 ASKED = set(itertools.product(range(4, 9), range(2, 5)))
@@ -88,16 +88,16 @@ def section(runs: Runs) -> list[Cell]:
         "home": "hwcli.vision.training",
         "side": IMAGE_SIDE,
         "patch": model.patch_size,
-        "tokens": (IMAGE_SIDE // model.patch_size) ** 2,
+        "tokens": num_patches(model.patch_size),
         "width": model.width,
         "pooled": POOLED[model.pooling],
         "head_width": _head_width(model),
         "kernels": _kernels(run),
+        "changes": _changes(config["augmentation"], num_patches(model.patch_size)),
         "rollout": False,
         "mark": mark_of([] if run is None else [run]),
         "not_shown": not_shown(runs),
     }
-    values |= _augmentation(config["augmentation"], values["tokens"])
     if run is not None:
         values |= {
             "folder": folder_of(run),
@@ -109,25 +109,22 @@ def section(runs: Runs) -> list[Cell]:
     return render("q3", **values)
 
 
-def _augmentation(config: Mapping[str, Any], num_tokens: int) -> dict[str, Any]:
-    """Say what a recipe does to training images, and name the functions that do it."""
-    said, functions = [], []
+def _changes(config: Mapping[str, Any], num_tokens: int) -> str:
+    """Say what a recipe does to training images, and which functions do it."""
+    said = []
     if config["flip"]:
         said.append("It mirrors half of them; the next epoch mirrors the other half.")
     if pixels := config["max_shift"]:
         said.append(f"`shift` moves each by up to {pixels} pixel{'s' if pixels > 1 else ''}.")
-        functions.append("shift")
     if share := config.get("erase_probability"):
         said.append(f"`erase` fills a rectangle with noise in {share:.0%} of them.")
-        functions.append("erase")
     if config.get("early_tokens", 1.0) < 1:
         kept = AugmentationConfig.model_validate(config).num_kept(num_tokens, 0, 2)
         said.append(
             f"In the first half of the epochs the network sees {kept} of each image's {num_tokens} "
             "patches: `draw_tokens` draws them anew each time."
         )
-        functions.append("draw_tokens")
-    return {"changes": " ".join(said), "functions": functions}
+    return " ".join(said)
 
 
 # The classifier norms the mean of the tokens, not each token.
