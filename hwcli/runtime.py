@@ -5,6 +5,7 @@ Nothing here imports torch before a function needs it: help and ``hw2 status`` w
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -194,6 +195,12 @@ def _cpu_quota(folder: Path) -> tuple[int, int]:
         return max(int(quota), 0), int(period)
     except (OSError, ValueError):  # not there, or "max"
         return 0, 0
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system, where the allocator keeps it (glibc); else nothing."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def machine_id() -> str:

@@ -80,6 +80,8 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         work.finish({"num_epochs": len(result.history), "train_s": result.train_s})
     for epoch in result.history:
         folder.append_metrics(**asdict(epoch))
+    # What training leaves free between its tensors would stand beside the bags of words.
+    runtime.return_freed_memory()
     baselines = {}
     for name, baseline in BASELINES.items() if config.baselines else ():
         terminal.log(f"training {name} on the same {len(data.train):,} reviews")

@@ -227,8 +227,7 @@ def _measure(case: Case, threads: int, sender: Connection) -> None:
 
 def _reset_high_water_mark() -> int:
     """Reset the mark where the kernel can, and return it."""
-    with suppress(OSError, AttributeError):  # return freed blocks, or they would be used again
-        ctypes.CDLL(None).malloc_trim(0)
+    runtime.return_freed_memory()  # or it would be used again
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _high_water_mark()
