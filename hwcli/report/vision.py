@@ -339,4 +339,4 @@ def confusion(run: Run) -> Figure | None:
 def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
     histories = read_record(run.path).histories()
-    return pictures.draw_curves(histories, summary_of(run).axes, width=WIDTH_IN, height=3.1)
+    return pictures.draw_curves(histories, summary_of(run).axes, width=WIDTH_IN, height=2.8)

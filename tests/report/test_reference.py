@@ -37,7 +37,7 @@ def begins_anew(text: str) -> bool:
     return re.match(r"\s*(Question [2-4]|Appendix)", text) is not None
 
 
-def test_it_has_at_most_nineteen_pages(pages: list[tuple[str, float]]) -> None:
+def test_it_has_at_most_twenty_pages(pages: list[tuple[str, float]]) -> None:
     assert len(pages) <= 20
 
 
