@@ -6,6 +6,7 @@ import json
 import math
 import re
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,16 @@ def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:
         row = rf"table.md\) \| {100 * ours:.2f} ± \d\.\d\d % \| {100 * bag:.2f} % \|"
         assert re.search(row, TEXT)
         assert f"{100 * ours:.2f} % {'fine-tuned' if name == 'strong' else 'frozen'}" in QUOTED
+
+
+def test_the_kills_of_the_whole_grid_are_those_of_the_log() -> None:
+    log = json.loads((ROOT / "tests/benchmarks/kills.json").read_text())
+    killed = Counter(event["killed"] for event in log["kills"])
+    page = (ROOT / "docs/resume.md").read_text()
+    assert (
+        f"driver {killed['driver']} times, a worker {killed['worker']}, all {killed['all']}" in page
+    )
+    assert f"{killed.total()} in {log['trials']} trials, {log['epochs']} epochs" in page
+    assert f"{log['tensors_compared']:,} tensors" in page
+    assert log["unlike"] == []
+    assert (log["trials"], killed.total()) == (15, 20)
