@@ -192,7 +192,7 @@ def test_a_run_without_weights_says_what_makes_them(tmp_path: Path) -> None:
     summary = {"name": "strong", "encode_s": 60.0, "train_s": 3960.0}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(
-        SourceError, match=r"weights are not here; .*--config .*/config.yaml \(took 47 minutes\)"
+        SourceError, match=r"weights are not here; .*--config .*/config.yaml \(took 67 minutes\)"
     ):
         find_runs([tmp_path], tmp_path)
 
