@@ -130,7 +130,7 @@ def test_a_folder_without_runs_and_one_with_reference_runs(tmp_path: Path) -> No
     assert pdf_text(tmp_path / "empty/report/hw2.pdf")[1].count("Not run yet") == 4
     make_report(tmp_path / "empty", tmp_path / "shown", reference=COMMITTED, paper="letter")
     text = pdf_text(tmp_path / "shown/report/hw2.pdf")[1]
-    assert "shows runs of the hw2 project, not of its author" in text
+    assert "the author of this hand-in did not make them" in text
 
 
 @pytest.mark.slow
