@@ -6,6 +6,7 @@ Nothing here imports torch before a function needs it: help and ``hw2 status`` w
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import platform
@@ -203,6 +204,7 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+@functools.cache  # every file that is written asks for it
 def machine_id() -> str:
     """Return a name for this machine since it was started, which says nothing about it.
 

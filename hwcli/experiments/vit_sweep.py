@@ -231,7 +231,8 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"detached: {len(record.done())} of {len(sweep)} trials are done")
         return None
     folder.claim(config, environment)
-    sweep.refuse_to_lose()  # another machine may have finished a run of this name meanwhile
+    sweep.known = read_known(folder.path)  # another machine may have finished a run meanwhile
+    sweep.refuse_to_lose()
     first = sweep.configs[0]
     summary = summarize(
         config.name,
@@ -284,7 +285,6 @@ class Sweep:
 
     def refuse_to_lose(self) -> None:
         """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
-        self.known = read_known(self._folder.path)
         ids = {trial.id for trial in self.trials}
         run_files.refuse_to_lose(self._folder, self.known, ids, self.configs[0])
 

@@ -73,12 +73,15 @@ class TrainedOn(Section):
     @property
     def machine(self) -> str:
         """Return what the training time belongs to: the GPU, else the processor."""
-        own = self.processor if self.gpu is None else self.gpu
-        return own if self.partly_on is None else f"{own}, partly on {self.partly_on}"
+        return self._own if self.partly_on is None else f"{self._own}, partly on {self.partly_on}"
+
+    @property
+    def _own(self) -> str:
+        return self.processor if self.gpu is None else self.gpu
 
     def resumed_on(self, here: "TrainedOn") -> str | None:
         """Name the machines that trained a network before it was resumed here, but for this one."""
-        before = {self.processor if self.gpu is None else self.gpu}
+        before = {self._own}
         if self.partly_on is not None:
             before |= set(self.partly_on.split(" and "))
         others = before - {here.machine}

@@ -20,7 +20,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from hwcli.errors import LauncherError, OutputError
+from hwcli.errors import LauncherError
 from hwcli.output import terminal
 from hwcli.output.files import read_json, unwritable, write_json
 from hwcli.runtime import worker_variables
@@ -167,10 +167,7 @@ class SlurmJobs(Launcher):
                     continue
                 yield from self._trials.new_events(trial)
                 if self._trials.unwritable:
-                    raise OutputError(
-                        f"{self._trials.unwritable}; mend that (free some space) and run the "
-                        "command again"
-                    )
+                    self._queue.settle(trial, "unwritable", {"reason": self._trials.unwritable})
                 if self._trials.last_status.get(trial.id) in ("done", "failed"):
                     yield from self._finish(trial)
             if self._open and time.monotonic() - looked > SECONDS_BETWEEN_QUEUES:
