@@ -189,7 +189,7 @@ def load(
     Raises:
         ConfigError: one line with the dotted key, the bad value and the choices.
     """
-    values = resolve(command, path=path, preset=preset)
+    values = resolve(command, path=path, preset=preset, model=model)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)
@@ -205,8 +205,20 @@ def load(
     return build(model, values)
 
 
-def resolve(command: str, *, path: Path | None = None, preset: str | None = None) -> dict[str, Any]:
+def resolve(
+    command: str,
+    *,
+    path: Path | None = None,
+    preset: str | None = None,
+    model: type[BaseModel] | None = None,
+) -> dict[str, Any]:
     """Lay the YAML files and the preset of a run over each other, as :func:`load` does.
+
+    Args:
+        command: as in :func:`load`.
+        path: likewise.
+        preset: likewise.
+        model: the experiment's config class; without it, what a run's own file lacks stays out.
 
     Raises:
         ConfigError: one line, as in :func:`load`.
@@ -218,9 +230,8 @@ def resolve(command: str, *, path: Path | None = None, preset: str | None = None
     presets = _merge(shipped.presets, own.presets)
     chosen = own.preset if preset is None else preset
     if chosen is None and shipped.values and {*shipped.values, "name"} <= own.values.keys():
-        # A run wrote this file, or somebody copied one. A field that it lacks is newer than it:
-        # the shipped value may be another one than the run had, which is the model's default.
-        return dict(own.values)
+        # A run wrote this file, or somebody copied one and changed it.
+        return dict(own.values) if model is None else _filled(model, own.values, shipped.values)
     if chosen is None:
         values = _merge(shipped.values, _preset_values(presets, shipped.preset))
         values = _merge(values, own.values)
@@ -317,6 +328,25 @@ def _assign(values: dict[str, Any], dotted_key: str, value: object) -> None:
         values[parent] = dict(inner)
         values = values[parent]
     values |= _merge(values, {last: value})
+
+
+def _filled(
+    model: type[BaseModel], own: Mapping[str, Any], shipped: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Add to a complete file's sections what they lack, as the shipped file has it.
+
+    A field that was added later (``model_dump`` may leave it out) had the model's default in a run
+    that lacks it. Nothing is added to a section that is spelled in names of its own.
+    """
+    values = dict(own)
+    for name, info in model.model_fields.items():
+        inner, section, ours = info.annotation, own.get(name), shipped.get(name)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if isinstance(section, dict) and section.keys() <= inner.model_fields.keys():
+                values[name] = _filled(inner, section, ours or {})
+        elif name in shipped and name not in own and info.exclude_if is None:
+            values[name] = ours
+    return values
 
 
 def dotted_fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

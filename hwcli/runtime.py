@@ -133,11 +133,8 @@ def _machine_free_bytes() -> int | None:
 
 
 def _vm_stat_free_bytes() -> int | None:
-    try:
-        text = subprocess.run(["vm_stat"], capture_output=True, text=True, timeout=10).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    pages = dict(line.split(":", 1) for line in text.splitlines()[1:] if ":" in line)
+    lines = _output_of("vm_stat").splitlines()
+    pages = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
     kinds = ("Pages free", "Pages inactive", "Pages speculative", "Pages purgeable")
     counts = [int(pages[kind].strip(" .")) for kind in kinds if kind in pages]
     return sum(counts) * os.sysconf("SC_PAGE_SIZE") if counts else None
@@ -333,6 +330,8 @@ def fingerprint(
         "threads": num_threads or num_cores(),
         "dtype": dtype,
     }
+    if device == "mps":
+        description["gpu"] = f"{description['cpu']} GPU"
     if device == "cuda":
         import torch
 
@@ -398,7 +397,19 @@ def _cpu_name() -> str:
                 return f"{name} ({', '.join(flags)})"
     except OSError:
         pass
+    if sys.platform == "darwin" and (
+        name := _output_of("sysctl", "-n", "machdep.cpu.brand_string")
+    ):
+        return name  # "Apple M2"; platform.processor() is "arm" for all of them
     return platform.processor() or platform.machine()
+
+
+def _output_of(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def short_cpu_name(name: str) -> str:

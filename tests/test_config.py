@@ -9,8 +9,9 @@ from pydantic import Field
 from hwcli import config
 from hwcli.config import RunConfig, Section, dump_yaml, load
 from hwcli.errors import ConfigError
+from hwcli.experiments import vit_sweep
 from hwcli.ranges import IntRange, parse_range
-from hwcli.yaml_files import read_yaml
+from hwcli.yaml_files import parse_yaml, read_yaml, spell
 
 
 class Inner(Section):
@@ -129,6 +130,23 @@ def test_a_users_file_lies_over_the_shipped_one_at_any_depth(
     own.write_text("name: mine\npreset: q\nepochs: 9\n")
     assert read(path=own) == ("mine", 9, 0.3, "y")
     assert read(path=own, preset="p") == ("mine", 2, 0.1, "y")
+
+
+def test_what_is_deleted_from_a_complete_file_has_the_shipped_value(tmp_path: Path) -> None:
+    whole = load(vit_sweep.Config, "vit-sweep", preset="standard")
+    assert (whole.optimizer.kind, whole.augmentation.early_tokens) == ("muon", 0.5)
+    path = tmp_path / "mine.yaml"
+
+    def read_without(section: str, key: str) -> vit_sweep.Config:
+        values = parse_yaml(dump_yaml(whole))
+        del values[section][key]
+        path.write_text(spell(values))
+        return load(vit_sweep.Config, "vit-sweep", path=path)
+
+    # AdamW is the library's default, which is no command's.
+    assert read_without("optimizer", "kind") == whole
+    # Runs before this field trained on all tokens, and their files lack it.
+    assert read_without("augmentation", "early_tokens").augmentation.early_tokens == 1
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", "0.001", "+1e-3"])

@@ -58,7 +58,7 @@ def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
     assert len(results) == len(trials)
     m = [sum(r.train_s for seed, r in results if seed == s) / 2 / 60 for s in range(3)]
     said = f"{m[0]:.0f} and {m[2]:.0f} minutes for the first and the third seed; the second, "
-    assert f"{said}beside other work, took {m[1]:.0f}. All {len(results)} networks" in QUOTED
+    assert f"{said}while other programs ran, took {m[1]:.0f}. All {len(results)} networks" in QUOTED
     summary = json.loads((sweep / "standard/summary.json").read_text())
     cells = [100 * cell["test_accuracy_mean"] for cell in summary["cells"]]
     row = f"{min(cells):.2f} to {max(cells):.2f} % on the official test images"
@@ -88,6 +88,9 @@ def test_the_minutes_and_accuracies_of_a_machine_are_those_of_its_runs(machine: 
         rows = list(csv.DictReader((ROOT / run / "table.csv").read_text().splitlines()))
         accuracies = [100 * float(row["test_accuracy_mean"]) for row in rows]
         minutes = sum(float(row["train_s"]) for row in rows) / 60 / (1 if "gpu" in run else 2)
+        if run.endswith("/standard"):  # other programs ran beside its second seed
+            trials = read_record(ROOT / run).trials
+            minutes = sum(t.result.train_s for t in trials if t.result and t.seed == 2) / 2 / 60
         shown = f"{minutes:.1f}" if minutes < 10 and "gpu" in run else f"{minutes:.0f}"
         assert cell == f"{shown} min, {min(accuracies):.1f} to {max(accuracies):.1f} %"
 

@@ -10,7 +10,6 @@ import math
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,28 +27,19 @@ from hwcli.output import terminal
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import RunFolder, with_start
 from hwcli.output.units import counted, duration
+from hwcli.sweep.forecast import makespan
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.runner import Outcome, run_trials
-from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
-from hwcli.training.progress import Epoch
 from hwcli.vision import run_files, tables, training
-from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
+from hwcli.vision.cells import note_on_software
 from hwcli.vision.closeup import Network
 from hwcli.vision.compare_runs import read_other_run
 from hwcli.vision.fashion_mnist import FashionMNIST
-from hwcli.vision.grid import Value, points
+from hwcli.vision.grid import points
+from hwcli.vision.known_trials import KnownTrials
 from hwcli.vision.recipe import RECIPE_VERSION, SweepRecipe, TrialConfig, with_point
-from hwcli.vision.record import (
-    TRIALS,
-    SweepRecord,
-    checked,
-    read_epochs,
-    read_known,
-    read_predictions,
-    trials_csv,
-    with_result,
-)
+from hwcli.vision.record import TRIALS, SweepRecord, trials_csv
 from hwcli.vision.summary import VitSweepSummary, read_earlier, summarize
 from hwcli.vision.vit import num_params
 from hwcli.vision.worker import run_trial
@@ -218,6 +208,8 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"{COMMAND} {config.name}: another process is writing it; sharing its trials")
     if num_done:
         terminal.log(f"{num_done} of {len(sweep)} trials are already done; reusing them")
+        if note := note_on_software(before.trials, training.describe_environment(sweep.configs[0])):
+            terminal.log(note)
     try:
         outcomes = sweep.train()
     except KeyboardInterrupt:
@@ -231,7 +223,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"detached: {len(record.done())} of {len(sweep)} trials are done")
         return None
     folder.claim(config, environment)
-    sweep.known = read_known(folder.path)  # another machine may have finished a run meanwhile
+    sweep.known.read_folder()
     sweep.refuse_to_lose()
     first = sweep.configs[0]
     summary = summarize(
@@ -266,10 +258,8 @@ class Sweep:
         self.trials = make_trials(config, self.files)
         self.configs = [TrialConfig.model_validate(trial.config) for trial in self.trials]
         self.points = [point for point in points(config.axes) for _ in config.seeds]
-        self.store = TrialStore(folder.trials_path)
-        self.known = read_known(folder.path)
+        self.known = KnownTrials(folder)
         self._folder = folder
-        self._told: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -286,7 +276,7 @@ class Sweep:
     def refuse_to_lose(self) -> None:
         """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
         ids = {trial.id for trial in self.trials}
-        run_files.refuse_to_lose(self._folder, self.known, ids, self.configs[0])
+        run_files.refuse_to_lose(self._folder, self.known.in_folder, ids, self.configs[0])
 
     def images(self) -> FashionMNIST:
         """Return the images of the first trial; the test images are the same for all."""
@@ -298,44 +288,12 @@ class Sweep:
         labels = self.images().test.labels.numpy().astype(np.uint8)
         trials, predictions, epochs = [], {}, {}
         for trial, point in zip(self.trials, self.points, strict=True):
-            found, its_predictions, its_epochs = self._read(trial, point, labels)
-            if found.state == "damaged":
-                folder = self.store.folder(trial).path
-                self._tell(trial, f"not used: {found.reason}; delete {folder} to train it again")
+            found, its_predictions, its_epochs = self.known.read(trial, point, labels)
             trials.append(found)
             epochs[trial.id] = its_epochs
             if its_predictions is not None and found.state == "done":
                 predictions[trial.id] = its_predictions
         return SweepRecord(trials, predictions, labels, epochs)
-
-    def _tell(self, trial: Trial, text: str) -> None:
-        if trial.id not in self._told:
-            self._told.add(trial.id)
-            terminal.log(f"{trial}: {text}")
-
-    def _read(
-        self, trial: Trial, point: dict[str, Value], labels: LabelArray
-    ) -> tuple[TrialRecord, Predictions | None, Sequence[Epoch]]:
-        folder, seed = self.store.folder(trial), trial.label["seed"]
-        found = TrialRecord(trial.id, point, seed, trial.identity, "missing")
-        result, failure = folder.result(), folder.failure()
-        known = self.known.done().get(trial.id)
-        # The run folder has a copy of its own, which a damaged file in the store must not spoil.
-        known_epochs = self.known.epochs.get(trial.id, ())
-        if result is not None:
-            predictions = read_predictions(folder.predictions)
-            found = with_result(found, result, folder.environment, predictions)
-            if predictions is not None:
-                found = checked(found, SweepRecord([], {trial.id: predictions}, labels))
-            if found.state == "done" or known is None:
-                epochs = read_epochs(folder.metrics)
-                return found, predictions, max(epochs, known_epochs, key=len)
-            self._tell(trial, f"{found.reason}; using its copy in {self._folder.path}")
-        if known is not None:
-            return replace(known, point=point), self.known.predictions[trial.id], known_epochs
-        if failure is not None:
-            found = replace(found, state="failed", reason=failure["reason"])
-        return found, None, ()
 
     def best_network(self, summary: VitSweepSummary, record: SweepRecord) -> Network | None:
         """Return the first network of the best cell that is done; None where no cell is."""
@@ -345,7 +303,7 @@ class Sweep:
                 return Network(
                     config=self.configs[index],
                     predictions=record.predictions.get(trial.id),
-                    checkpoint=self.store.folder(trial.id).checkpoint,
+                    checkpoint=self.known.checkpoint(trial),
                     data=self.images(),
                     who=f"{summary.describe(trial.point)}, seed {trial.seed}",
                 )
@@ -353,11 +311,13 @@ class Sweep:
 
     def train(self) -> list[Outcome]:
         """Train what is missing; return how each trial of it ended."""
-        states = {trial.id: trial.state for trial in self.record().trials}
+        found = self.record().trials
+        self.known.forget_what_lost_its_predictions(found)
+        states = {trial.id: trial.state for trial in found}
         return run_trials(
             [trial for trial in self.trials if states[trial.id] in ("missing", "failed")],
             run_trial,
-            self.store,
+            self.known.store,
             num_workers=num_workers(self.config),
             retry_failed=self.config.retry_failed,
             fail_fast=self.config.fail_fast,
@@ -391,11 +351,7 @@ def show_summary(summary: VitSweepSummary, outcomes: Sequence[Outcome], folder: 
 def plan(config: Config, folder: RunFolder) -> Plan:
     """Return the trials, which are done, and what the others take by a few timed steps."""
     sweep = Sweep(config, folder)
-    known = sweep.known.done()
-    states = {
-        trial.id: "done" if trial.id in known else sweep.store.folder(trial).state()
-        for trial in sweep.trials
-    }
+    states = {found.id: sweep.known.state(found) for found in sweep.record().trials}
     # Nothing can be known here of a cluster's GPU.
     timed = config.launcher.kind == "local" or resolve_device(config).type == "cpu"
     middle = sorted(sweep.trials, key=lambda trial: trial.cost)[len(sweep) // 2]
@@ -418,7 +374,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     workers = min(num_workers(config), max(len(todo), 1))
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        seconds = per_flop * max(sum(costs) / workers, max(costs, default=0.0))
+        seconds = per_flop * makespan([], costs, workers)
         note = (
             f"{counted(workers, 'trial')} {'trains' if workers == 1 else 'train'} at a time. "
             "Times are estimated from timed steps of the network with "

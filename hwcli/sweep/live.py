@@ -4,7 +4,7 @@ Where nobody watches (a file, a pipe), one plain line for each finished epoch in
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -18,11 +18,14 @@ from hwcli.locks import Closing
 from hwcli.output import terminal
 from hwcli.output.units import duration
 from hwcli.sweep.events import Event
+from hwcli.sweep.forecast import makespan
 from hwcli.sweep.trial import Trial
 from hwcli.training.progress import Epoch, Progress
 
 # Drawing takes milliseconds of a core that trains: seldom enough to cost nothing measurable.
 SECONDS_BETWEEN_DRAWINGS = 0.5
+# Of a trial's work, in all: an earlier estimate of a worker's pace would jump about.
+LEAST_EARNED = 0.02
 # Below this width of the terminal, a running trial is described without its curve.
 WIDTH_FOR_CURVES = 100
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -49,8 +52,10 @@ class LiveView(Closing):
         self._shares: dict[str, float] = dict.fromkeys(self._costs, 0.0)
         self._shares_at_start: dict[str, float] = {}
         self._running: dict[str, _Running] = {}
-        self._num_finished = 0
-        self._started = time.monotonic()
+        self._ended: set[str] = set()
+        self._started = self._last = time.monotonic()
+        # Of all workers together, and the most of them that were seen at a time.
+        self._worker_s, self._num_workers = 0.0, 0
         self._drawn = 0.0
         console = terminal.progress
         # A terminal that cannot move its cursor (TERM=dumb) gets lines, like a file.
@@ -69,25 +74,43 @@ class LiveView(Closing):
 
     def show(self, event: Event) -> None:
         """Take an event in, and draw if it is time."""
-        trial = event.trial
+        trial, now = event.trial, time.monotonic()
+        self._worker_s += len(self._running) * (now - self._last)
+        self._last = now
         if event.kind == "started":
             self._running[trial.id] = _Running(trial)
         elif event.progress is not None:
             self._take(trial, event.progress)
         else:
-            self._running.pop(trial.id, None)
+            was_running = self._running.pop(trial.id, None) is not None
             if event.kind in ("done", "failed"):
-                self._num_finished += 1
+                self._ended.add(trial.id)
+            if event.kind == "done":
                 self._shares[trial.id] = 1.0
+                if was_running:  # and ended before its first report
+                    self._shares_at_start.setdefault(trial.id, 0.0)
             if event.kind == "busy":
                 text = f"{trial}: already training in another process; will use its result"
                 self._line(text, always=True)
             elif event.kind != "done":
                 self._line(f"{trial}: {event.kind}: {event.reason}", always=True)
-        now = time.monotonic()
+        self._num_workers = max(self._num_workers, len(self._running))
         if self._live and now - self._drawn > SECONDS_BETWEEN_DRAWINGS:
             self._drawn = now
             self._live.update(self._render(terminal.progress.width), refresh=True)
+
+    def seconds_left(self) -> float | None:
+        """Estimate how long the sweep still takes, or None while too little is done to tell."""
+        shares = self._shares.items()
+        left = {i: self._costs[i] * (1 - share) for i, share in shares if i not in self._ended}
+        earned = sum(
+            self._costs[i] * (self._shares[i] - start) for i, start in self._shares_at_start.items()
+        )
+        if earned <= LEAST_EARNED * max(self._costs.values()):
+            return None
+        running = [left.pop(i) for i in self._running if i in left]
+        pace = self._worker_s / earned
+        return pace * makespan(running, left.values(), self._num_workers)
 
     def _take(self, trial: Trial, progress: Progress) -> None:
         # What a resumed trial had already was not earned by this sweep's time. (Half a second of
@@ -108,11 +131,13 @@ class LiveView(Closing):
 
     def _render(self, width: int) -> RenderableType:
         total = sum(self._costs.values())
-        done = sum(self._costs[i] * share for i, share in self._shares.items())
+        # What a failed trial had left will not be done.
+        done = sum(self._costs[i] * (1.0 if i in self._ended else share)
+                   for i, share in self._shares.items())  # fmt: skip
         elapsed = time.monotonic() - self._started
-        remaining = seconds_left(self._costs, self._shares, self._shares_at_start, elapsed)
+        remaining = self.seconds_left()
         texts = [
-            f"{self._num_finished}/{len(self._costs)} trials",
+            f"{len(self._ended)}/{len(self._costs)} trials",
             f"{done / total:4.0%}",
             f"{duration(elapsed)} elapsed",
             "estimating" if remaining is None else f"about {duration(remaining)} left",
@@ -126,26 +151,6 @@ class LiveView(Closing):
             for r in self._running.values()
         ]
         return Group(head, *lines)
-
-
-def seconds_left(
-    costs: Mapping[str, float],
-    shares: Mapping[str, float],
-    shares_at_start: Mapping[str, float],
-    elapsed_s: float,
-) -> float | None:
-    """Estimate how long a sweep still takes, or None while too little of it is done to tell.
-
-    Args:
-        costs: of each trial, by its id.
-        shares: of each trial that are done.
-        shares_at_start: of those that run or are done, what was done when they started or resumed.
-        elapsed_s: since the sweep started.
-    """
-    total = sum(costs.values())
-    done = sum(cost * shares[i] for i, cost in costs.items())
-    earned = done - sum(costs[i] * share for i, share in shares_at_start.items())
-    return (total - done) * elapsed_s / earned if earned > 0.005 * total else None
 
 
 def describe_running(

@@ -20,6 +20,7 @@ from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table, csv_text
 from hwcli.output.units import duration
 from hwcli.runtime import short_cpu_name
+from hwcli.sweep.forecast import makespan
 from hwcli.sweep.ownership import read_owner
 from hwcli.sweep.store import State, TrialFolder, TrialStore
 
@@ -284,8 +285,9 @@ def _seconds_left(
     if not (paces or durations):
         return None
     seconds = fmean(paces or durations)
-    to_do = sum(1 - (t.share or 0.0) for t in trials if t.state not in ("done", "failed"))
-    return seconds * max(to_do / len(running), max(1 - (t.share or 0.0) for t in running))
+    left = {t.id: 1 - (t.share or 0.0) for t in trials if t.state not in ("done", "failed")}
+    shares = [left.pop(trial.id) for trial in running]
+    return seconds * makespan(shares, left.values(), len(running))
 
 
 def _read_status(summary: Path) -> str:

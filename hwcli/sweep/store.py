@@ -110,6 +110,11 @@ class TrialFolder:
         write_json(self.path / "result.json", result)
         self.forget_failure()
 
+    def forget_result(self) -> None:
+        """Let a trial be finished again, from its last checkpoint."""
+        with suppress(OSError):
+            (self.path / "result.json").unlink(missing_ok=True)
+
     def fail(self, reason: str, **more: object) -> None:
         """Store why the trial failed."""
         with suppress(OutputError):  # then it is missing, and is tried again

@@ -77,11 +77,17 @@ class TrainingClock:
     """Seconds spent on training; a time in which the process was stopped does not count.
 
     A suspended machine stops the clock by itself. A process that was stopped (SIGSTOP, Ctrl-Z) is
-    recognised by a long gap in which it hardly computed.
+    recognised by a long gap in which it hardly computed; so does one that waits for a GPU, where
+    no pause is looked for.
+
+    Args:
+        seconds: spent before.
+        finds_pauses: the process computes itself.
     """
 
-    def __init__(self, seconds: float = 0.0):
+    def __init__(self, seconds: float = 0.0, *, finds_pauses: bool = True):
         self.seconds = seconds
+        self._finds_pauses = finds_pauses
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
     def read(self) -> float:
@@ -89,7 +95,7 @@ class TrainingClock:
         wall, processor = time.perf_counter(), time.process_time()
         passed, computed = wall - self._wall, processor - self._processor
         paused = passed > SHORTEST_PAUSE_S and computed < LEAST_SHARE * passed
-        self.seconds += computed if paused else passed
+        self.seconds += computed if paused and self._finds_pauses else passed
         self._wall, self._processor = wall, processor
         return self.seconds
 
@@ -123,7 +129,7 @@ def train(
     step: int = position["step"]
     history = [Epoch(**record) for record in position["history"]]
     running = Mean(**position["running"]) if position["running"] else Mean()
-    clock = TrainingClock(position["train_s"])
+    clock = TrainingClock(position["train_s"], finds_pauses=device.type == "cpu")
     take_step = Step(
         model, job.optimizers, job.batch_loss, device, job.precision, recorded=job.recorded
     )

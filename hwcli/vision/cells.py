@@ -39,6 +39,7 @@ class TrainedOn(Section):
         threads: that it was trained with.
         commit: of the code; None where it was installed without a repository.
         dirty: whether the code had changes that no commit has.
+        code: digest of the files that a trial's numbers come from; None in results of earlier code.
         versions: of Python and of the packages that compute.
     """
 
@@ -51,6 +52,7 @@ class TrainedOn(Section):
     threads: int | None = None
     commit: str | None = None
     dirty: bool | None = None
+    code: str | None = Field(None, exclude_if=lambda digest: digest is None)
     versions: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
@@ -67,6 +69,7 @@ class TrainedOn(Section):
             threads=environment.get("threads"),
             commit=environment.get("commit"),
             dirty=environment.get("dirty"),
+            code=environment.get("code"),
             versions={name: version for name, version in named.items() if version is not None},
         )
 
@@ -79,6 +82,18 @@ class TrainedOn(Section):
     def _own(self) -> str:
         return self.processor if self.gpu is None else self.gpu
 
+    @property
+    def software(self) -> str:
+        """Name the code and the library that computed."""
+        commit = "unknown commit" if self.commit is None else f"commit {self.commit[:7]}"
+        changes = " with changes" if self.dirty else ""
+        return f"{commit}{changes}, torch {self.versions.get('torch', 'unknown')}"
+
+    def differs_in_software(self, here: "TrainedOn") -> bool:
+        """Tell whether other code or another torch trained a network, as far as it is known."""
+        ours, theirs = here.versions.get("torch"), self.versions.get("torch")
+        return (self.code or here.code) != here.code or (theirs or ours) != ours
+
     def resumed_on(self, here: "TrainedOn") -> str | None:
         """Name the machines that trained a network before it was resumed here, but for this one."""
         before = {self._own}
@@ -86,6 +101,25 @@ class TrainedOn(Section):
             before |= set(self.partly_on.split(" and "))
         others = before - {here.machine}
         return " and ".join(sorted(others)) or None
+
+
+def note_on_software(trials: Sequence["TrialRecord"], environment: Mapping[str, Any]) -> str | None:
+    """Say that networks which are used again were trained by other code or another torch.
+
+    Args:
+        trials: of a sweep.
+        environment: an ``env.json`` of what would train now.
+    """
+    here = TrainedOn.from_environment(environment)
+    places = [t.result.trained_on for t in trials if t.result and t.result.trained_on]
+    others = [place for place in places if place.differs_in_software(here)]
+    if not others:
+        return None
+    names = ", ".join(sorted({place.software for place in others}))
+    return (
+        f"trained by other software: {len(others)} of them ({names}; now {here.software}); "
+        "--out FOLDER trains all of them again"
+    )
 
 
 def note_on_emulation(gpus: Sequence[str]) -> str:
@@ -110,6 +144,13 @@ class TrialResult(Section):
     test_loss: float
     num_test: int = Field(ge=1)
     trained_on: TrainedOn | None = None
+
+    def is_same_training_as(self, other: "TrialResult | None") -> bool:
+        """Tell whether two results are of one training: no two take the same time."""
+        return other is not None and (self.train_s, self.test_loss) == (
+            other.train_s,
+            other.test_loss,
+        )
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ class Network:
     Attributes:
         config: what it is and how it was trained.
         predictions: of the test images; None where they are not kept.
-        checkpoint: the file of its weights, which may be gone.
+        checkpoint: the file of its weights, which may be gone; None where none is its own.
         data: the images.
         who: names it in titles.
     """
 
     config: TrialConfig
     predictions: Predictions | None
-    checkpoint: Path
+    checkpoint: Path | None
     data: FashionMNIST
     who: str
 
@@ -55,7 +55,8 @@ def draw_network(network: Network) -> dict[str, Figure]:
             test.images, test.labels, predicted, probability, f"Most confident mistakes: {who}"
         ),
     }
-    model = trained_model(network.config, network.checkpoint)
+    file = network.checkpoint
+    model = None if file is None else trained_model(network.config, file)
     if model is not None:
         one_of_each = [int((test.labels == k).nonzero()[0]) for k in test.labels.unique()]
         images = test.images[one_of_each]

@@ -34,6 +34,8 @@ from hwcli.vision.vit import MAX_PARAMS, ViTConfig, check_patch_size, num_params
 RECIPE_VERSION = 1
 
 MOST_TRIALS = 10_000
+# PyTorch takes longer seeds, NumPy does not.
+MOST_LAYERS_OR_HEADS, LARGEST_SEED = 1000, 2**32 - 1
 
 
 class DataConfig(Section):
@@ -84,9 +86,9 @@ class Recipe(Section):
 class TrialConfig(Recipe):
     """One point of the grid with one seed, everything resolved."""
 
-    layers: int = Field(ge=1, le=1000)
-    heads: int = Field(ge=1, le=1000)
-    seed: int = Field(ge=0, lt=2**32)
+    layers: int = Field(ge=1, le=MOST_LAYERS_OR_HEADS)
+    heads: int = Field(ge=1, le=MOST_LAYERS_OR_HEADS)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
     device: str
     precision: str
     kernels: Literal["compiled", "torch"]
@@ -151,10 +153,12 @@ def _no_such_field(field: str) -> str:
     return f"grid: {short(field)} is not a field of the recipe; {meant}choices: {known}"
 
 
-def _from(lowest: int) -> AfterValidator:
+def _all_from(lowest: int, highest: int) -> AfterValidator:
     def check(numbers: tuple[int, ...]) -> tuple[int, ...]:
         if min(numbers) < lowest:
             raise ValueError(f"{min(numbers)} is below {lowest}")
+        if max(numbers) > highest:
+            raise ValueError(f"{max(numbers)} is above {highest}")
         return numbers
 
     return AfterValidator(check)
@@ -163,16 +167,16 @@ def _from(lowest: int) -> AfterValidator:
 class SweepRecipe(Recipe):
     """A recipe and the grid of networks that are trained by it."""
 
-    layers: Annotated[IntRange, _from(1)] = Field(
+    layers: Annotated[IntRange, _all_from(1, MOST_LAYERS_OR_HEADS)] = Field(
         description="Numbers of layers in the grid, a range such as 4..8 or a list."
     )
-    heads: Annotated[IntRange, _from(1)] = Field(
+    heads: Annotated[IntRange, _all_from(1, MOST_LAYERS_OR_HEADS)] = Field(
         description="Numbers of attention heads in the grid, a range such as 2..4 or a list."
     )
     grid: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(parse_axes)] = Field(
         description="More axes of the grid: fields of the recipe with their values."
     )
-    seeds: Annotated[IntRange, _from(0)] = Field(
+    seeds: Annotated[IntRange, _all_from(0, LARGEST_SEED)] = Field(
         description="Seeds of weights, dropout and batches; each trains every cell once."
     )
 

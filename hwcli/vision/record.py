@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -162,31 +162,55 @@ def find_contradiction(
     return None
 
 
-def with_result(
-    trial: TrialRecord,
-    result: Mapping[str, Any],
-    environment: Path,
-    predictions: Predictions | None,
-) -> TrialRecord:
-    """Return a trial with its own result, or as damaged.
+class StoredTrial(Protocol):
+    """A trial's own folder: the sweep's ``TrialFolder``."""
+
+    predictions: Path
+    metrics: Path
+    environment: Path
+
+    def result(self) -> dict[str, Any] | None:
+        """Return its result, if it has one that can be read."""
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return why it failed, if it did."""
+
+
+def read_trial(
+    trial: TrialRecord, folder: StoredTrial, labels: LabelArray
+) -> tuple[TrialRecord, Predictions | None, Sequence[Epoch]]:
+    """Read what a trial's own folder has of it.
+
+    A trial that lost its predictions is missing, with the reason: its network only has to be
+    tested again.
 
     Args:
-        trial: the trial.
-        result: the content of its ``result.json``.
-        environment: its ``env.json``, for a result that does not say where it was trained.
-        predictions: of the test images; None where their file is missing or damaged.
+        trial: the trial, as missing.
+        folder: its own.
+        labels: (N,) true classes of the test images.
+
+    Returns:
+        The trial as done, failed, damaged or missing; its predictions; its epochs.
     """
+    result, failure = folder.result(), folder.failure()
+    if result is None:
+        if failure is not None:
+            trial = replace(trial, state="failed", reason=failure["reason"])
+        return trial, None, ()
+    predictions = read_predictions(folder.predictions)
     if predictions is None:
-        reason = "its predictions.safetensors is missing or damaged"
-        return replace(trial, state="damaged", reason=reason)
+        reason = f"its {PREDICTIONS} is missing or damaged"
+        return replace(trial, reason=reason), None, ()
     try:
         done = TrialResult.model_validate(result)
-        if done.trained_on is None and environment.exists():
-            place = TrainedOn.from_environment(read_json(environment))
+        if done.trained_on is None and folder.environment.exists():
+            place = TrainedOn.from_environment(read_json(folder.environment))
             done = done.model_copy(update={"trained_on": place})
     except (OSError, ValueError):
-        return replace(trial, state="damaged", reason="its result.json is damaged")
-    return replace(trial, state="done", result=done)
+        return replace(trial, state="damaged", reason="its result.json is damaged"), None, ()
+    found = replace(trial, state="done", result=done)
+    found = checked(found, SweepRecord([], {trial.id: predictions}, labels))
+    return found, predictions, read_epochs(folder.metrics)
 
 
 def read_predictions(path: Path) -> Predictions | None:

@@ -90,7 +90,8 @@ def draw(
         if is_same and there and not figures.keys() & set(closeup.FROM_WEIGHTS):
             kept = there
             old = " and ".join(f"{name}.png" for name in sorted(there))
-            lack = "a damaged" if network.checkpoint.exists() else "no"
+            is_damaged = network.checkpoint is not None and network.checkpoint.exists()
+            lack = "a damaged" if is_damaged else "no"
             terminal.log(f"{lack} checkpoint of {network.who}: keeping the old {old}")
     for name, figure in figures.items():
         folder.save_figure(name, figure)

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import hwcli
 from hwcli import runtime
 from hwcli.data import catalogue
 from hwcli.errors import ConfigError, KernelError
 from hwcli.native import compiler
 from hwcli.native.encoder_layer import MOST_TOKENS, LayerShape, reason_against_bfloat16
 from hwcli.output import terminal
+from hwcli.output.files import short_digest
 from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.loop import TrainingJob, train
 from hwcli.training.metrics import Mean
@@ -32,6 +34,11 @@ from hwcli.vision.recipe import DataConfig, TrialConfig
 from hwcli.vision.vit import ViT, num_params, num_patches, num_tokens, training_flops
 
 EVALUATION_BATCH = 500
+# Whose code decides a trial's numbers, as seen from the package.
+CODE = (
+    *(f"vision/{name}.py" for name in ("augmentation", "fashion_mnist", "training", "vit")),
+    *("training/*.py", "attention/*.py", "native/*.py", "native/*.cpp", "native/*.h"),
+)
 TIMED_STEPS = 5  # of a dry run, after as many to warm up
 
 
@@ -221,11 +228,20 @@ def _train_and_test(
 
 def describe_environment(config: TrialConfig) -> dict[str, Any]:
     """Return what a trial's numbers depend on besides its config: code, versions, machine."""
-    return runtime.fingerprint(
+    environment = runtime.fingerprint(
         device=config.device,
         dtype=config.precision,
         num_threads=1 if config.device == "cpu" else None,
     )
+    return {**environment, "code": code_digest()}
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest the files whose code a trial's numbers come from."""
+    package = Path(hwcli.__file__).parent
+    files = sorted(path for pattern in CODE for path in package.glob(pattern))
+    return short_digest({path.name: path.read_text(encoding="utf-8") for path in files})
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,8 +15,11 @@ from hwcli.experiments import vit_sweep
 from hwcli.experiments.vit_sweep import Config
 from hwcli.output import plots
 from hwcli.output.run_folder import RunFolder
+from hwcli.output.tables import Table
 from hwcli.sweep import status
+from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial import Trial
 from hwcli.vision import training, worker
 from hwcli.vision.record import read_record
 from tests.vision.made_up import TINY, made_up_images
@@ -153,15 +156,72 @@ def test_what_contradicts_itself_is_told_and_not_used(
 
 
 @pytest.mark.usefixtures("not_rendered")
-def test_a_trial_without_its_predictions_is_told_and_not_used(
-    out: Path, capsys: pytest.CaptureFixture[str]
+def test_a_trial_without_its_predictions_is_tested_again_and_not_trained(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config()
-    first = TrialStore(out / "vit-sweep" / "trials").folder(vit_sweep.make_trials(config, FILES)[0])
+    undisturbed = show(out, config)
+    shutil.rmtree(out / "vit-sweep" / "default")
+    trials = vit_sweep.make_trials(config, FILES)
+    first = TrialStore(out / "vit-sweep" / "trials").folder(trials[0])
     first.predictions.write_bytes(b"")
-    assert len(show(out, config)["failures"]) == 1
+    with RunFolder(out, vit_sweep.COMMAND, config.name) as folder:
+        shown = vit_sweep.plan(config, folder).shown
+    assert isinstance(shown, Table)
+    assert [row["state"] for row in shown.rows] == ["interrupted", "done", "done", "done"]
+
+    def in_this_process(trials: list[Trial], *_: object, **__: object) -> list[Outcome]:
+        assert [trial.id for trial in trials] == [first.path.name]
+        train(out, config)
+        return [Outcome(trials[0], "done")]
+
+    monkeypatch.setattr(vit_sweep, "run_trials", in_this_process)
+    summary = show(out, config)
     told = capsys.readouterr().err
-    assert "seed 0: not used: its predictions.safetensors is missing or damaged; delete" in told
+    assert "its predictions.safetensors is missing or damaged; its network is tested again" in told
+    assert (summary["status"], summary["cells"]) == ("complete", undisturbed["cells"])
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_copied_run_keeps_its_own_results_beside_this_machines(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(name="theirs")
+    theirs = show(out, config)
+    run_folder = out / "vit-sweep" / "theirs"
+    kept = {name: (run_folder / name).read_bytes() for name in ("trials.csv", "rollout.png")}
+    store = TrialStore(out / "vit-sweep" / "trials")
+    for trial in vit_sweep.make_trials(config, FILES):
+        # The same trials, trained here another time.
+        folder = store.folder(trial)
+        result = folder.result()
+        assert result is not None
+        folder.finish({**result, "train_s": result["train_s"] + 1, "valid_accuracy": 0.0})
+    capsys.readouterr()
+    again = show(out, config)
+    told = capsys.readouterr().err
+    assert told.count("this run keeps its own result; --replace takes that of another") == 4
+    assert again["cells"] == theirs["cells"]
+    assert {name: (run_folder / name).read_bytes() for name in kept} == kept
+    assert "keeping the old positions.png and rollout.png" in told  # not of the other weights
+    with RunFolder(out, vit_sweep.COMMAND, "theirs", replace=True) as folder:
+        replaced = vit_sweep.run(config, folder)
+    assert replaced is not None
+    assert {cell.valid_accuracy_mean for cell in replaced.cells} == {0.0}
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_results_of_other_code_are_told(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    show(out, config)
+    assert "other software" not in capsys.readouterr().err
+    monkeypatch.setattr(training, "code_digest", lambda: "edited")
+    show(out, config)
+    told = capsys.readouterr().err
+    assert "trained by other software: 4 of them (" in told
+    assert "--out FOLDER trains all of them again" in told
 
 
 @pytest.mark.usefixtures("not_rendered")

@@ -15,7 +15,6 @@ import pytest
 from hwcli import runtime
 from hwcli.errors import LauncherError
 from hwcli.sweep import workers as workers_module
-from hwcli.sweep.live import seconds_left
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
@@ -259,11 +258,3 @@ def test_epochs_are_stored_as_they_end_also_of_a_trial_that_fails(tmp_path: Path
     assert [(r["epoch"], r["valid_accuracy"]) for r in folder.epochs()] == [(0, 0.5), (1, 0.9)]
     folder.metrics.write_bytes(b'5\n{"a": 1}\n{"epoch": 7}\n\xff\n{"epo')
     assert folder.epochs() == [{"epoch": 7}]
-
-
-def test_the_time_left_counts_nothing_that_was_done_before() -> None:
-    costs = {"long": 3.0, "short": 1.0}
-    # In 60 s a resumed trial went from a half to three quarters of three units.
-    left = seconds_left(costs, {"long": 0.75, "short": 0.0}, {"long": 0.5}, 60.0)
-    assert left == pytest.approx((0.75 + 1.0) * 60 / 0.75)
-    assert seconds_left(costs, {"long": 0.5, "short": 0.0}, {"long": 0.5}, 5.0) is None

@@ -250,3 +250,5 @@ def test_a_pause_does_not_count_as_training_time(monkeypatch: pytest.MonkeyPatch
     now["wall"] += 50.0
     clock.skip()
     assert clock.read() == pytest.approx(8.25)
+    clock = TrainingClock(finds_pauses=False)
+    assert passes(3.0, 0.1) == pytest.approx(3.0)  # fifty steps of a GPU
