@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from hwcli.errors import ConfigError, short
+from hwcli.paths import named_path
 from hwcli.ranges import check_size
 from hwcli.yaml_files import parse_yaml, read_yaml, spell
 
@@ -80,6 +81,11 @@ class Section(BaseModel):
             except UnicodeEncodeError:
                 raise ValueError("is not valid UTF-8") from None
         return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _replace_home(cls, value: Any) -> Any:
+        return named_path(value) if isinstance(value, Path) else value
 
     @field_validator("*", mode="after")
     @classmethod

@@ -9,7 +9,7 @@ from typer import Option
 from hwcli.cli.app import HAND_IN, app
 from hwcli.cli.flags import Text
 from hwcli.cli.help import Command
-from hwcli.cli.options import RESULTS, Acknowledge, Author, Out, Quiet, out_option
+from hwcli.cli.options import RESULTS, Acknowledge, Author, Out, Quiet, out_option, path_option
 
 
 @app.command(cls=Command, rich_help_panel=HAND_IN)
@@ -39,7 +39,7 @@ def homework(
 def report(
     runs: Annotated[
         Path | None,
-        Option("--runs", metavar="DIR", help="Folder with finished runs (default: --out)."),
+        path_option("--runs", "DIR", "Folder with finished runs (default: --out)."),
     ] = None,
     out: Annotated[Path, out_option("Where report/ is written.")] = RESULTS,
     kind: Annotated[str, Option("--format", metavar="KIND", help="ipynb, pdf, html or all.")] = (

@@ -7,13 +7,23 @@ from typer import Option
 
 from hwcli.cli.completion import complete_preset, complete_setting
 from hwcli.cli.flags import Flag, Text
+from hwcli.paths import named_path
 
 RESULTS = Path("results")
 
 
+def path_option(flag: str, metavar: str, help: str) -> Any:
+    """Return an option that takes a path; no shell replaces the ``~`` of ``--out=~/results``."""
+    return Option(flag, metavar=metavar, help=help, callback=_with_home)
+
+
+def _with_home(path: Path | None) -> Path | None:
+    return None if path is None else named_path(path)
+
+
 def out_option(help: str) -> Any:
     """Return the option ``--out``, with what the folder is for."""
-    return Option("--out", metavar="DIR", help=help)
+    return path_option("--out", "DIR", help)
 
 
 def settings_option(help: str, **more: Any) -> Any:
@@ -23,7 +33,7 @@ def settings_option(help: str, **more: Any) -> Any:
 
 Out = Annotated[Path, out_option("Where runs are written.")]
 ConfigFile = Annotated[
-    Path | None, Option("--config", metavar="PATH", help="YAML file with what you change.")
+    Path | None, path_option("--config", "PATH", "YAML file with what you change.")
 ]
 Quiet = Annotated[bool, Option("--quiet", help="Print the result only, no progress.")]
 AsJson = Annotated[bool, Option("--json", help="JSON instead of a table.")]

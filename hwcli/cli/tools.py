@@ -11,7 +11,15 @@ from hwcli.cli.app import TOOLS, app
 from hwcli.cli.completion import complete_data, complete_experiment
 from hwcli.cli.flags import COMMANDS, Text
 from hwcli.cli.help import Command, Group
-from hwcli.cli.options import RESULTS, AsJson, ConfigFile, Out, out_option, preset_option
+from hwcli.cli.options import (
+    RESULTS,
+    AsJson,
+    ConfigFile,
+    Out,
+    out_option,
+    path_option,
+    preset_option,
+)
 from hwcli.errors import ConfigError, SourceError
 
 data_app = typer.Typer(cls=Group, help="List the data sets the program can use, or get one.")
@@ -99,7 +107,7 @@ def export(
     out: Annotated[Path, out_option("Where runs are.")] = RESULTS,
     into: Annotated[
         Path | None,
-        Option("--into", metavar="DIR", help="Folder to write to (default: DIR/export/KIND)."),
+        path_option("--into", "DIR", "Folder to write to (default: DIR/export/KIND)."),
     ] = None,
 ) -> None:
     """Write the metrics of all trials and runs for another tool to show."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwcli.errors import SourceError
+from hwcli.paths import named_path
 
 Log = Callable[[str], None]
 """Takes one line that says which source is used."""
@@ -41,7 +42,7 @@ def cache_folder() -> Path:
     """
     named = os.environ.get("HW2_CACHE")
     if named:
-        return Path(named)
+        return named_path(named)
     try:
         if sys.platform == "darwin":
             return Path.home() / "Library" / "Caches" / "hw2"
@@ -58,5 +59,6 @@ def data_folder(name: str) -> Path | None:
     named = os.environ.get("HW2_DATA")
     if not named:
         return None
-    folder = Path(named) / name
-    return folder if folder.is_dir() else Path(named)
+    whole = named_path(named)
+    folder = whole / name
+    return folder if folder.is_dir() else whole

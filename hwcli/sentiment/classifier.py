@@ -29,13 +29,20 @@ from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS, clean
+from hwcli.sentiment.self_test import pooled_reader, self_test
 from hwcli.sentiment.summary import Label, Prediction
-from hwcli.sentiment.tokens import TextConfig, Tokens, sorted_batches, tokenize, valid_tokens
+from hwcli.sentiment.tokens import (
+    TOKENS_PER_BATCH,
+    TextConfig,
+    Tokens,
+    sorted_batches,
+    tokenize,
+    valid_tokens,
+)
 from hwcli.training.metrics import Mean
 from hwcli.training.step import autocast
 
 FORMAT = "hw2 sentiment 2"
-TOKENS_PER_BATCH = 8192
 SECONDS_BETWEEN_MARKS = 60.0
 
 
@@ -194,11 +201,17 @@ class TextClassifier:
         """Turn texts into the tokens that the model reads."""
         return tokenize(texts, self.tokenizer, self.text)
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Judge texts in float32, in their order."""
+    def predict(self, texts: Sequence[str], tokens: Tokens | None = None) -> list[Prediction]:
+        """Judge texts in float32, in their order.
+
+        Args:
+            texts: as in the file.
+            tokens: of the texts, from :meth:`tokenize`; None: they are made here.
+        """
         if not texts:
             return []
-        tokens = self.tokenize(texts)
+        if tokens is None:
+            tokens = self.tokenize(texts)
         probabilities = predict_logits(self.model, tokens, device=self.device).sigmoid()
         return [
             Prediction(text=text, label=LABELS[int(p > 0.5)], probability_positive=p)
@@ -261,7 +274,7 @@ def text_digest(text: str) -> int:
 def known_texts(folder: Path, texts: Sequence[str]) -> list[bool]:
     """Tell which texts a saved classifier was trained or validated on; none if it does not say.
 
-    Its accuracy on these is too high.
+    Its accuracy on these may be too high.
     """
     try:
         digests = set(np.load(folder / KNOWN_TEXTS, allow_pickle=False).tolist())
@@ -312,7 +325,7 @@ def load_saved(folder: Path, device: torch.device) -> TextClassifier:
             raise SourceError(f"{folder / 'head.safetensors'}: damaged ({reason})") from None
     classifier = assemble(encoder, head, facts.head, finetuned=facts.finetuned)
     classifier = classifier.eval().to(device)
-    encoders.self_test(
+    self_test(
         reader_of(classifier),
         encoder,
         tokenizer,
@@ -324,11 +337,11 @@ def load_saved(folder: Path, device: torch.device) -> TextClassifier:
 
 
 def reader_of(classifier: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what :func:`hwcli.sentiment.encoder.self_test` asks of a classifier."""
+    """Return what :func:`hwcli.sentiment.self_test.self_test` asks of a classifier."""
     if isinstance(classifier, PlainClassifier):
         return classifier.logits
     encoder: nn.Module = classifier.encoder  # type: ignore[assignment]
-    return encoders.pooled_reader(encoder)
+    return pooled_reader(encoder)
 
 
 def _read_facts(folder: Path) -> ClassifierFacts:

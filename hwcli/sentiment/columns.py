@@ -6,18 +6,17 @@ setting to type.
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from hwcli.config import Section
+from hwcli.data.cache import Log
 from hwcli.errors import SourceError
 from hwcli.output.units import counted
 from hwcli.sentiment.files import Rows, describe_type
-
-Log = Callable[[str], None]
 
 SPELLINGS = {
     "negative": 0,
@@ -275,7 +274,7 @@ def texts_of(rows: Rows, index: int) -> list[str]:
         SourceError: a row has none, or something else in its place.
     """
     texts = rows.column(index)
-    for number, text in zip(rows.numbers, texts, strict=True):
+    for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
             what = "no text" if text is None else f"{describe_type(text)} in place of a text"
             raise SourceError(
@@ -372,7 +371,7 @@ def _in_doubt(files: Sequence[tuple[Rows, int]], counts: Counter[str], shown: st
     cells = [
         (rows, index, number, value)
         for rows, index in files
-        for number, value in zip(rows.numbers, rows.column(index), strict=True)
+        for number, value in enumerate(rows.column(index), start=1)
     ]
     empty = next((c for c in cells if c[3] is None or spell(c[3]) == ""), None)
     rows, index, number, value = empty or next(

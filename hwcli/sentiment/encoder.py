@@ -5,28 +5,20 @@ Weights come as safetensors only, and no code of a checkpoint's is ever run.
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from hwcli.data.catalogue import TOKENIZER_FILES
 from hwcli.errors import SourceError
+from hwcli.sentiment.reviews import LABELS
 from hwcli.sentiment.tokens import valid_tokens
-from hwcli.training.step import autocast
 
 Pooling = Literal["mean", "cls"]
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-)
 # Embeddings may have some rows more than there are tokens, to be a multiple of something.
 SMALLEST_VOCABULARY_SHARE = 0.9
 
@@ -48,11 +40,6 @@ ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 TAKES_ADDED_MASK = frozenset(
     {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 )
-
-# How much a text's states may differ between a padded batch and alone: rounding, and no more.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-# How much between the two precisions: another function differs by its whole size.
-SAME_FUNCTION = 0.3
 
 
 def checkpoint_digest(folder: Path) -> str:
@@ -96,7 +83,7 @@ def load_tokenizer(folder: Path) -> Any:
         )
     except Exception as error:
         # Damaged files surface as whatever the parser in question happens to raise.
-        raise SourceError(f"encoder: {folder}: no usable tokenizer ({_line(error)})") from None
+        raise SourceError(f"encoder: {folder}: no usable tokenizer ({first_line(error)})") from None
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad")}
     lacking = ", ".join(f"{name} token" for name, id_ in special.items() if id_ is None)
     if lacking or not tokenizer.is_fast:
@@ -170,8 +157,6 @@ def load_classifier(
     """
     from transformers import AutoModelForSequenceClassification
 
-    from hwcli.sentiment.reviews import LABELS
-
     config = load_config(folder)
     config.id2label = dict(enumerate(LABELS))
     config.label2id = {name: index for index, name in enumerate(LABELS)}
@@ -200,7 +185,7 @@ def load_config(folder: Path) -> Any:
         _ = int(config.num_hidden_layers), int(config.hidden_size), int(config.vocab_size)
     except Exception as error:
         # Each kind of damage surfaces as another exception.
-        raise SourceError(f"encoder: {folder}: config.json: {_line(error)}") from None
+        raise SourceError(f"encoder: {folder}: config.json: {first_line(error)}") from None
     if config.is_encoder_decoder:
         raise SourceError(
             f"encoder: {folder}: {config.model_type} is an encoder with a decoder; a BERT-like "
@@ -255,7 +240,7 @@ def _load(
             output_loading_info=True,
         )
     except Exception as error:
-        raise SourceError(f"encoder: {folder}: cannot be loaded ({_line(error)})") from None
+        raise SourceError(f"encoder: {folder}: cannot be loaded ({first_line(error)})") from None
     finally:
         logging.set_verbosity(verbosity)
     _refuse_partial_weights(model, loading, folder)
@@ -297,7 +282,8 @@ def _set_dropout(model: nn.Module, dropout: float) -> None:
         )
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
@@ -326,7 +312,15 @@ def max_positions(folder: Path) -> int:
         return int(config.max_position_embeddings)
     except Exception as error:
         # A config that no model can be made of surfaces as whatever its code stumbles on.
-        raise SourceError(f"encoder: {folder}: config.json: {_line(error)}") from None
+        raise SourceError(f"encoder: {folder}: config.json: {first_line(error)}") from None
+
+
+def with_weights_in(model: nn.Module, precision: torch.dtype) -> nn.Module:
+    """Return a copy with rounded weights; buffers stay: rotary frequencies need float32."""
+    lowered = copy.deepcopy(model)
+    for parameter in lowered.parameters():
+        parameter.data = parameter.data.to(precision)
+    return lowered
 
 
 # --------------------------------------------------------------------------------------
@@ -374,124 +368,3 @@ def _mask(model: nn.Module, ids: Tensor, lengths: Tensor) -> Tensor | None:
     dtype = torch.get_autocast_dtype(ids.device.type)
     added = torch.zeros(valid.shape, dtype=dtype, device=ids.device)
     return added.masked_fill_(~valid, torch.finfo(dtype).min)[:, None, None, :]
-
-
-# --------------------------------------------------------------------------------------
-# The self-test
-
-
-@torch.inference_mode()
-def self_test(
-    read: Callable[[Tensor, Tensor], Tensor],
-    model: nn.Module,
-    tokenizer: Any,
-    *,
-    name: str,
-    precision: torch.dtype,
-    max_length: int,
-) -> Tensor:
-    """Make sure that a text in a padded batch is read as it is alone, and in both precisions.
-
-    Returns:
-        What it reads in this precision, for :func:`refuse_another_function` where the weights
-        themselves are stored in a lower one.
-
-    Args:
-        read: maps ids (B, T) and lengths (B,) to one row per text.
-        model: what reads, in eval mode, on its device.
-        tokenizer: of the model.
-        name: of the encoder, for the message.
-        precision: that it will run in, besides float32.
-        max_length: tokens that it will read.
-
-    Raises:
-        SourceError: it reads them differently, or cannot read them at all.
-    """
-    kind = model.config.model_type  # type: ignore[union-attr]
-    # An unknown architecture is tried on texts that are longer than its local windows.
-    longest = min(max_length, 24 if kind in TAKES_ADDED_MASK else 192)
-    device = next(model.parameters()).device
-    ids, lengths = _nonsense(tokenizer, longest)
-    ids, lengths = ids.to(device), lengths.to(device)
-    rows: dict[torch.dtype, Tensor] = {}
-    for kept in dict.fromkeys((torch.float32, precision)):
-        # A model whose weights are stored in a lower type has no float32 to compare with.
-        stored = next(model.parameters()).dtype
-        if stored != torch.float32 and kept == torch.float32:
-            continue
-        with autocast(device, kept if stored == torch.float32 else torch.float32):
-            try:
-                together = read(ids, lengths).float().cpu()
-                alone = torch.cat(
-                    [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
-                )
-            except Exception as error:
-                raise SourceError(
-                    f"encoder {name}: {kind} is no architecture that is read here "
-                    f"({type(error).__name__}: {_line(error)})"
-                ) from None
-        rows[kept] = together
-        difference = _relative(together, alone.float().cpu())
-        if not difference < TOLERANCE[kept]:
-            other = "; use --set precision=float32" if kept != torch.float32 else ""
-            raise SourceError(
-                f"encoder {name}: {kind} reads a text in a padded batch differently than alone "
-                f"(relative difference {difference:.2g} in {_spell(kept)}){other}"
-            )
-    found = rows[precision]
-    refuse_another_function(found, rows.get(torch.float32, found), f"{name}: {kind}", precision)
-    return found
-
-
-def refuse_another_function(
-    lowered: Tensor, full: Tensor, name: str, precision: torch.dtype
-) -> None:
-    """Make sure that an encoder computes one function in a lower precision and in float32.
-
-    Raises:
-        SourceError: what it read differs by more than rounding.
-    """
-    difference = _relative(lowered, full)
-    if not difference < SAME_FUNCTION:
-        raise SourceError(
-            f"encoder {name} computes something else in {_spell(precision)} than in float32 "
-            f"(relative difference {difference:.2g}); use --set precision=float32"
-        )
-
-
-def with_weights_in(model: nn.Module, precision: torch.dtype) -> nn.Module:
-    """Return a copy with rounded weights; buffers stay: rotary frequencies need float32."""
-    lowered = copy.deepcopy(model)
-    for parameter in lowered.parameters():
-        parameter.data = parameter.data.to(precision)
-    return lowered
-
-
-def _nonsense(tokenizer: Any, longest: int) -> tuple[Tensor, Tensor]:
-    """Return two texts of ordinary tokens, one of them short: (2, T), (2,)."""
-    special = set(tokenizer.all_special_ids)
-    ordinary = [id_ for id_ in sorted(tokenizer.get_vocab().values()) if id_ not in special]
-    lengths = torch.tensor([longest, min(7, longest)])
-    ids = torch.full((2, longest), tokenizer.pad_token_id)
-    for row, length in enumerate(lengths.tolist()):
-        body = [ordinary[(7919 * i + 31 * row) % len(ordinary)] for i in range(length - 2)]
-        ids[row, :length] = torch.tensor([tokenizer.cls_token_id, *body, tokenizer.sep_token_id])
-    return ids, lengths
-
-
-def _relative(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm().clamp_min(1e-12))
-
-
-def _spell(precision: torch.dtype) -> str:
-    return str(precision).removeprefix("torch.")
-
-
-def pooled_reader(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function for :func:`self_test`: the mean and the first state of every text."""
-
-    def read(ids: Tensor, lengths: Tensor) -> Tensor:
-        last = states(model, ids, lengths)
-        return torch.cat([pool(last, lengths, "mean"), pool(last, lengths, "cls")], dim=1)
-
-    return read

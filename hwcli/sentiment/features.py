@@ -26,10 +26,15 @@ from torch import Tensor, nn
 from hwcli.errors import OutputError
 from hwcli.output.files import read_json, write_json
 from hwcli.sentiment import encoder
-from hwcli.sentiment.tokens import Rows, Tokens, sorted_batches, valid_tokens
+from hwcli.sentiment.tokens import (
+    TOKENS_PER_BATCH,
+    Rows,
+    Tokens,
+    sorted_batches,
+    valid_tokens,
+)
 
 FORMAT = "hw2 features 1"
-TOKENS_PER_BATCH = 8192
 SECONDS_BETWEEN_MARKS = 20.0
 # Kept free of what the disk has left, for everything else a run writes.
 SPARE_BYTES = 256 * 2**20

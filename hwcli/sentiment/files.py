@@ -1,8 +1,8 @@
 """Rows of people's files, read in one way for training and for prediction.
 
-A file is known by its ending (.csv, .tsv, .txt, .json, .jsonl, .parquet) in upper or lower case;
-compression is known by content. What a file means (which column is the text, which the label) is
-:mod:`hwcli.sentiment.columns`'s business.
+A file is known by its ending (.csv, .tsv, .txt, .json, .jsonl, .parquet) in upper or lower case, a
+packed one by its name inside the zip; compression is known by content. What a file means (which
+column is the text, which the label) is :mod:`hwcli.sentiment.columns`'s business.
 """
 
 import bz2
@@ -11,11 +11,12 @@ import gzip
 import io
 import json
 import lzma
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from hwcli.errors import SourceError
@@ -34,6 +35,22 @@ ENDINGS: Mapping[str, Kind] = {
 }
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 
+Place = Path | zipfile.Path
+"""A file or folder on the disk or inside a zip."""
+
+# As what damaged, encrypted and cut-off files surface.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    csv.Error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -42,8 +59,8 @@ class Rows:
     Attributes:
         source: the file, as messages name it.
         columns: names; ``1``, ``2``, ... where the file names none; ``text`` for plain lines.
-        values: of every row, in the order of the columns; None where a row has none.
-        numbers: of every row, counted from 1 (a header is not counted).
+        values: of every row, in the order of the columns; None where a row has none. Messages
+            count rows from 1, without a header.
         class_names: of columns whose numbers the file itself names.
         header_in_doubt: the names are the first row's, which may be no header.
     """
@@ -51,7 +68,6 @@ class Rows:
     source: str
     columns: tuple[str, ...]
     values: Sequence[Sequence[Any]]
-    numbers: Sequence[int]
     class_names: Mapping[str, Sequence[str]]
     header_in_doubt: bool = False
 
@@ -65,16 +81,27 @@ class Rows:
         return [names[v] if isinstance(v, int) and v in known else v for v in values]
 
 
-def kind_of(path: Path) -> Kind | None:
-    """Tell a file's kind by its ending; None for one that is not known."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+def kind_of(name: str) -> Kind | None:
+    """Tell a file's kind by the ending of its name; None for one that is not known."""
+    suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return ENDINGS.get(suffixes[-1]) if suffixes else None
 
 
+def is_zip(path: Place) -> bool:
+    """Tell a zip by its ending; what it holds is known by the names in it."""
+    return path.name.lower().endswith(".zip")
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line why a file cannot be read."""
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or (str(error).splitlines() or [type(error).__name__])[0])[:200]
+
+
 def read_rows(
-    path: Path,
+    path: Place,
     *,
     separator: str | None = None,
     header: bool | None = None,
@@ -95,15 +122,16 @@ def read_rows(
     Raises:
         SourceError: one line that names the file, the row and a cure.
     """
-    kind = kind_of(path)
-    if kind is None:
-        choices = ", ".join([*ENDINGS, "each with .gz, .bz2, .xz or .zip"])
-        raise SourceError(f"{path}: unknown kind of file; choices: {choices}")
+    kind = kind_of(path.name)
     try:
-        content = _decompress(path.read_bytes())
+        if kind is not None or is_zip(path):
+            kind, content = _unpack(path.read_bytes(), kind)
+        if kind is None:
+            choices = ", ".join([*ENDINGS, "each with .gz, .bz2, .xz or .zip"])
+            raise SourceError(f"{path}: unknown kind of file; choices: {choices}")
         if kind == "parquet":
             return _read_parquet(path, content)
-        text = _decode(content, path, encoding)
+        text = decode_text(content, str(path), encoding)
         if kind == "jsonl":
             return _from_objects(path, _json_lines(text, path))
         if kind == "json":
@@ -114,16 +142,12 @@ def read_rows(
             table = {line.count("\t") for line in lines if line} not in ({0}, set())
             if table and (header is not None or cells & {*known_columns, *known_labels}):
                 return _delimited(path, text, kind, "\t", header, known_columns, known_labels)
-            return Rows(str(path), ("text",), [[x] for x in lines], range(1, len(lines) + 1), {})
+            return Rows(str(path), ("text",), [[x] for x in lines], {})
         return _delimited(path, text, kind, separator, header, known_columns, known_labels)
-    except SourceError:
-        raise
-    except (OSError, EOFError, ValueError, csv.Error, zlib.error, lzma.LZMAError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        first = (reason.splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{path}: cannot be read ({first[:200]})") from None
     except RecursionError:
         raise SourceError(f"{path}: cannot be read (nested too deeply)") from None
+    except UNREADABLE as error:
+        raise SourceError(f"{path}: cannot be read ({reason_of(error)})") from None
 
 
 def split_lines(text: str) -> list[str]:
@@ -169,28 +193,33 @@ def decode_text(content: bytes, source: str, encoding: str | None = None) -> str
         ) from None
 
 
-def _decode(content: bytes, path: Path, encoding: str | None) -> str:
-    return decode_text(content, str(path), encoding)
+def _unpack(content: bytes, kind: Kind | None) -> tuple[Kind | None, bytes]:
+    """Undo gzip, bzip2, xz or a zip of one table, whatever the ending says.
 
-
-def _decompress(content: bytes) -> bytes:
-    """Undo gzip, bzip2, xz or a zip of one file, whatever the ending says."""
+    A table in a zip is of the kind that its own name says.
+    """
     if content.startswith(b"\x1f\x8b"):
-        return gzip.decompress(content)
+        return kind, gzip.decompress(content)
     if content.startswith(b"BZh"):
-        return bz2.decompress(content)
+        return kind, bz2.decompress(content)
     if content.startswith(b"\xfd7zXZ\0"):
-        return lzma.decompress(content)
+        return kind, lzma.decompress(content)
     if content.startswith(b"PK\x03\x04"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                names = [name for name in archive.namelist() if not name.endswith("/")]
-                if len(names) != 1:
-                    raise ValueError(f"the zip holds {len(names)} files; unpack it and name one")
-                return archive.read(names[0])
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise ValueError(str(error)) from None
-    return content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # macOS puts a folder of its own beside the files.
+            names = [
+                name
+                for name in archive.namelist()
+                if not name.endswith("/") and not name.startswith("__MACOSX/")
+            ]
+            tables = [name for name in names if kind_of(name)] if len(names) > 1 else names
+            if not tables:
+                raise ValueError("no file in the zip is of a known kind")
+            if len(tables) > 1:
+                shown = ", ".join(tables[:5]) + (", ..." if len(tables) > 5 else "")
+                raise ValueError(f"which file in the zip? unpack it and name one of {shown}")
+            return _unpack(archive.read(tables[0]), kind_of(tables[0]) or kind)
+    return kind, content
 
 
 # --------------------------------------------------------------------------------------
@@ -198,7 +227,7 @@ def _decompress(content: bytes) -> bytes:
 
 
 def _delimited(
-    path: Path,
+    path: Place,
     text: str,
     kind: Kind,
     separator: str | None,
@@ -234,7 +263,7 @@ def _delimited(
                 f"{path}: row {number} has {len(record)} fields where {len(columns)} are "
                 f"expected; a text that holds {separator!r} needs quotes around it"
             )
-    return Rows(str(path), columns, records, range(1, len(records) + 1), {}, in_doubt)
+    return Rows(str(path), columns, records, {}, in_doubt)
 
 
 def _has_word_above_numbers(records: Sequence[Sequence[str]], words: set[str]) -> bool:
@@ -298,7 +327,7 @@ def _unquote(cell: str) -> str:
 # JSON
 
 
-def _json_lines(text: str, path: Path) -> Iterator[Any]:
+def _json_lines(text: str, path: Place) -> Iterator[Any]:
     for number, line in enumerate(split_lines(text), start=1):
         if line.strip():
             try:
@@ -307,7 +336,7 @@ def _json_lines(text: str, path: Path) -> Iterator[Any]:
                 raise SourceError(f"{path}: line {number} is not JSON ({error})") from None
 
 
-def _json_objects(text: str, path: Path) -> Iterator[Any]:
+def _json_objects(text: str, path: Place) -> Iterator[Any]:
     """Give the objects of a list, of a mapping of columns, or of JSON lines under this ending."""
     try:
         whole = json.loads(text)
@@ -319,6 +348,8 @@ def _json_objects(text: str, path: Path) -> Iterator[Any]:
         if len(lists) == 1 and len(whole) > 0 and all(isinstance(x, dict) for x in lists[0]):
             whole = lists[0]  # such as {"data": [...]}
         elif lists and len(lists) == len(whole):
+            if len(set(map(len, lists))) > 1:
+                raise SourceError(f"{path}: its lists are of unequal length")
             whole = [dict(zip(whole, cells, strict=True)) for cells in zip(*lists, strict=True)]
         elif whole and all(isinstance(value, dict) for value in whole.values()):
             # As pandas writes: {"text": {"0": ..., "1": ...}, "label": {"0": ..., "1": ...}}.
@@ -329,34 +360,40 @@ def _json_objects(text: str, path: Path) -> Iterator[Any]:
     yield from whole if isinstance(whole, list) else [whole]
 
 
-def _from_objects(path: Path, objects: Iterator[Any]) -> Rows:
+def _from_objects(path: Place, objects: Iterator[Any]) -> Rows:
     rows = list(objects)
     if rows and all(isinstance(row, str) for row in rows):
-        return Rows(str(path), ("text",), [[row] for row in rows], range(1, len(rows) + 1), {})
+        return Rows(str(path), ("text",), [[row] for row in rows], {})
     columns: dict[str, None] = {}
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise SourceError(f"{path}: row {number} is {_name(row)}, not an object with a text")
+            raise SourceError(
+                f"{path}: row {number} is {describe_type(row)}, not an object with a text"
+            )
         columns.update(dict.fromkeys(row))
     values = [[row.get(name) for name in columns] for row in rows]
-    return Rows(str(path), tuple(columns), values, range(1, len(rows) + 1), {})
-
-
-def _name(value: object) -> str:
-    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "empty"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    return Rows(str(path), tuple(columns), values, {})
 
 
 def describe_type(value: object) -> str:
     """Name a value's type in JSON's words."""
-    return _name(value)
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "empty",
+    }
+    return names.get(type(value), f"a value of the type {type(value).__name__}")
 
 
 # --------------------------------------------------------------------------------------
 # Parquet, and what the library datasets saves
 
 
-def _read_parquet(path: Path, content: bytes) -> Rows:
+def _read_parquet(path: Place, content: bytes) -> Rows:
     import datasets
     import pyarrow as pa
     from pyarrow import parquet
@@ -382,8 +419,7 @@ def read_saved(folder: Path) -> dict[str, Rows]:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:
         # Damaged files surface as whatever the reader in question happens to raise.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{folder}: cannot be read by datasets ({reason[:200]})") from None
+        raise SourceError(f"{folder}: cannot be read by datasets ({reason_of(error)})") from None
     parts = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
     return {
         name: _from_columns(f"{folder} ({name})", part.to_dict(), part.features)
@@ -398,4 +434,4 @@ def _from_columns(source: str, columns: Mapping[str, Sequence[Any]], features: A
         if type(feature).__name__ == "ClassLabel" and feature.names
     }
     values = list(zip(*columns.values(), strict=True))
-    return Rows(source, tuple(columns), values, range(1, len(values) + 1), names)
+    return Rows(source, tuple(columns), values, names)

@@ -18,6 +18,7 @@ from hwcli.sentiment.classifier import (
 from hwcli.sentiment.prepare import PartName, SentimentData
 from hwcli.sentiment.progress import ProgressPrinter
 from hwcli.sentiment.recipe import Recipe
+from hwcli.sentiment.self_test import self_test
 from hwcli.sentiment.tokens import Rows, Tokens
 from hwcli.training.optimizers import make_optimizers
 
@@ -66,7 +67,7 @@ class FinetunedEncoder:
         encoder, head = load_encoder_and_head(recipe, data)
         own = [encoder.get_submodule("classifier") if head is None else head]
         self.model = assemble(encoder, head, recipe.head, finetuned=True).to(data.device)
-        encoders.self_test(
+        self_test(
             reader_of(self.model.eval()),
             encoder,
             data.tokenizer,

@@ -20,6 +20,7 @@ from hwcli.sentiment.heads import FrozenPooledHead
 from hwcli.sentiment.prepare import PARTS, PartName, SentimentData
 from hwcli.sentiment.progress import ProgressPrinter
 from hwcli.sentiment.recipe import Recipe
+from hwcli.sentiment.self_test import pooled_reader, refuse_another_function, self_test
 from hwcli.sentiment.tokens import Rows, Tokens, sorted_batches
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.progress import Epoch
@@ -156,8 +157,8 @@ def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[Part
     for kind in dict.fromkeys((torch.float32, data.precision)):
         lowered = encoders.with_weights_in(encoder, kind).to(data.device)
         rows.append(
-            encoders.self_test(
-                encoders.pooled_reader(lowered),
+            self_test(
+                pooled_reader(lowered),
                 lowered,
                 data.tokenizer,
                 name=data.encoder_name,
@@ -165,7 +166,7 @@ def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[Part
                 max_length=recipe.text.max_length,
             )
         )
-    encoders.refuse_another_function(rows[-1], rows[0], data.encoder_name, data.precision)
+    refuse_another_function(rows[-1], rows[0], data.encoder_name, data.precision)
     encoder = lowered
     features: dict[PartName, Features] = {}
     for name, shown in PARTS.items():

@@ -58,7 +58,7 @@ class GRUHead(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """One linear layer over the pooled state of a review, or of all its layers."""
+    """One linear layer over the pooled state of a review."""
 
     def __init__(self, width: int, config: HeadConfig):
         super().__init__()

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from hwcli import runtime
+from hwcli.data.cache import Log
 from hwcli.errors import SourceError
 from hwcli.output.files import read_json
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import p_text
+from hwcli.paths import named_path
 from hwcli.sentiment import tables
-from hwcli.sentiment.classifier import TextClassifier, confusion, known_texts, load_saved
+from hwcli.sentiment.classifier import confusion, known_texts, load_saved
 from hwcli.sentiment.columns import (
     DataConfig,
     classes_of,
@@ -32,15 +34,13 @@ from hwcli.sentiment.evaluation import (
     paired_gain,
 )
 from hwcli.sentiment.files import decode_text, split_lines
-from hwcli.sentiment.reviews import LABELS, Reviews, open_file
-from hwcli.sentiment.summary import Prediction
+from hwcli.sentiment.layouts import open_file
+from hwcli.sentiment.reviews import LABELS, Reviews
+from hwcli.sentiment.summary import Mistake, Prediction
+from hwcli.sentiment.tokens import MANY_UNKNOWN_IN_TEXTS, Tokens
 from hwcli.training.metrics import standard_error
 
-Log = Callable[[str], None]
-
-MISTAKES_SHOWN = 10
-# A share of unknown tokens above which a prediction is a guess.
-MANY_UNKNOWN = 0.2
+MISTAKES_PER_MODEL = 10
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, 
 
 
 def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
-    rows = open_file(file, data)
+    rows = open_file(named_path(file), data)
     if not rows.values and not rows.header_in_doubt:
         return Texts([])
     columns = find_columns(rows, data, log, label_needed=False)
@@ -138,14 +138,15 @@ def find_runs(runs: Sequence[Path], out: Path) -> list[Path]:
             f"no trained model in {out}; train one by: hw2 sentiment-train "
             "(about 4 minutes), or name a run by --model"
         )
-    for run in runs:
+    named = [named_path(run) for run in runs]
+    for run in named:
         if not run.is_dir():
             raise SourceError(f"model = {str(run)!r}: no such run folder")
         if not (run / "model").is_dir() and (run / "summary.json").is_file():
             raise SourceError(
                 f"{run}: the run is finished, but its weights are not here; {_cure(run)}"
             )
-    return list(runs)
+    return named
 
 
 def _cure(run: Path) -> str:
@@ -175,9 +176,10 @@ def predict(
     for name, run in zip(names, runs, strict=True):
         folder = run / "model" if (run / "model").is_dir() else run
         classifier = load_saved(folder, place)
-        _warn(classifier, texts, name, log)
+        tokens = classifier.tokenize(texts)
+        _warn(tokens, classifier.text.max_length, name, log)
         known = known_texts(folder, texts)
-        found.append(ModelPredictions(name, classifier.predict(texts), known))
+        found.append(ModelPredictions(name, classifier.predict(texts, tokens), known))
     return found
 
 
@@ -187,17 +189,16 @@ def _names(runs: Sequence[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(run) for run in runs]
 
 
-def _warn(classifier: TextClassifier, texts: Sequence[str], name: str, log: Log) -> None:
-    tokens = classifier.tokenize(texts)
-    if tokens.unknown_share > MANY_UNKNOWN:
+def _warn(tokens: Tokens, max_length: int, name: str, log: Log) -> None:
+    if tokens.unknown_share > MANY_UNKNOWN_IN_TEXTS:
         log(
             f"warning: {tokens.unknown_share:.0%} of the tokens are unknown to {name}; its labels "
             "mean little"
         )
     if (num_cut := int(tokens.cut.sum())) > 0:
         log(
-            f"{num_cut:,} of {len(texts):,} texts are longer than the "
-            f"{classifier.text.max_length} tokens that {name} reads"
+            f"{num_cut:,} of {len(tokens):,} texts are longer than the {max_length} tokens that "
+            f"{name} reads"
         )
 
 
@@ -233,7 +234,12 @@ def to_tables(texts: Texts, models: Sequence[ModelPredictions]) -> list[Table]:
         shown = [_side_by_side(models)]
     if texts.classes is not None and any(class_ is not None for class_ in texts.classes):
         shown.append(accuracy_table(texts.classes, models))
-        shown += [_mistakes_table(texts.classes, model) for model in models]
+        shown += [
+            tables.mistakes_table(
+                _mistakes(texts.classes, model), f"The most confident mistakes of {model.name}"
+            )
+            for model in models
+        ]
     return shown
 
 
@@ -289,7 +295,7 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
                 others = f"On the others: {float(right[-1][~known].mean()):.2%}."
             notes.append(
                 f"{model.name} was trained or validated on {int(known.sum()):,} of these "
-                f"{len(chosen):,} texts, so its accuracy is too high. {others}"
+                f"{len(chosen):,} texts, so its accuracy may be too high. {others}"
             )
     share = float(max(expected.mean(), 1 - expected.mean()))
     rows.append(
@@ -315,19 +321,10 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
     return Table("Accuracy on the labels of the file", columns, rows, notes)
 
 
-def _mistakes_table(classes: Sequence[int | None], model: ModelPredictions) -> Table:
+def _mistakes(classes: Sequence[int | None], model: ModelPredictions) -> list[Mistake]:
     chosen = [index for index, class_ in enumerate(classes) if class_ is not None]
     texts = [model.predictions[index].text for index in chosen]
     reviews = Reviews(texts, [classes[index] or 0 for index in chosen])
     probabilities = [model.predictions[index].probability_positive for index in chosen]
     logits = torch.tensor(probabilities, dtype=torch.float64).logit(eps=1e-9)
-    mistakes = confident_mistakes(reviews, logits, MISTAKES_SHOWN)
-    return Table(
-        title=f"The most confident mistakes of {model.name}",
-        columns=[
-            Column("expected", "label"),
-            Column("probability_positive", "probability of positive", "{:.4f}"),
-            Column("text", "text", tables.shorten),
-        ],
-        rows=[mistake.model_dump() for mistake in mistakes],
-    )
+    return confident_mistakes(reviews, logits, MISTAKES_PER_MODEL)

@@ -14,15 +14,12 @@ from hwcli.output import terminal
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.columns import DataConfig
 from hwcli.sentiment.recipe import Recipe
-from hwcli.sentiment.reviews import Split, load
-from hwcli.sentiment.tokens import Tokens, tokenize
+from hwcli.sentiment.split import Split, load
+from hwcli.sentiment.tokens import MANY_UNKNOWN_IN_TRAINING, Tokens, tokenize
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PartName = Literal["train", "valid", "test"]
 PARTS: Mapping[PartName, str] = {"train": "training", "valid": "validation", "test": "test"}
-
-# A share of unknown tokens that an encoder of the reviews' language does not reach.
-MANY_UNKNOWN = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def prepare(
         tokenize(part.texts, tokenizer, recipe.text)
         for part in (split.train, split.valid, split.test)
     )
-    if train.unknown_share > MANY_UNKNOWN:
+    if train.unknown_share > MANY_UNKNOWN_IN_TRAINING:
         terminal.log(
             f"warning: {train.unknown_share:.0%} of the tokens are unknown to {found.name}; are "
             "the reviews in its language?"

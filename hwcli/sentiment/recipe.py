@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from hwcli.config import Section, default_config_path, read_file
 from hwcli.sentiment.heads import HeadConfig
-from hwcli.sentiment.reviews import SplitConfig
+from hwcli.sentiment.split import SplitConfig
 from hwcli.sentiment.tokens import TextConfig
 from hwcli.training.optimizers import OptimizerConfig
 

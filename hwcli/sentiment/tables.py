@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import p_text
-from hwcli.sentiment.summary import Prediction, SentimentSummary
+from hwcli.sentiment.summary import Mistake, Prediction, SentimentSummary
 from hwcli.sentiment.tokens import TextConfig
 from hwcli.training.metrics import standard_error
 
@@ -34,7 +34,7 @@ def all_tables(summary: SentimentSummary) -> list[Table]:
         predictions_table(summary.predictions),
         probes_table(summary),
         confusion_table(summary),
-        mistakes_table(summary),
+        mistakes_table(summary.mistakes),
     ]
 
 
@@ -214,16 +214,18 @@ def confusion_table(summary: SentimentSummary) -> Table:
     )
 
 
-def mistakes_table(summary: SentimentSummary) -> Table:
+def mistakes_table(
+    mistakes: Sequence[Mistake], title: str = "The most confident mistakes"
+) -> Table:
     """Return the wrong predictions with the most confidence."""
     return Table(
-        title="The most confident mistakes",
+        title=title,
         columns=[
             Column("expected", "label"),
             PROBABILITY,
             TEXT,
         ],
-        rows=[mistake.model_dump() for mistake in summary.mistakes],
+        rows=[mistake.model_dump() for mistake in mistakes],
     )
 
 

@@ -19,6 +19,12 @@ BATCHES_IN_POOL = 50
 # Batches are padded to few different lengths: for each shape of a matrix product oneDNN keeps
 # compiled code, gigabytes for the hundreds of lengths that reviews have (tests/benchmarks/LOG.md).
 PADDED_TO = 32
+# About so many tokens at once where nothing is trained.
+TOKENS_PER_BATCH = 8192
+# A share of unknown tokens above which an encoder is taken not to know the language. Whole data
+# sets of its own language stay below the first one; a few texts may hold more names by chance.
+MANY_UNKNOWN_IN_TRAINING = 0.05
+MANY_UNKNOWN_IN_TEXTS = 0.2
 
 Rows = NDArray[np.int64]
 """Numbers of reviews, (B,)."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from hwcli.errors import LauncherError
+from hwcli.output.units import counted
 from hwcli.runtime import DRIVER_BYTES, free_memory_bytes, worker_variables
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.events import Event, TrialFunction
@@ -177,7 +178,8 @@ class Workers(Launcher):
             self._queue.waiting.appendleft(trial)
             if code == -signal.SIGKILL and self._num_workers > 1:
                 self._num_workers -= 1
-                event = replace(event, reason=f"{reason}; {self._num_workers} go on at a time")
+                number = counted(self._num_workers, "trial")
+                event = replace(event, reason=f"{reason}; now {number} at a time")
         yield event
 
 

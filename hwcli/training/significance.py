@@ -6,6 +6,7 @@ Shapes: S networks, N test examples; a network's hits are booleans (N,).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,12 @@ class Spread:
     variance: float
     degrees: int
 
+    @classmethod
+    def of(cls, squares: float, degrees: int) -> Self | None:
+        """Return the spread of a sum of squared deviations; None where nothing varies."""
+        # Values that are equal but for the rounding of their mean have no spread to test against.
+        return cls(squares / degrees, degrees) if squares > 1e-18 else None
+
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread | None:
     """Pool the variance within groups; None where no group has two values, or none varies.
@@ -78,8 +85,7 @@ def pooled_spread(groups: Sequence[Sequence[float]]) -> Spread | None:
     if not degrees:
         return None
     squares = math.fsum((x - sum(group) / len(group)) ** 2 for group in groups for x in group)
-    # Values that are equal but for the rounding of their mean have no spread to test against.
-    return Spread(squares / degrees, degrees) if squares > 1e-18 else None
+    return Spread.of(squares, degrees)
 
 
 def student_p(difference: float, standard_error: float, degrees: float) -> float:

@@ -95,7 +95,7 @@ def spread_over_seeds(cells: Sequence[Cell]) -> Spread | None:
     varying = [cell for cell in cells if cell.test_accuracy_std is not None]
     degrees = sum(cell.num_seeds - 1 for cell in varying)
     squares = math.fsum((c.num_seeds - 1) * (c.test_accuracy_std or 0.0) ** 2 for c in varying)
-    return Spread(squares / degrees, degrees) if squares else None
+    return Spread.of(squares, degrees)
 
 
 def least_significant(cells: Sequence[Cell]) -> float | None:

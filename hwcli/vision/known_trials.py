@@ -1,17 +1,28 @@
 """What is known of a sweep's trials: by the store of all sweeps, and by the folder of this run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
-from hwcli.sweep.store import State, TrialStore
-from hwcli.sweep.trial import Trial
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
-from hwcli.vision.grid import Point
-from hwcli.vision.record import SweepRecord, read_known, read_trial
+from hwcli.vision.record import StoredTrial, SweepRecord, read_known, read_trial
+
+
+class TrialFolder(StoredTrial, Protocol):
+    """A trial's own folder, which the sweep keeps."""
+
+    path: Path
+    checkpoint: Path
+
+    def state(self) -> str:
+        """Return the state of the trial: done, failed, running, interrupted or missing."""
+
+    def forget_result(self) -> None:
+        """Let the trial be finished again, from its last checkpoint."""
 
 
 class KnownTrials:
@@ -22,15 +33,14 @@ class KnownTrials:
 
     Args:
         folder: of the run.
+        store: returns the folder in which the trial of an id is trained.
 
     Attributes:
         in_folder: what the run's folder had.
-        store: where trials are trained.
     """
 
-    def __init__(self, folder: RunFolder):
-        self.store = TrialStore(folder.trials_path)
-        self._folder = folder
+    def __init__(self, folder: RunFolder, store: Callable[[str], TrialFolder]):
+        self._folder, self._store = folder, store
         self._told: set[str] = set()
         self._trained_elsewhere: set[str] = set()
         self.read_folder()
@@ -40,60 +50,58 @@ class KnownTrials:
         self.in_folder: SweepRecord = read_known(self._folder.path)
 
     def read(
-        self, trial: Trial, point: Point, labels: LabelArray
+        self, trial: TrialRecord, name: str, labels: LabelArray
     ) -> tuple[TrialRecord, Predictions | None, Sequence[Epoch]]:
         """Return a trial as it is now, its predictions of the test images and its epochs.
 
         Args:
-            trial: the trial.
-            point: of the grid.
+            trial: the trial, as missing.
+            name: for a line about it.
             labels: (N,) true classes of the test images.
         """
-        lacking = TrialRecord(trial.id, dict(point), trial.label["seed"], trial.identity, "missing")
-        stored, predictions, epochs = read_trial(lacking, self.store.folder(trial), labels)
+        place = self._store(trial.id).path
+        stored, predictions, epochs = read_trial(trial, self._store(trial.id), labels)
         kept = self.in_folder.done().get(trial.id)
         if kept is None or (self._folder.may_replace and stored.state == "done"):
             if stored.state == "damaged":
-                place = self.store.folder(trial).path
-                self._tell(trial, f"not used: {stored.reason}; delete {place} to train it again")
+                self._tell(name, f"not used: {stored.reason}; delete {place} to train it again")
             elif stored.state == "missing" and stored.reason is not None:
-                self._tell(trial, f"{stored.reason}; its network is tested again")
+                self._tell(name, f"{stored.reason}; its network is tested again")
             return stored, predictions, epochs
         its_epochs = self.in_folder.epochs.get(trial.id, ())
         if stored.result is None:
             if stored.reason is not None:
-                self._tell(trial, f"{stored.reason}; using its copy in {self._folder.path}")
+                self._tell(name, f"{stored.reason}; using its copy in {self._folder.path}")
         elif stored.result.is_same_training_as(kept.result):
             its_epochs = max(epochs, its_epochs, key=len)
         else:
             self._trained_elsewhere.add(trial.id)
-            place = self.store.folder(trial).path
             self._tell(
-                trial,
+                name,
                 f"this run keeps its own result; --replace takes that of another training, {place}",
             )
-        return replace(kept, point=dict(point)), self.in_folder.predictions[trial.id], its_epochs
+        return replace(kept, point=trial.point), self.in_folder.predictions[trial.id], its_epochs
 
-    def state(self, found: TrialRecord) -> State:
+    def state(self, found: TrialRecord) -> str:
         """Return the state of a trial that was read, as it is now."""
         if found.state == "done":
             return "done"
-        state = self.store.folder(found.id).state()
+        state = self._store(found.id).state()
         has_lost_predictions = found.state == "missing" and state == "done"
         return "interrupted" if has_lost_predictions else state
 
     def checkpoint(self, found: TrialRecord) -> Path | None:
         """Return the file of a trial's weights; None where the store's are of another training."""
         elsewhere = found.id in self._trained_elsewhere
-        return None if elsewhere else self.store.folder(found.id).checkpoint
+        return None if elsewhere else self._store(found.id).checkpoint
 
     def forget_what_lost_its_predictions(self, found: Sequence[TrialRecord]) -> None:
         """Let networks be tested again whose predictions are gone."""
         for trial in found:
             if trial.state == "missing" and trial.reason is not None:
-                self.store.folder(trial.id).forget_result()
+                self._store(trial.id).forget_result()
 
-    def _tell(self, trial: Trial, text: str) -> None:
-        if trial.id not in self._told:
-            self._told.add(trial.id)
-            terminal.log(f"{trial}: {text}")
+    def _tell(self, name: str, text: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            terminal.log(f"{name}: {text}")

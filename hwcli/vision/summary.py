@@ -40,8 +40,8 @@ class VitSweepSummary(Summary):
         comparison: with another run, where one was asked for.
         trained_on: the machines and commits that trained the networks, the largest number first.
         num_trials: of the grid.
-        num_run: trained by this command.
-        num_reused: that were done before.
+        num_run: that ended while this command ran.
+        num_reused: the others.
         failures: trials that failed.
         precision: of the networks' products.
         kernels: that computed them: ``compiled`` or ``torch``.

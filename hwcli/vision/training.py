@@ -39,6 +39,7 @@ CODE = (
     *(f"vision/{name}.py" for name in ("augmentation", "fashion_mnist", "training", "vit")),
     *("training/*.py", "attention/*.py", "native/*.py", "native/*.cpp", "native/*.h"),
 )
+BYTES_BESIDE_LAYERS = 420 * 10**6  # of a worker's own
 TIMED_STEPS = 5  # of a dry run, after as many to warm up
 
 
@@ -304,6 +305,24 @@ def epoch_flops(config: TrialConfig, epoch: int) -> int:
         config=config.model,
         patches=config.augmentation.num_kept(whole, epoch, config.epochs),
     )
+
+
+def worker_bytes(config: TrialConfig) -> int:
+    """Estimate the memory of its own that a process needs to train a network on a CPU.
+
+    Layers keep what the backward pass needs: for each token about 8 D + 4 H d + 3 M numbers (width
+    D, H heads of width d, MLP width M). PyTorch keeps four fifths of that, the compiled kernels two
+    thirds, and in bfloat16 a fifth (tests/benchmarks/LOG.md).
+    """
+    model = config.model
+    numbers = 8 * model.width + 4 * config.heads * model.head_width_for(config.heads)
+    numbers += 3 * model.mlp_width
+    tokens = config.batch_size * num_tokens(model)
+    kept = 4 * numbers * config.layers * tokens
+    if config.kernels == "compiled" and config.precision == "bfloat16":
+        kept //= 4
+    weights = 16 * num_params(config.layers, config.heads, model)  # with gradients and momenta
+    return max(runtime.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + kept)
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:

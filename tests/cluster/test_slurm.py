@@ -144,7 +144,7 @@ def test_detached_it_returns_and_the_same_command_collects(
     assert "submitted 2 trials to SLURM" in submitted.stderr
     assert not (tmp_path / "vit-sweep" / "standard" / "summary.json").exists()
     again = run(tmp_path, environment, "--detach")
-    assert "2 trials are in SLURM's queue already" in again.stderr
+    assert "2 trials in SLURM's queue already" in again.stderr
     assert "submitted" not in again.stderr
     jobs = folders_by_job(tmp_path)
     subprocess.run(["scontrol", "release", *jobs], env=environment, check=True)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import socket
 import time
 from fnmatch import fnmatch
@@ -11,21 +12,33 @@ import pytest
 from huggingface_hub import constants
 
 from hwcli.data import catalogue
-from hwcli.data.catalogue import CHECKPOINT, WEIGHTS, Entry, find, find_encoder
+from hwcli.data.cache import cache_folder
+from hwcli.data.catalogue import (
+    CHECKPOINT,
+    NEEDED_OF_CHECKPOINT,
+    TOKENIZER_FILES,
+    Entry,
+    find,
+    find_encoder,
+)
 from hwcli.data.hub import HubRepository, Published, PythonPackage, package_files
 from hwcli.errors import SourceError
-from hwcli.sentiment.encoder import TOKENIZER_FILES
 
 REVIEWS = Published(
     (
-        HubRepository("stanfordnlp/imdb", "dataset", ("plain_text/*.parquet",)),
+        HubRepository(
+            "stanfordnlp/imdb",
+            "dataset",
+            catalogue.IMDB_PARTS,
+            tuple((part,) for part in catalogue.IMDB_PARTS),
+        ),
         PythonPackage("film-words", ("reviews.csv",), holds="the training half"),
     )
 )
 ENCODER = Published(
     (
         PythonPackage("small-encoder", ("config.json", "model.safetensors")),
-        HubRepository("someone/small", "model", CHECKPOINT),
+        HubRepository("someone/small", "model", CHECKPOINT, NEEDED_OF_CHECKPOINT),
     )
 )
 IMDB = Entry("imdb", "reviews", "none", 1, "--data", REVIEWS)
@@ -113,31 +126,87 @@ def test_a_path_comes_first_and_is_not_named_in_full(tmp_path: Path) -> None:
         find(IMDB, str(tmp_path / "absent"))
 
 
+IMDB_FILES = {"plain_text/train.parquet": b"", "plain_text/test-00000-of-00001.parquet": b""}
+
+
 def test_hw2_data_comes_before_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_into_hub_cache(
-        tmp_path / "hub", "datasets--stanfordnlp--imdb", {"plain_text/train.parquet": b""}
-    )
+    put_into_hub_cache(tmp_path / "hub", "datasets--stanfordnlp--imdb", IMDB_FILES)
     monkeypatch.setenv("HW2_DATA", str(tmp_path / "data"))
     assert find(IMDB).origin == "the hub's cache"
     (tmp_path / "data" / "imdb").mkdir(parents=True)
     assert find(IMDB).path == tmp_path / "data" / "imdb"
 
 
+@pytest.mark.parametrize("lacking", IMDB_FILES)
+def test_one_half_of_the_reviews_is_not_taken_for_all_of_them(lacking: str, tmp_path: Path) -> None:
+    snapshot = put_into_hub_cache(tmp_path / "hub", "datasets--stanfordnlp--imdb", IMDB_FILES)
+    assert IMDB.to_row()["present"] == ["all of it (cache of the hub)"]
+    (snapshot / lacking).unlink()
+    assert IMDB.to_row()["present"] == []
+    part = lacking.split("/")[1].split(".")[0].split("-")[0]
+    with pytest.raises(SourceError, match=rf"cache holds no plain_text/{part}\*.*not reachable"):
+        find(IMDB)
+    # What the cache links to may be gone, too.
+    (snapshot / lacking).symlink_to(tmp_path / "deleted")
+    assert IMDB.to_row()["present"] == []
+
+
+BERT_FILES = {"config.json": b"{}", "model.safetensors": b"", "vocab.txt": b""}
+
+
 def test_the_hubs_cache_is_read_without_the_hub(tmp_path: Path) -> None:
-    snapshot = put_into_hub_cache(
-        tmp_path / "hub", "models--google--bert", {"config.json": b"{}", "model.safetensors": b""}
-    )
+    snapshot = put_into_hub_cache(tmp_path / "hub", "models--google--bert", BERT_FILES)
     found = find_encoder("google/bert")
     assert (found.path, found.name) == (snapshot, "google/bert")
     assert found.origin == "the hub's cache"
 
 
-def test_a_part_of_a_checkpoint_in_the_hubs_cache_is_fetched_anew(tmp_path: Path) -> None:
-    put_into_hub_cache(tmp_path / "hub", "models--google--bert", {"config.json": b"{}"})
-    with pytest.raises(SourceError, match="not in the cache, and not reachable"):
+@pytest.mark.parametrize("lacking", BERT_FILES)
+def test_a_part_of_a_checkpoint_in_the_hubs_cache_is_fetched_anew(
+    lacking: str, tmp_path: Path
+) -> None:
+    elsewhere = {f"part/{lacking}": b""}  # the same name in a folder is another file
+    files = {name: content for name, content in BERT_FILES.items() if name != lacking}
+    put_into_hub_cache(tmp_path / "hub", "models--google--bert", {**files, **elsewhere})
+    named = "tokenizer.json" if lacking == "vocab.txt" else lacking
+    with pytest.raises(SourceError, match=rf"the cache holds no {named}, and not reachable"):
         find_encoder("google/bert")
-    repository = HubRepository("google/bert", "model", CHECKPOINT, also=WEIGHTS)
-    assert repository.present() is None
+
+
+def test_divided_weights_are_whole_only_with_every_piece(tmp_path: Path) -> None:
+    pieces = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {"weight_map": {"a": pieces[0], "b": pieces[1], "c": pieces[1]}}
+    files = {
+        "config.json": b"{}",
+        "spiece.model": b"",
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        pieces[0]: b"",
+    }
+    snapshot = put_into_hub_cache(tmp_path / "hub", "models--google--bert", files)
+    with pytest.raises(SourceError, match=f"the cache holds no {pieces[1]}"):
+        find_encoder("google/bert")
+    (snapshot / pieces[1]).touch()
+    assert find_encoder("google/bert").path == snapshot
+    (snapshot / "model.safetensors.index.json").write_text("{")
+    with pytest.raises(SourceError, match=r"holds no model\.safetensors\.index\.json"):
+        find_encoder("google/bert")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("reviews", "encoder", "data/imdb"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert find(IMDB, "~/reviews").path == tmp_path / "reviews"
+    encoder = find_encoder("~/encoder")
+    assert (encoder.path, encoder.name) == (tmp_path / "encoder", "encoder")
+    with pytest.raises(SourceError, match="'~/absent': no such file or folder"):
+        find(IMDB, "~/absent")
+    with pytest.raises(SourceError, match="'~no-such-user/x': no such file or folder"):
+        find(IMDB, "~no-such-user/x")
+    monkeypatch.setenv("HW2_DATA", "~/data")
+    assert find(IMDB).path == tmp_path / "data" / "imdb"
+    monkeypatch.setenv("HW2_CACHE", "~/kept")
+    assert cache_folder() == tmp_path / "kept"
 
 
 def test_packages_that_carry_the_data_are_found_without_being_imported(
@@ -191,6 +260,8 @@ def test_every_file_of_a_tokenizer_is_fetched_with_the_weights() -> None:
 
     wanted = (*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "merges.txt")
     assert [name for name in wanted if not fetched(name)] == []
+    assert fetched("model-00001-of-00002.safetensors")
+    assert fetched("model.safetensors.index.json")
     assert not fetched("pytorch_model.bin")
     assert not fetched("modeling.py")
 

@@ -249,6 +249,25 @@ def test_a_text_longer_than_the_encoder_reads_is_refused(
         train(configure("text.max_length=64"), tmp_path)
 
 
+@pytest.mark.parametrize(("num_known", "warned"), [(9, True), (24, False)])
+def test_reviews_in_another_language_than_the_encoders_are_told(
+    num_known: int,
+    warned: bool,
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = "film " * num_known
+    rows = [f"{i} {known},{label}" for i in range(11) for label in ("neg", "pos")]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = configure("data.source=~/a.csv")
+    prepare(config.data, config.encoder, config, config.device, config.precision)
+    line = "warning: 10% of the tokens are unknown to tiny; are the reviews in its language?"
+    assert (line in capsys.readouterr().err) == warned  # 1 of 10, and 1 of 25
+
+
 def test_a_mistake_in_the_data_leaves_an_earlier_result_alone(
     configure: Callable[..., Config], tmp_path: Path
 ) -> None:

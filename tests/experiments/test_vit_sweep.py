@@ -217,12 +217,13 @@ def test_the_summary_of_each_committed_run_is_read_by_its_type() -> None:
 def test_jobs_are_as_many_as_cores_and_free_memory_hold_and_the_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs = 800 * 10**6
     monkeypatch.setattr(runtime, "num_cores", lambda: 7)
     monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 100 * 2**30)
-    assert vit_sweep.num_workers(make(device="cpu")) == 7
+    assert vit_sweep.num_workers(make(device="cpu"), needs) == 7
     assert capsys.readouterr().err == ""
-    free = runtime.DRIVER_BYTES + 3 * runtime.WORKER_BYTES + 1
+    free = runtime.DRIVER_BYTES + 3 * needs + 1
     monkeypatch.setattr(runtime, "free_memory_bytes", lambda: free)
-    assert vit_sweep.num_workers(make(device="cpu")) == 3
+    assert vit_sweep.num_workers(make(device="cpu"), needs) == 3
     assert "jobs: 3 in parallel instead of 7: free memory holds no more" in capsys.readouterr().err
-    assert vit_sweep.num_workers(make(device="cpu", jobs="5")) == 5
+    assert vit_sweep.num_workers(make(device="cpu", jobs="5"), needs) == 5

@@ -44,6 +44,15 @@ def test_the_terminal_shows_every_cell_in_full() -> None:
         assert text in captured.get()
 
 
+def test_the_terminal_reads_no_markup_in_a_title_or_a_note() -> None:
+    note = "RuntimeError: [enforce fail at alloc_cpu.cpp:118] [/bold]"
+    with terminal.output.capture() as captured:
+        terminal.show(Table("Runs in hw2 [late]", [Column("name", "name")], [], [note]))
+    shown = "".join(captured.get().split())
+    for text in ("Runs in hw2 [late]", note):
+        assert text.replace(" ", "") in shown
+
+
 WIDE = Table(
     "Every column that a command has",
     [

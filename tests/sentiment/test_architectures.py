@@ -11,6 +11,7 @@ from torch import nn
 from hwcli.errors import SourceError
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import PlainClassifier
+from hwcli.sentiment.self_test import pooled_reader, refuse_another_function, self_test
 from hwcli.training.step import autocast
 from tests.sentiment.architectures import CONFIGS, POSITIONS, make_checkpoint
 
@@ -43,12 +44,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def check(model: nn.Module, tokenizer: object, precision: torch.dtype) -> None:
-    read = encoders.pooled_reader(model)
+    read = pooled_reader(model)
     if hasattr(model, "classifier"):
         read = PlainClassifier(model).logits
-    encoders.self_test(
-        read, model, tokenizer, name="tiny", precision=precision, max_length=POSITIONS - 2
-    )
+    self_test(read, model, tokenizer, name="tiny", precision=precision, max_length=POSITIONS - 2)
 
 
 @pytest.mark.parametrize("attention", [None, "eager"])
@@ -97,9 +96,9 @@ def test_rounded_weights_leave_rotary_frequencies_as_they_are(checkpoints: dict[
 
 def test_another_function_in_a_lower_precision_is_refused() -> None:
     rows = torch.arange(6.0).view(2, 3)
-    encoders.refuse_another_function(1.01 * rows, rows, "tiny", torch.bfloat16)
+    refuse_another_function(1.01 * rows, rows, "tiny", torch.bfloat16)
     with pytest.raises(SourceError, match="encoder tiny computes something else in bfloat16"):
-        encoders.refuse_another_function(2 * rows, rows, "tiny", torch.bfloat16)
+        refuse_another_function(2 * rows, rows, "tiny", torch.bfloat16)
 
 
 def test_a_digest_knows_a_tokenizer_of_one_file(
@@ -184,9 +183,7 @@ def test_a_model_that_computes_something_else_in_bfloat16_is_refused(
         return sign * lengths[:, None].float()
 
     with pytest.raises(SourceError, match="computes something else in bfloat16"):
-        encoders.self_test(
-            read, model, tokenizer, name="odd", precision=torch.bfloat16, max_length=16
-        )
+        self_test(read, model, tokenizer, name="odd", precision=torch.bfloat16, max_length=16)
     with autocast(torch.device("cpu"), torch.float32):
         check(model, tokenizer, torch.float32)
 

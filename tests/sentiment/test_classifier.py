@@ -134,6 +134,14 @@ def test_no_text_gives_no_prediction(tiny_encoder: Path) -> None:
     assert make(tiny_encoder, HeadConfig(kind="mean"), finetuned=True).predict([]) == []
 
 
+def test_tokens_that_are_there_already_are_not_made_again(tiny_encoder: Path) -> None:
+    ours = make(tiny_encoder, HeadConfig(kind="mean"), finetuned=True)
+    good, bad = ours.predict(["good"]), ours.predict(["bad"])
+    assert good[0].probability_positive != bad[0].probability_positive
+    told = ours.predict(["good"], ours.tokenize(["bad"]))
+    assert told[0].probability_positive == bad[0].probability_positive
+
+
 class StoppedError(Exception):
     pass
 

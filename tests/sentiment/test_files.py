@@ -1,15 +1,10 @@
 """People's files, as they are: every ending, encoding, separator and line end."""
 
 import bz2
-import csv
 import gzip
-import io
 import json
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,38 +14,18 @@ from hwcli.data.cache import Found
 from hwcli.errors import SourceError
 from hwcli.sentiment.columns import DataConfig, LabelNames, spell
 from hwcli.sentiment.files import split_lines
-from hwcli.sentiment.reviews import Reviews, SplitConfig, load, open_file, read, read_file
-
-TEXTS = ["a\u2028fine\x0bfilm\x85", 'dull, "very"; dull', "", "😀 good"]
-LABELS = [1, 0, 0, 1]
-EXPECTED = Reviews(TEXTS, LABELS)
-PLAIN = DataConfig()
-
-
-def as_csv(delimiter: str = ",", **names: str) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, delimiter=delimiter)
-    writer.writerow([names.get("text", "text"), names.get("label", "label")])
-    writer.writerows(zip(TEXTS, LABELS, strict=True))
-    return buffer.getvalue().encode()
-
-
-def as_objects() -> list[dict[str, Any]]:
-    return [{"text": t, "label": x} for t, x in zip(TEXTS, LABELS, strict=True)]
-
-
-def as_parquet() -> bytes:
-    sink = io.BytesIO()
-    parquet.write_table(pa.table({"text": TEXTS, "label": LABELS}), sink)
-    return sink.getvalue()
-
-
-def as_zip() -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
-        archive.writestr("IMDB Dataset.csv", as_csv())
-    return sink.getvalue()
-
+from hwcli.sentiment.layouts import open_file, read, read_file
+from hwcli.sentiment.reviews import Reviews
+from tests.sentiment.made_up_files import (
+    EXPECTED,
+    LABELS,
+    PLAIN,
+    TEXTS,
+    as_csv,
+    as_objects,
+    as_parquet,
+    as_zip,
+)
 
 FILES: dict[str, Callable[[], bytes]] = {
     "a.csv": as_csv,
@@ -70,6 +45,12 @@ FILES: dict[str, Callable[[], bytes]] = {
     "really gzip.csv": lambda: gzip.compress(as_csv()),
     "a.csv.bz2": lambda: bz2.compress(as_csv()),
     "a.csv.zip": as_zip,
+    "archive.zip": as_zip,
+    "Archive.ZIP": lambda: as_zip(**{"films/a.tsv": as_csv("\t"), "films/.DS_Store": b""}),
+    "from a mac.zip": lambda: as_zip(**{"a.parquet": as_parquet(), "__MACOSX/._a.parquet": b"?"}),
+    "packed twice.zip": lambda: as_zip(**{"a.jsonl.gz": gzip.compress(FILES["a.jsonl"]())}),
+    "no ending inside.csv.zip": lambda: as_zip(data=as_csv()),
+    "a zip.csv": as_zip,
     "a.json": lambda: json.dumps(as_objects()).encode(),
     "wrapped.json": lambda: json.dumps({"data": as_objects()}).encode(),
     "columns.json": lambda: json.dumps({"text": TEXTS, "label": LABELS}).encode(),
@@ -138,12 +119,18 @@ def test_a_guess_is_told(columns: dict[str, str], line: str, tmp_path: Path) -> 
         ("a.csv", 'text,label\n"x,1\n', "cannot be read (unexpected end of data)"),
         ("a.jsonl", '{"text": "x", "label"', "line 1 is not JSON"),
         ("a.jsonl", "[1]\n", "row 1 is a list, not an object with a text"),
-        ("a.jsonl", '{"text": 7, "label": 1}\n', "row 1 has a int in place of a text"),
+        ("a.jsonl", '{"text": 7, "label": 1}\n', "row 1 has a number in place of a text"),
         ("a.jsonl", '{"text": null, "label": 1}\n', "row 1 has no text in column 'text'"),
+        ("a.jsonl", '{"text": ["x"], "label": 1}\n', "row 1 has a list in place of a text"),
+        ("a.json", '[["x"]]', "row 1 is a list, not an object with a text"),
+        ("a.json", '["x", 7]', "row 1 is a text, not an object with a text"),
+        ("a.json", '[7, "x"]', "row 1 is a number, not an object with a text"),
+        ("a.json", '{"text": ["x", "y"], "label": [1]}', "its lists are of unequal length"),
         ("a.json", "[" * 100_000, "a.json"),
         ("a.parquet", "not parquet at all", "cannot be read"),
         ("a.csv.gz", "not gzip", "is the first row a header (not gzip)?"),
         ("a.xlsx", "", "unknown kind of file; choices: .csv, .tsv"),
+        ("a.zip", "PK\3\4", "cannot be read (File is not a zip file)"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line_with_a_cure(
@@ -376,71 +363,3 @@ def test_a_text_file_is_lines_unless_its_tabs_make_a_table(tmp_path: Path) -> No
     assert open_file(path, PLAIN).column(0) == ["one\ttab", "no tab"]
     path.write_text("one\ttab\ntwo\ttabs\n")
     assert open_file(path, PLAIN).column(0) == ["one\ttab", "two\ttabs"]
-
-
-def found(path: Path) -> Found:
-    return Found(path, "mine", "the path given")
-
-
-def test_what_datasets_saves_is_read_with_the_names_of_its_classes(tmp_path: Path) -> None:
-    import datasets
-
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
-    )
-    reversed_labels = [1 - label for label in LABELS]
-    part = datasets.Dataset.from_dict({"text": TEXTS, "label": reversed_labels}, features=features)
-    datasets.DatasetDict({"train": part, "validation": part}).save_to_disk(tmp_path / "whole")
-    part.save_to_disk(tmp_path / "part")
-    part.to_parquet(tmp_path / "a.parquet")
-    assert read(found(tmp_path / "whole"), PLAIN) == {"train": EXPECTED, "valid": EXPECTED}
-    assert read(found(tmp_path / "part"), PLAIN) == {"train": EXPECTED}
-    assert read(found(tmp_path / "a.parquet"), PLAIN) == {"train": EXPECTED}
-
-
-def test_the_authors_archive_is_read_without_unpacking(tmp_path: Path) -> None:
-    path = tmp_path / "aclImdb_v1.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for part in ("train", "test"):
-            for index, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True)):
-                member = tarfile.TarInfo(f"aclImdb/{part}/{('neg', 'pos')[label]}/{index}_7.txt")
-                member.size = len(text.encode())
-                archive.addfile(member, io.BytesIO(text.encode()))
-        archive.addfile(tarfile.TarInfo("aclImdb/train/unsup/0_0.txt"))
-    parts = read(found(path), PLAIN)
-    assert {name: part.digest for name, part in parts.items()} == {
-        "train": EXPECTED.digest,
-        "test": EXPECTED.digest,
-    }
-
-
-def test_parts_of_a_folder_are_known_by_their_names(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"):
-        (tmp_path / "data" / f"{name}.parquet").write_bytes(as_parquet())
-    (tmp_path / "data" / "train_unsup-00000-of-00001.parquet").write_bytes(b"")
-    parts = read(found(tmp_path), PLAIN)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 8, "valid": 4}
-
-
-def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
-    (tmp_path / "IMDB Dataset.csv").write_bytes(as_csv(text="review", label="sentiment"))
-    assert read(found(tmp_path), PLAIN) == {"train": EXPECTED}
-    (tmp_path / "other.csv").write_bytes(as_csv())
-    with pytest.raises(SourceError, match=r"which file .* IMDB Dataset.csv, other.csv"):
-        read(found(tmp_path), PLAIN)
-
-
-def test_a_validation_part_is_taken_as_it_is_and_duplicates_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\nc,0\nc,1\n")
-    (tmp_path / "dev.csv").write_text("text,label\nd,0\n")
-    (tmp_path / "test.csv").write_text("text,label\na,0\nd,1\ne,1\n")
-    split = load(found(tmp_path), SplitConfig(valid_fraction=0.5))
-    assert (len(split.train), len(split.valid), len(split.test)) == (4, 1, 3)
-    assert dict(zip(split.test.texts, split.test_seen, strict=True)) == {
-        "a": True,
-        "d": True,
-        "e": False,
-    }
-    assert split.num_in_both == 2
-    assert split.num_contradictions == 2  # c within training, d between the parts

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_what_a_model_was_trained_on_is_told_with_its_accuracy_on_the_rest() -> 
     ]
     first, second, third = accuracy_table([1, 1, 1, 0], models).notes
     assert first == (
-        "a was trained or validated on 2 of these 4 texts, so its accuracy is too high. "
+        "a was trained or validated on 2 of these 4 texts, so its accuracy may be too high. "
         "On the others: 50.00%."
     )
     assert second.startswith("b was trained or validated on 4 ")
@@ -201,6 +202,41 @@ def test_a_language_that_the_encoder_does_not_know_is_told(runs: list[Path]) -> 
     told: list[str] = []
     predict(["unheard of words"], runs[:1], "cpu", told.append)
     assert told[0].startswith("warning: 100% of the tokens are unknown to one")
+    told.clear()
+    # One name in ten words is not another language.
+    predict(["it was a film and the plot was bad Kurosawa"], runs[:1], "cpu", told.append)
+    assert told == []
+
+
+def test_texts_that_are_cut_are_counted(runs: list[Path]) -> None:
+    told: list[str] = []
+    predict(["film " * 40, "film", "good " * 30], runs[:1], "cpu", told.append)
+    assert told == ["2 of 3 texts are longer than the 31 tokens that one reads"]
+
+
+def test_a_tilde_is_the_home_folder(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("good\n")
+    assert gather_texts([], Path("~/a.txt"), PLAIN, quiet) == Texts(["good"])
+    monkeypatch.setenv("HOME", str(runs[0].parent))
+    assert find_runs([Path("~/one")], tmp_path) == [runs[0]]
+
+
+def test_a_packed_file_is_read_too(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("a.csv", "text,label\ngood,1\nbad,0\n")
+    read = gather_texts([], tmp_path / "archive.zip", PLAIN, quiet)
+    assert read == Texts(["good", "bad"], [1, 0])
+
+
+def test_of_several_mistakes_the_surest_come_first() -> None:
+    model = ModelPredictions("a", said(0.9, 0.99, 0.2, 0.6), [False] * 4)
+    (*_, mistakes) = to_tables(Texts(["", "", "", ""], [0, 0, 1, None]), [model])
+    assert mistakes.title == "The most confident mistakes of a"
+    assert [row["text"] for row in mistakes.rows] == ["text 1", "text 0", "text 2"]
+    assert [row["expected"] for row in mistakes.rows] == ["negative", "negative", "positive"]
 
 
 def test_exchanged_weights_are_refused(runs: list[Path], tmp_path: Path) -> None:

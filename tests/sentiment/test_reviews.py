@@ -9,7 +9,9 @@ from pyarrow import parquet
 from hwcli.data.cache import Found
 from hwcli.errors import SourceError
 from hwcli.sentiment.columns import DataConfig, LabelNames
-from hwcli.sentiment.reviews import Reviews, SplitConfig, clean, load, read
+from hwcli.sentiment.layouts import read
+from hwcli.sentiment.reviews import Reviews, clean
+from hwcli.sentiment.split import SplitConfig, load
 from tests.sentiment.tiny import make_reviews, write_csv
 
 TRAIN = Reviews(["a\nfine <br /> film", "dull, \"very\"", "", "😀 good"], [1, 0, 0, 1])  # fmt: skip

@@ -113,8 +113,8 @@ def test_a_worker_that_the_system_kills_is_replaced_with_fewer_beside_it(tmp_pat
                 reasons.append(event.reason)
         assert len(workers._workers) == 1
     assert [reason.rpartition("; ")[2] for reason in reasons[:2]] == [
-        "2 go on at a time",
-        "1 go on at a time",
+        "now 2 trials at a time",
+        "now 1 trial at a time",
     ]
 
 

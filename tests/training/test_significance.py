@@ -62,6 +62,7 @@ def test_the_spread_of_seeds_is_pooled_by_hand() -> None:
     assert pooled_spread([[1, 3], [4, 5, 6], [7], []]) == Spread(4 / 3, 3)
     assert pooled_spread([[0.9], [0.91]]) is None
     assert pooled_spread([[0.9, 0.9, 0.9]]) is None
+    assert Spread.of(1e-34, 30) is None  # collapsed networks, all at 10.00 %
 
 
 def test_the_mean_difference_of_one_pair_is_over_images_alone() -> None:

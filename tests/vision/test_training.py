@@ -7,6 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from hwcli import runtime
+from hwcli.config import load
+from hwcli.data.cache import Found
+from hwcli.experiments import vit_sweep
 from hwcli.training.step import BatchOutcome
 from hwcli.vision import training
 from hwcli.vision.fashion_mnist import FashionMNIST
@@ -17,6 +21,7 @@ from hwcli.vision.training import (
     note_on_precision,
     run_trial,
     trained_model,
+    worker_bytes,
 )
 from tests.vision.made_up import made_up_images, trial_config
 
@@ -150,3 +155,18 @@ def test_of_several_trials_those_in_another_precision_are_counted() -> None:
     assert note.endswith(
         "width 48 (it needs a multiple of 32), width 80 (it needs a multiple of 32)."
     )
+
+
+def test_a_larger_network_or_batch_needs_more_memory_than_the_presets() -> None:
+    def needs(**more: object) -> int:
+        flags = {"device": "cpu", "kernels": "torch", "precision": "float32", **more}
+        config = load(vit_sweep.Config, vit_sweep.COMMAND, flags=flags)
+        found = Found(path=Path("unused"), name="fashion-mnist", origin="nowhere", digest="x")
+        trials = vit_sweep.make_trials(config, found)
+        return max(worker_bytes(TrialConfig.model_validate(trial.config)) for trial in trials)
+
+    assert needs() == runtime.WORKER_BYTES
+    wide = {"layers": "8", "heads": "4", "model.width": 128, "model.mlp_width": 256}
+    # Measured: 1,476 MiB for the layers of this one, beside about 420 MB.
+    assert 1.9e9 < needs(**wide, batch_size=512) < 2.5e9
+    assert needs(**wide, batch_size=1024) > 1.7 * needs(**wide, batch_size=512)

@@ -23,6 +23,7 @@ from typing import Any
 from hwcli.errors import LauncherError
 from hwcli.output import terminal
 from hwcli.output.files import read_json, unwritable, write_json
+from hwcli.output.units import counted
 from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import UNWRITABLE
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
@@ -137,8 +138,8 @@ class SlurmJobs(Launcher):
         if self._options.detach or isinstance(error, KeyboardInterrupt):
             arrays = " ".join(sorted({job.partition("_")[0] for job in jobs}))
             terminal.log(
-                f"{len(jobs)} trials stay in SLURM's queue (job {arrays}); run the same command "
-                f"again to collect the results, or scancel {arrays} to end them"
+                f"{counted(len(jobs), 'trial')} in SLURM's queue (job {arrays}); run the same "
+                f"command again to collect the results, or scancel {arrays} to end them"
             )
         else:
             subprocess.run(["scancel", *jobs], check=False, capture_output=True)
@@ -244,7 +245,7 @@ class SlurmJobs(Launcher):
                 self._jobs[trial.id] = job
                 self._open[trial.id] = trial
         if self._open:
-            terminal.log(f"{len(self._open)} trials are in SLURM's queue already")
+            terminal.log(f"{counted(len(self._open), 'trial')} in SLURM's queue already")
 
     def _submit_jobs(self) -> None:
         """Submit what waits, as few arrays as the cluster allows.
@@ -274,7 +275,7 @@ class SlurmJobs(Launcher):
             for _ in trials:
                 waiting.popleft()
             array = jobs[0].job_id.partition("_")[0]
-            terminal.log(f"submitted {len(jobs)} trials to SLURM as job {array}")
+            terminal.log(f"submitted {counted(len(jobs), 'trial')} to SLURM as job {array}")
 
     def _job_file(self, trial: Trial) -> Path:
         return self._store.folder(trial).path / "job.json"

@@ -1,0 +1,125 @@
+"""The self-test of an encoder: it reads a text alike in every batch and in every precision."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwcli.errors import SourceError
+from hwcli.sentiment.encoder import TAKES_ADDED_MASK, first_line, pool, states
+from hwcli.training.step import autocast
+
+# How much a text's states may differ between a padded batch and alone: rounding, and no more.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+# How much between the two precisions: another function differs by its whole size.
+SAME_FUNCTION = 0.3
+
+
+@torch.inference_mode()
+def self_test(
+    read: Callable[[Tensor, Tensor], Tensor],
+    model: nn.Module,
+    tokenizer: Any,
+    *,
+    name: str,
+    precision: torch.dtype,
+    max_length: int,
+) -> Tensor:
+    """Make sure that a text in a padded batch is read as it is alone, and in both precisions.
+
+    Returns:
+        What it reads in this precision, for :func:`refuse_another_function` where the weights
+        themselves are stored in a lower one.
+
+    Args:
+        read: maps ids (B, T) and lengths (B,) to one row per text.
+        model: what reads, in eval mode, on its device.
+        tokenizer: of the model.
+        name: of the encoder, for the message.
+        precision: that it will run in, besides float32.
+        max_length: tokens that it will read.
+
+    Raises:
+        SourceError: it reads them differently, or cannot read them at all.
+    """
+    kind = model.config.model_type  # type: ignore[union-attr]
+    # An unknown architecture is tried on texts that are longer than its local windows.
+    longest = min(max_length, 24 if kind in TAKES_ADDED_MASK else 192)
+    device = next(model.parameters()).device
+    ids, lengths = _nonsense(tokenizer, longest)
+    ids, lengths = ids.to(device), lengths.to(device)
+    rows: dict[torch.dtype, Tensor] = {}
+    for kept in dict.fromkeys((torch.float32, precision)):
+        # A model whose weights are stored in a lower type has no float32 to compare with.
+        stored = next(model.parameters()).dtype
+        if stored != torch.float32 and kept == torch.float32:
+            continue
+        with autocast(device, kept if stored == torch.float32 else torch.float32):
+            try:
+                together = read(ids, lengths).float().cpu()
+                alone = torch.cat(
+                    [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
+                )
+            except Exception as error:
+                raise SourceError(
+                    f"encoder {name}: {kind} is no architecture that is read here "
+                    f"({type(error).__name__}: {first_line(error)})"
+                ) from None
+        rows[kept] = together
+        difference = _relative(together, alone.float().cpu())
+        if not difference < TOLERANCE[kept]:
+            other = "; use --set precision=float32" if kept != torch.float32 else ""
+            raise SourceError(
+                f"encoder {name}: {kind} reads a text in a padded batch differently than alone "
+                f"(relative difference {difference:.2g} in {_spell(kept)}){other}"
+            )
+    found = rows[precision]
+    refuse_another_function(found, rows.get(torch.float32, found), f"{name}: {kind}", precision)
+    return found
+
+
+def refuse_another_function(
+    lowered: Tensor, full: Tensor, name: str, precision: torch.dtype
+) -> None:
+    """Make sure that an encoder computes one function in a lower precision and in float32.
+
+    Raises:
+        SourceError: what it read differs by more than rounding.
+    """
+    difference = _relative(lowered, full)
+    if not difference < SAME_FUNCTION:
+        raise SourceError(
+            f"encoder {name} computes something else in {_spell(precision)} than in float32 "
+            f"(relative difference {difference:.2g}); use --set precision=float32"
+        )
+
+
+def _nonsense(tokenizer: Any, longest: int) -> tuple[Tensor, Tensor]:
+    """Return two texts of ordinary tokens, one of them short: (2, T), (2,)."""
+    special = set(tokenizer.all_special_ids)
+    ordinary = [id_ for id_ in sorted(tokenizer.get_vocab().values()) if id_ not in special]
+    lengths = torch.tensor([longest, min(7, longest)])
+    ids = torch.full((2, longest), tokenizer.pad_token_id)
+    for row, length in enumerate(lengths.tolist()):
+        body = [ordinary[(7919 * i + 31 * row) % len(ordinary)] for i in range(length - 2)]
+        ids[row, :length] = torch.tensor([tokenizer.cls_token_id, *body, tokenizer.sep_token_id])
+    return ids, lengths
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm().clamp_min(1e-12))
+
+
+def _spell(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def pooled_reader(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a function for :func:`self_test`: the mean and the first state of every text."""
+
+    def read(ids: Tensor, lengths: Tensor) -> Tensor:
+        last = states(model, ids, lengths)
+        return torch.cat([pool(last, lengths, "mean"), pool(last, lengths, "cls")], dim=1)
+
+    return read
