@@ -85,6 +85,23 @@ def num_cores() -> int:
     return cores
 
 
+CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def slowdown_of_sharing(num_processes: int) -> float:
+    """Return how many times as long each of some busy processes takes as one alone, at least 1.
+
+    Two hardware threads of a core share its arithmetic units, which matrix products keep busy; so
+    they count as one core. Only Linux tells which threads these are.
+    """
+    cores = set()
+    for cpu in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ():
+        with suppress(OSError):
+            path = CPU_TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+            cores.add(path.read_text())
+    return max(1.0, num_processes / (len(cores) or num_cores()))
+
+
 # Most memory of its own that a training process holds, and all that the process that starts and
 # watches it does, the libraries that they share among it (tests/benchmarks/LOG.md).
 WORKER_BYTES, DRIVER_BYTES = 700 * 10**6, 950 * 10**6

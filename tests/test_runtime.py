@@ -126,6 +126,18 @@ def test_a_quota_of_processor_time_counts_as_cores(
     assert runtime.num_cores() == 7
 
 
+def test_two_threads_of_a_core_count_as_one_where_processes_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "CPU_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    assert runtime.slowdown_of_sharing(8) == 2.0  # nothing is known of these four
+    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(siblings + "\n")
+    assert [runtime.slowdown_of_sharing(number) for number in (1, 2, 3, 4)] == [1, 1, 1.5, 2]
+
+
 def test_workers_are_as_many_as_cores_or_as_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "num_cores", lambda: 8)
     for free, expected in (

@@ -360,11 +360,16 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     """Return the trials, which are done, and what the others take by a few timed steps."""
     sweep = Sweep(config, folder)
     states = {found.id: sweep.known.state(found) for found in sweep.record().trials}
-    # Nothing can be known here of a cluster's GPU.
-    timed = config.launcher.kind == "local" or resolve_device(config).type == "cpu"
+    settled = {"done"} if config.retry_failed else {"done", "failed"}
+    todo = [trial for trial in sweep.trials if states[trial.id] not in settled]
+    workers = min(num_workers(config, sweep.worker_bytes), max(len(todo), 1))
     middle = sorted(sweep.trials, key=lambda trial: trial.cost)[len(sweep) // 2]
     config_timed = sweep.configs[sweep.trials.index(middle)]
-    per_flop = training.seconds_per_flop(config_timed) if timed else None
+    is_local = config.launcher.kind == "local"
+    per_flop = None
+    if is_local or resolve_device(config).type == "cpu":
+        per_flop = training.seconds_per_flop(config_timed)
+        per_flop *= runtime.slowdown_of_sharing(workers) if is_local else 1.0
     rows = [
         {
             **trial.label,
@@ -375,14 +380,9 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         }
         for trial, c in zip(sweep.trials, sweep.configs, strict=True)
     ]
-    settled = {"done"} if config.retry_failed else {"done", "failed"}
-    todo = [row for trial, row in zip(sweep.trials, rows, strict=True)
-            if states[trial.id] not in settled]  # fmt: skip
-    costs = [row["flops"] for row in todo]
-    workers = min(num_workers(config, sweep.worker_bytes), max(len(todo), 1))
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        seconds = per_flop * makespan([], costs, workers)
+        seconds = per_flop * makespan([], [trial.cost for trial in todo], workers)
         note = (
             f"{counted(workers, 'trial')} {'trains' if workers == 1 else 'train'} at a time. "
             "Times are estimated from timed steps of the network with "
@@ -398,12 +398,15 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
         recipe.append(f"on {counted(config.data.num_train, 'image')}")
-    done = f"{len(sweep) - len(todo)} done"
-    title = f"{COMMAND} {config.name}: {', '.join([counted(len(sweep), 'trial'), *recipe, done])}"
+    ended = [list(states.values()).count(state) for state in ("done", "failed")]
+    parts = [counted(len(sweep), "trial"), *recipe, f"{ended[0]} done"]
+    parts += [f"{ended[1]} failed"] if ended[1] else []
+    title = f"{COMMAND} {config.name}: {', '.join(parts)}"
     return Plan(
         tables.plan_table(title, config.axes, rows, notes),
         seconds=None if seconds is None else seconds + FIXED_S,
         memory_bytes=runtime.DRIVER_BYTES + workers * sweep.worker_bytes,
-        disk_bytes=DISK_BYTES + sum(CHECKPOINT_BYTES * row["num_params"] for row in todo),
+        disk_bytes=DISK_BYTES
+        + sum(CHECKPOINT_BYTES * row["num_params"] for row in rows if row["state"] not in settled),
         refused=refused,
     )

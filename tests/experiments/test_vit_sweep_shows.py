@@ -279,6 +279,10 @@ def test_a_failed_trial_is_a_row_of_the_run_folder(out: Path) -> None:
     first = store.folder(vit_sweep.make_trials(make_config(), FILES)[0])
     (first.path / "result.json").unlink()
     first.fail("ValueError: no")
+    with RunFolder(out, vit_sweep.COMMAND, "default") as folder:
+        shown = vit_sweep.plan(make_config(), folder).shown
+    assert isinstance(shown, Table)
+    assert shown.title.endswith("1 epoch each, 3 done, 1 failed")
     summary = show(out, make_config())
     trial = read_record(out / "vit-sweep/default").trials[0]
     assert (trial.state, trial.reason) == ("failed", "ValueError: no")
