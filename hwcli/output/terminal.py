@@ -5,6 +5,7 @@ A stream may have no reader any more (``| head``), no room (``/dev/full``), no t
 is dropped, and :func:`close` says so at the end if it can.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -84,9 +85,24 @@ for console in (output, progress):
 
 
 def log(line: str) -> None:
-    """Print one line of progress, broken at spaces for who watches; ``--quiet`` silences it."""
-    watched = progress.is_terminal
-    progress.print(line, markup=False, soft_wrap=not watched, overflow="ignore")
+    """Print one line of progress, broken at spaces for who watches; ``--quiet`` silences it.
+
+    What has no spaces, such as a path, stays whole: people copy it.
+    """
+    # By itself rich breaks long words, or drops what does not fit.
+    progress.print(_broken(line), markup=False, soft_wrap=True)
+
+
+def _broken(text: str) -> str:
+    """Break lines at spaces where somebody watches."""
+    if not progress.is_terminal:
+        return text
+    width = max(20, progress.width)
+    lines = [
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+        for line in text.split("\n")
+    ]
+    return "\n".join(itertools.chain.from_iterable(lines))
 
 
 def show(result: Table | str) -> None:
@@ -116,12 +132,7 @@ def held_back() -> Iterator[None]:
 
 def show_error(error: Exception) -> None:
     """Print the one line of a user's mistake; ``--quiet`` does not silence it."""
-    line = f"error: {error}"
-    if progress.is_terminal:
-        line = textwrap.fill(
-            line, max(20, progress.width), break_long_words=False, break_on_hyphens=False
-        )
-    _stderr.write(f"{line}\n")
+    _stderr.write(_broken(f"error: {error}") + "\n")
 
 
 def show_text(text: str) -> None:
