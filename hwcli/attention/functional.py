@@ -97,7 +97,7 @@ def linear_attention(
     if T >= FEWEST_TOKENS and q.device.type == "cpu":
         return LinearAttention.apply(q, k, v, feature_map)  # type: ignore[no-any-return]
     q, k = map_features(q, feature_map), map_features(k, feature_map)
-    state = k.transpose(-2, -1) @ v  # (B, H, D, D)
+    state = k.transpose(-2, -1) @ v  # (B, H, D, F)
     return (q @ state) / (q @ k.sum(dim=-2).unsqueeze(-1))
 
 
@@ -127,7 +127,7 @@ def cumulative_linear_attention(
     """
     _check(q, k, v, feature_map, causal=True)
     q, k = map_features(q, feature_map), map_features(k, feature_map)
-    states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(dim=-3)  # (B, H, T, D, D)
+    states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(dim=-3)  # (B, H, T, D, F)
     numerator = (q.unsqueeze(-2) @ states).squeeze(-2)
     return numerator / (q * k.cumsum(dim=-2)).sum(dim=-1, keepdim=True)
 

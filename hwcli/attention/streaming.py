@@ -1,7 +1,7 @@
 """Linear attention over long sequences: one pass over the keys, one over the queries.
 
 A block of tokens is read, mapped, used at once and forgotten, so that beyond the result there is
-one block and a D x D state. The backward pass maps again instead of keeping the mapped tokens.
+one block and a D x F state. The backward pass maps again instead of keeping the mapped tokens.
 With S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and y_i = phi(q_i) S / n_i,
 
     dphi(q_i) = (S g_i - (g_i . y_i) z) / n_i          dS = sum_i phi(q_i) g_i^T / n_i
@@ -9,7 +9,8 @@ With S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and y_i = 
 
 for an incoming gradient g.
 
-Shapes: as in :mod:`hwcli.attention.functional`; here one head at a time, (T, D).
+Shapes: as in :mod:`hwcli.attention.functional`; here one head at a time, q (T, D), k (S, D) and
+v (S, F).
 """
 
 from typing import Any
@@ -41,7 +42,7 @@ class LinearAttention(Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, name: FeatureMapName) -> Tensor:
-        """Compute y and keep, besides the inputs and y, what is O(T) or O(D^2)."""
+        """Compute y and keep, besides the inputs and y, what is O(T) or O(D F)."""
         B, H, T, D = q.shape
         y = v.new_empty(B, H, T, v.shape[-1])
         normalizers = q.new_empty(B, H, T)
@@ -71,7 +72,7 @@ class LinearAttention(Function):
 
 
 def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
-    """Sum over the tokens: S = sum phi(k) v^T (D, D) and z = sum phi(k) (D)."""
+    """Sum over the tokens: S = sum phi(k) v^T (D, F) and z = sum phi(k) (D)."""
     block = _block(k.shape[-1])
     S = k.new_zeros(k.shape[-1], v.shape[-1], dtype=sum_type(k))
     z = k.new_zeros(k.shape[-1], dtype=sum_type(k))

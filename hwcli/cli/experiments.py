@@ -62,18 +62,19 @@ def rnn_trace(
     ] = False,
 ) -> Flags:
     """State what a recurrent network computes, and prove it where possible (question 1)."""
-    if spec is not None:
-        from hwcli.rnn.spec import read_spec
-
-        return {"name": spec.stem, **read_spec(spec)}
     if design:
-        told = {"--expect": expect, "--w-in": w_in, "--w-rec": w_rec, "--w-out": w_out}
+        told = {"--spec": spec, "--expect": expect}
+        told |= {"--w-in": w_in, "--w-rec": w_rec, "--w-out": w_out}
         if given := [flag for flag, value in told.items() if value is not None]:
             raise ConfigError(
                 f"--design and {given[0]}: a design has weights and an expected property of its "
                 "own; give one of the two"
             )
         return {"name": "design", "alphabet": "0,1"}
+    if spec is not None:
+        from hwcli.rnn.spec_file import read_spec
+
+        return read_spec(spec)
     return {"name": "custom"} if (w_in or w_rec or w_out) else {}
 
 

@@ -87,6 +87,8 @@ def _methods(value: object) -> object:
         return "auto"
     if not isinstance(names, list | tuple) or not names:
         raise ValueError(f"expected auto, or names of {', '.join(METHODS)}")
+    if "auto" in names:
+        raise ValueError("auto stands for all methods: give it alone")
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is unknown; choices: auto, {', '.join(METHODS)}")
@@ -148,7 +150,7 @@ class Config(RunConfig):
         gt=0, description="Predict cases that need more seconds per call instead of running them."
     )
     fit_octaves: float = Field(
-        ge=1, description="The exponents are fitted over the last N doublings of the length."
+        ge=1, le=64, description="The exponents are fitted over the last N doublings of the length."
     )
     seed: int = Field(ge=0, description="Seed of the random inputs.")
 
@@ -373,11 +375,12 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     settings = resolve(config)
     torch.set_num_threads(settings.threads)
     pace = Pace(settings)
-    rows, peak_bytes = [], 0
+    # The speed of the memory is measured whatever the points are.
+    rows, needed_bytes = [], measure.STREAM_ARRAYS * measure.STREAM_BYTES
     for case in settings.cases():
         reason = points.reason_to_skip(settings, case, pace)
         if reason is None:
-            peak_bytes = max(peak_bytes, cost.peak_bytes(case))
+            needed_bytes = max(needed_bytes, cost.needed_bytes(case))
         rows.append(
             {
                 "T": case.T,
@@ -407,6 +410,6 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     return Plan(
         table,
         seconds=FIXED_S + points.estimate_run_s(settings, pace),
-        memory_bytes=PROGRAM_BYTES + peak_bytes,
+        memory_bytes=PROGRAM_BYTES + needed_bytes,
         disk_bytes=DISK_BYTES,
     )

@@ -16,14 +16,16 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from hwcli import runtime
-from hwcli.config import RunConfig, default_config_path, load
+from hwcli.config import RunConfig, default_config_path, load, resolve
 from hwcli.errors import ConfigError
 from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import counted
 from hwcli.rnn.answer import Answer, answer
 from hwcli.rnn.design import design, spelled_weights
+from hwcli.rnn.exact import Exact, magnitude, shown
 from hwcli.rnn.expectations import read_property
 from hwcli.rnn.letters import Alphabet, make_alphabet, vector
 from hwcli.rnn.loss import LossKind, loss, loss_tables
@@ -39,7 +41,8 @@ from hwcli.rnn.sequences import (
     read_sequence,
     with_named_letters,
 )
-from hwcli.rnn.spec import NetworkSpec, as_spec_file
+from hwcli.rnn.spec import LARGEST, NetworkSpec
+from hwcli.rnn.spec_file import as_spec_file
 from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summarise import summarise
 from hwcli.rnn.summary import TraceSummary
@@ -50,14 +53,17 @@ from hwcli.rnn.tables import (
     machine_table,
     steps_table,
     to_dot,
+    trace_table,
 )
-from hwcli.rnn.trace import trace
+from hwcli.rnn.trace import WINDOW, trace
 from hwcli.yaml_files import read_yaml
 
 COMMAND = "rnn-trace"
 
 # A dry run times this many steps; the proof, tables and pictures take a few more seconds.
-STEPS_TIMED, FIXED_S, DISK_BYTES = 1000, 4.0, 200_000
+STEPS_TIMED, FIXED_S = 1000, 4.0
+# On disk: pictures and tables, and a number of trace.csv.
+DISK_BYTES, NUMBER_BYTES = 200_000, 20
 
 RunSummary = TraceSummary
 
@@ -91,12 +97,12 @@ class Config(RunConfig):
         description="Loss of a step with a target: squared ((y - d)^2 / 2) or cross-entropy."
     )
     expect: str | None = Field(
-        description="Property to compare the network with: a name, a regular expression over the "
-        "letters, or a machine's YAML file; null: none."
+        description="Property to compare the network with: a name such as parity, a regular "
+        "expression over the letters, or a machine's YAML file; null: none."
     )
     design: str | None = Field(
-        description="Property to find weights for: a name, a regular expression over the letters, "
-        "or a machine's YAML file; null: none."
+        description="Property to find weights for: a name such as parity, a regular expression "
+        "over the letters, or a machine's YAML file; null: none."
     )
     steps: int = Field(ge=1, le=100, description="Number of recurrence steps to show.")
     max_states: int = Field(
@@ -114,49 +120,95 @@ class Config(RunConfig):
         if isinstance(letters, dict) and isinstance(values.get("inputs"), str | list):
             values = {**values, "inputs": with_named_letters(values["inputs"], letters)}
         if values.get("design") is not None:
-            numbers = parse_numbers(values["alphabet"])
-            pairs = values["design"] in ("binary-addition", "equality")
-            alphabet = make_alphabet(numbers, parse_letters(letters), 2 if pairs else 1)
-            wanted = read_property(str(values["design"]), alphabet)
-            if wanted.machine is None:
-                raise ValueError(
-                    f"design = {values['design']!r}: no finite memory is enough for it"
-                )
-            values = {**values, "network": spelled_weights(design(wanted.machine))}
-            values["expect"] = values["design"]
+            values = {**values, **_designed(values)}
         return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
-        D = self.network.networks()[0].num_inputs
+        networks = self.network.networks()
+        D = networks[0].num_inputs
         if self.inputs is not None and self.inputs_file is not None:
             raise ValueError("give either inputs or inputs_file, not both")
-        if self.inputs is not None:
-            _refuse_other_widths(self.inputs, D, "inputs")
-        if self.letters is not None:
-            _refuse_other_widths(list(self.letters.values()), D, "letters")
-        elif len(set(self.alphabet)) ** D > MAX_LETTERS and self.inputs is None:
+        if self.letters is None and len(set(self.alphabet)) ** D > MAX_LETTERS and not self.inputs:
             raise ValueError(
                 f"alphabet has {len(set(self.alphabet))} numbers, which makes more than "
                 f"{MAX_LETTERS:,} letters of {D} inputs; give a smaller one, such as alphabet = 0,1"
             )
+        named = "alphabet" if self.letters is None else "letters"
+        for key, read in (("inputs", self.inputs or ()), (named, alphabet_of(self).letters)):
+            try:
+                _refuse_unreadable(self, read)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
         if self.targets is not None:
             if self.inputs is None or len(self.targets) != len(self.inputs):
                 raise ValueError("targets: give inputs too, and one target (or null) for each step")
-            if len(self.network.networks()) > 1 or not isinstance(
-                self.network.networks()[0], Network
-            ):
+            if len(networks) > 1 or not isinstance(networks[0], Network):
                 raise ValueError("targets: a loss is computed for one simple layer and one output")
-            if self.loss == "cross-entropy" and self.network.output_activation != "logistic":
-                raise ValueError("loss = cross-entropy needs output_activation = logistic")
+            if self.loss == "cross-entropy":
+                _refuse_no_classes(networks[0], self.targets)
         return self
 
 
-def _refuse_other_widths(sequence: Sequence[Letter], D: int, key: str) -> None:
+def _designed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the network that ``design`` asks for, and its property as what is expected.
+
+    Raises:
+        ValueError: another network is given too, or no weights can be found.
+    """
+    wanted = str(values["design"])
+    alphabet = make_alphabet(
+        parse_numbers(values["alphabet"]),
+        parse_letters(values.get("letters")),
+        2 if wanted in ("binary-addition", "equality") else 1,
+    )
+    machine = read_property(wanted, alphabet).machine
+    if machine is None:
+        raise ValueError(
+            f"design = {wanted!r} compares sums, for which no weights are sought; give an "
+            "expression such as .*11, a machine's YAML file, or a name over bits such as parity"
+        )
+    network = spelled_weights(design(machine))
+    given = values.get("network", network)
+    # A run's own config holds what was designed, with the defaults written out.
+    own = NetworkSpec.model_validate(network).model_dump(mode="json")
+    if given not in (network, own, resolve(COMMAND)["network"]):
+        raise ValueError(
+            f"design = {wanted!r} has weights of its own: leave out the network that is given"
+        )
+    return {"network": network, "expect": wanted}
+
+
+def _refuse_unreadable(config: Config, sequence: Sequence[Letter]) -> None:
+    """Refuse steps that the network cannot read, or that were not meant as they are read."""
+    network = config.network.networks()[0]
+    D = network.num_inputs
     for t, letter in enumerate(sequence, 1):
         if len(letter) != D:
-            numbers = "1 number" if len(letter) == 1 else f"{len(letter)} numbers"
-            raise ValueError(f"{key}: step {t} has {numbers}: the network reads {D}")
+            numbers = counted(len(letter), "number")
+            raise ValueError(f"step {t} has {numbers}: the network reads {D}")
+        if not network.is_exact and any(magnitude(x) > LARGEST for x in letter):
+            raise ValueError(
+                f"step {t} has a number beyond {LARGEST:g}; {network.activation} units are "
+                "computed in float64"
+            )
+    if len(sequence) == D == 1 and config.letters is None:
+        (number,) = sequence[0]
+        if number not in config.alphabet and set(str(number)) <= set(map(str, config.alphabet)):
+            raise ValueError(
+                f"{number} is one step, and is not in the alphabet: write {','.join(str(number))}"
+            )
+
+
+def _refuse_no_classes(network: Network, targets: Sequence[Exact | None]) -> None:
+    """Refuse what cross-entropy is not defined for."""
+    if network.output_activation != "logistic":
+        raise ValueError(
+            "loss = cross-entropy needs a logistic output, and this network's output is "
+            f"{network.output_activation}"
+        )
+    if outside := [d for d in targets if d is not None and not 0 <= d <= 1]:
+        raise ValueError(f"loss = cross-entropy: the target {shown(outside[0])} is not in 0 to 1")
 
 
 def alphabet_of(config: Config) -> Alphabet:
@@ -182,9 +234,9 @@ def input_sequence(config: Config) -> Sequence[Letter]:
     if config.inputs_file is None:
         return random.Random(config.seed).choices(alphabet_of(config).letters, k=config.length)
     try:
-        sequence = read_sequence(config.inputs_file.read_text(encoding="utf-8"))
-        D = config.network.networks()[0].num_inputs
-        _refuse_other_widths(sequence, D, "inputs_file")
+        text = config.inputs_file.read_text(encoding="utf-8")
+        sequence = read_sequence(text, config.letters)
+        _refuse_unreadable(config, sequence)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(f"inputs_file = {config.inputs_file}: {reason}") from None
@@ -229,6 +281,7 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
         for network in networks
     ]
     folder.claim(config, runtime.fingerprint(dtype=first.arithmetic, num_threads=1))
+    folder.discard("network.png", "machine.png", "machine.dot", "spec.yaml")
     inputs = inputs_in_words(config)
     heading, lines = answer_lines(answers, inputs), evidence_lines(first)
     tables = [steps_table(first.network, first.closed, first.traced, config.steps)]
@@ -248,7 +301,9 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
     summary = summarise(
         first, config.network, config.name, config.steps, others, found_loss, inputs
     )
-    for step in (*summary.steps, summary.final):
+    folder.write("trace.csv", trace_table(first.traced).to_csv())
+    last = [] if summary.final.t <= len(summary.steps) else [summary.final]
+    for step in (*summary.steps, *last):
         folder.append_metrics(t=step.t, hidden=step.hidden, output=step.output)
     _draw(first, folder)
     return summary
@@ -273,12 +328,13 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     started = time.perf_counter()
     trace(network, sequence[:STEPS_TIMED])
     each = (time.perf_counter() - started) / min(STEPS_TIMED, len(sequence))
+    numbers = min(len(sequence), 2 * WINDOW) * (network.num_inputs + network.num_hidden + 3)
     return Plan(
         f"{COMMAND} {config.name}: {description(network)}; T = {len(sequence):,}, {kind} "
         "arithmetic.",
         seconds=FIXED_S + each * len(sequence),
         memory_bytes=PROGRAM_BYTES,
-        disk_bytes=DISK_BYTES,
+        disk_bytes=DISK_BYTES + NUMBER_BYTES * numbers,
     )
 
 
@@ -310,7 +366,6 @@ def _draw(found: Answer, folder: RunFolder) -> None:
     from hwcli.rnn.pictures import draw_trace
 
     folder.save_figure("trace", draw_trace(found.traced, found.finding.id))
-    folder.discard("network.png", "machine.png", "machine.dot")
     if (diagram := draw_network(found.network)) is not None:
         folder.save_figure("network", diagram)
     machine, name = found.finding.machine, found.finding.id

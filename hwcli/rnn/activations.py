@@ -5,7 +5,10 @@ from typing import Any, Literal, cast, get_args
 
 from hwcli.rnn.exact import Number, to_float
 
-Activation = Literal["identity", "step", "step-ge", "sign", "relu", "logistic", "tanh", "argmax"]
+UnitActivation = Literal["identity", "step", "step-ge", "sign", "relu", "logistic", "tanh"]
+"""What one unit can compute from its own sum."""
+Activation = Literal[UnitActivation, "argmax"]
+UNIT_ACTIVATIONS: tuple[UnitActivation, ...] = get_args(UnitActivation)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 # These map rationals to rationals; the others are computed in float64.

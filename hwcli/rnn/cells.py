@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Any, Literal
 
-from hwcli.rnn.activations import EXACT, Activation, activate
-from hwcli.rnn.exact import Exact, Number, shown, simplified
+from hwcli.rnn.activations import EXACT, UNBOUNDED, Activation, activate
+from hwcli.rnn.exact import Exact, Number, simplified
 from hwcli.rnn.network import Dynamics, Letter, Matrix, Network, State, Stepper, Vector
 
 Apply = Callable[[Activation, Any], Any]
@@ -24,7 +24,7 @@ GATES: dict[CellKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Gate:
-    """f(W x + U h + b): w_in (H, D), w_rec (H, H), bias (H,)."""
+    """f(w_in x + w_rec h + bias): w_in (H, D), w_rec (H, H), bias (H,)."""
 
     w_in: Matrix
     w_rec: Matrix
@@ -72,8 +72,9 @@ class Layer:
             kept = map(mul, f, state[H:])
             c = [old + new for old, new in zip(kept, map(mul, i, g), strict=True)]
             return (*(a * apply(self.cell_activation, b) for a, b in zip(o, c, strict=True)), *c)
-        r, z = (gate[name](apply, x, h) for name in GATES["gru"][:2])
-        # As in torch: n = tanh(W x + r * (U h) + b), h' = (1 - z) n + z h.
+        r, u = (gate[name](apply, x, h) for name in GATES["gru"][:2])
+        # As in torch, the reset gate multiplies w_rec h, not h: n = tanh(w_in x + r (w_rec h) + b)
+        # and h' = (1 - u) n + u h.
         n = [
             apply(
                 gate["candidate"].activation,
@@ -87,15 +88,23 @@ class Layer:
                 strict=True,
             )
         ]
-        return tuple((1 - a) * new + a * old for a, new, old in zip(z, n, h, strict=True))
+        return tuple((1 - a) * new + a * old for a, new, old in zip(u, n, h, strict=True))
 
     @property
     def is_exact(self) -> bool:
-        """Tell whether its states are rationals."""
+        """Tell whether its states are rationals whose digits grow no faster than the length.
+
+        Gates without bounds multiply the state: its digits would double with each step.
+        """
         used = {gate.activation for gate in self.gates.values()}
         if self.kind == "lstm":
             used.add(self.cell_activation)
-        return used <= EXACT
+        factors = {
+            gate.activation
+            for name, gate in self.gates.items()
+            if name not in ("hidden", "candidate")
+        }
+        return used <= EXACT and not factors & UNBOUNDED
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ class Stack:
     def may_grow(self) -> bool:
         """Tell whether exact states may need ever more digits."""
         kinds = {gate.activation for layer in self.layers for gate in layer.gates.values()}
-        return self.is_exact and bool(kinds & {"identity", "relu"})
+        return self.is_exact and bool(kinds & UNBOUNDED)
 
     def dynamics(self, apply: Apply) -> Dynamics:
         """Return one step on any numbers."""
@@ -171,58 +180,6 @@ class Stack:
             return tuple(z) if self.output_activation == "argmax" else z[0]
 
         return Dynamics(self.initial_state, advance, preactivation)
-
-    def equations(self, t: int | str) -> tuple[str, ...]:
-        """Spell one step of every layer."""
-        before = t - 1 if isinstance(t, int) else f"{{{t}-1}}"
-        lines = []
-        below, D = "x", self.num_inputs
-        for number, layer in enumerate(self.layers, 1):
-            mark = f"({number})" if len(self.layers) > 1 else ""
-            h = f"h{mark}"
-            names = {"input": "i", "forget": "f", "output": "o", "candidate": "g", "reset": "r",
-                     "update": "z", "hidden": h}  # fmt: skip
-            H = layer.num_units
-            for gate_name, gate in layer.gates.items():
-                for unit in range(H):
-                    inner = _affine(gate, unit, below, D, h, H, t, before)
-                    name = names[gate_name] if gate_name == "hidden" else names[gate_name] + mark
-                    unit_mark = f"[{unit + 1}]" if H > 1 else ""
-                    spelled = (
-                        inner if gate.activation == "identity" else f"{gate.activation}({inner})"
-                    )
-                    lines.append(f"{name}{unit_mark}_{t} = {spelled}")
-            if layer.kind == "lstm":
-                lines.append(
-                    f"c{mark}_{t} = f{mark}_{t}·c{mark}_{before} + i{mark}_{t}·g{mark}_{t}"
-                )
-                lines.append(f"{h}_{t} = o{mark}_{t}·{layer.cell_activation}(c{mark}_{t})")
-            if layer.kind == "gru":
-                lines.append(f"{h}_{t} = (1 - z{mark}_{t})·g{mark}_{t} + z{mark}_{t}·{h}_{before}")
-            below, D = h, H
-        return tuple(lines)
-
-
-def _affine(
-    gate: Gate, unit: int, below: str, D: int, h: str, H: int, t: int | str, before: int | str
-) -> str:
-    terms = [
-        *((w, f"{below}{f'[{d}]' if D > 1 else ''}_{t}") for d, w in enumerate(gate.w_in[unit], 1)),
-        *(
-            (w, f"{h}{f'[{j}]' if H > 1 else ''}_{before}")
-            for j, w in enumerate(gate.w_rec[unit], 1)
-        ),
-        (gate.bias[unit], ""),
-    ]
-    text = ""
-    for weight, symbol in terms:
-        if weight == 0:
-            continue
-        size = shown(-weight if weight < 0 else weight)
-        body = symbol if symbol and size == "1" else f"{size}·{symbol}" if symbol else size
-        sign = ("-" if weight < 0 else "") if not text else (" - " if weight < 0 else " + ")
-        text += sign + body
-    return text or "0"
 
 
 class StackStepper:

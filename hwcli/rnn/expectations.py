@@ -4,60 +4,37 @@ A property is written as a name (``parity``), as a regular expression over the l
 whole sequence has to match (``.*11``), or as a file with a state machine.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, short
 from hwcli.rnn.activations import Activation, decided
 from hwcli.rnn.cells import AnyNetwork, make_stepper
 from hwcli.rnn.exact import Number, parse_exact
 from hwcli.rnn.letters import Alphabet
-from hwcli.rnn.network import Letter
-from hwcli.rnn.properties import (
-    Weighed,
-    alternating_sum,
-    binary_addition,
-    count_ones,
-    difference_of_sums,
-    equality,
-    last_input,
-    last_nonzero_input,
-    majority,
-    moving_difference,
-    running_sum,
+from hwcli.rnn.named import (
+    DEFINITIONS,
+    MAX_STATES,
+    definition,
+    first_difference,
+    means,
+    named_property,
+    regular_machine,
 )
+from hwcli.rnn.network import Letter
+from hwcli.rnn.properties import Weighed
 from hwcli.rnn.recognition import Finding
-from hwcli.rnn.regex import RegexError, derivative, nullable, parse
+from hwcli.rnn.regex import RegexError
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, explore
 from hwcli.rnn.statements import output
 from hwcli.yaml_files import read_yaml
 
-# More sequences are not tried where no machine is known, and no larger machine is built.
+# More sequences are not tried where no machine is known.
 MAX_TRIED = 50_000
-MAX_STATES = 500
-
-REGULAR = {
-    "parity": "0*(10*10*)*10*",
-    "parity-of-zeros": "(1*01*0)*1*01*",
-    "latch-first-zero": "1*",
-    "latch-first-one": "0*",
-    "last-input": ".*1",
-    "first-input": "1.*",
-    "first-equals-last": "0|1|0.*0|1.*1",
-}
-WEIGHED: dict[str, Callable[[], Weighed]] = {
-    "alternating-sum": alternating_sum,
-    "running-sum": running_sum,
-    "count-ones": count_ones,
-    "majority": majority,
-    "last-nonzero-input": last_nonzero_input,
-    "moving-difference": moving_difference,
-    "difference-of-sums": difference_of_sums,
-    "sign-of-last-input": last_input,
-}
 
 
 @dataclass(frozen=True)
@@ -102,39 +79,26 @@ def read_property(text: str, alphabet: Alphabet) -> Expectation:
     """
     if text.endswith((".yaml", ".yml")):
         return Expectation(text, read_machine(Path(text), alphabet))
-    if text in WEIGHED:
-        return Expectation(text, weighed=WEIGHED[text]())
-    if text in ("binary-addition", "equality"):
-        counted = binary_addition() if text == "binary-addition" else equality()
-        if not alphabet.are_bit_pairs:
-            raise ConfigError(
-                f"{text} is about pairs of bits: give a network of two inputs and alphabet = 0,1"
-            )
-        return Expectation(text, explore(counted.start, alphabet.letters, counted.step,
-                                         counted.label, limit=MAX_STATES).minimal())  # fmt: skip
-    if text.startswith("count-mod-") and text[10:].isdigit() and 2 <= int(text[10:]) <= 100:
-        m = int(text[10:])
-        counting = explore(0, alphabet.letters, lambda n, x: (n + (x == (1,))) % m, lambda n: n,
-                           limit=MAX_STATES)  # fmt: skip
-        return Expectation(text, counting.minimal())
+    named = named_property(text, alphabet)
+    if named is not None:
+        defined = f"{text} ({definition(text)})"
+        if isinstance(named, MooreMachine):
+            return Expectation(defined, named)
+        return Expectation(defined, weighed=named)
     try:
-        start = parse(REGULAR.get(text, text), alphabet)
-        machine = explore(
-            start,
-            alphabet.letters,
-            derivative,
-            lambda state: int(nullable(state)),
-            limit=MAX_STATES,
-        ).minimal()
+        return Expectation(text, regular_machine(text, alphabet))
     except RegexError as error:
+        near = get_close_matches(text[:60], DEFINITIONS)
+        names = " or ".join(f"{name} ({DEFINITIONS[name]})" for name in near)
         raise ConfigError(
-            f"{text[:40]!r} is no property: {error}; write a name such as parity, a regular "
-            "expression over the letters such as .*11, or a machine's YAML file "
-            "(docs/rnn-trace.md lists the names)"
+            f"{short(text)} is no property: {error}; write a regular expression over the letters "
+            f"such as .*11, a machine's YAML file, or a name: "
+            f"{names or 'parity and others (docs/rnn-trace.md lists them)'}"
         ) from None
+    except RecursionError:
+        raise ConfigError(f"{short(text)} is too long, or nested too deeply") from None
     except TooManyStatesError:
-        raise ConfigError(f"{text!r} needs more than {MAX_STATES} states") from None
-    return Expectation(text, machine)
+        raise ConfigError(f"{short(text)} needs more than {MAX_STATES} states") from None
 
 
 def read_machine(path: Path, alphabet: Alphabet) -> MooreMachine:
@@ -176,7 +140,7 @@ def judge(
 ) -> Verdict:
     """Say whether a network computes what is expected."""
     if expected.machine is not None and finding.machine is not None and finding.proved:
-        found = _first_difference(finding.machine, expected.machine)
+        found = first_difference(finding.machine, expected.machine)
         lengths = "" if finding.longest is None else f" of up to {finding.longest:,} steps"
         tried = f"all sequences{lengths}, by comparing machines"
         return _verdict(expected, network, found, alphabet, tried)
@@ -231,7 +195,7 @@ def _wanted(expected: Number, activation: Activation) -> str:
             case "identity":
                 return y in (-1, 0, expected)
 
-    passing = [y for y in dict.fromkeys((0, 0.5, -1, expected)) if _means(y, expected)]
+    passing = [y for y in dict.fromkeys((0, 0.5, -1, expected)) if means(y, expected)]
     wanted = [output(y, activation) for y in passing if can_be_shown(y)]
     if not wanted:
         return f"{output(expected, 'identity')}, which this output unit never shows"
@@ -246,22 +210,6 @@ def _decision(network: AnyNetwork, xs: Iterable[Letter]) -> Number:
     return decided(network.output_activation, stepper.preactivation(state))
 
 
-def _first_difference(shown: MooreMachine, expected: MooreMachine) -> tuple[Letter, ...] | None:
-    """Walk both machines at once, the shortest sequences first."""
-    place = {letter: i for i, letter in enumerate(expected.letters)}
-    words: dict[tuple[int, int], tuple[Letter, ...]] = {(0, 0): ()}
-    for left, right in (queue := [(0, 0)]):
-        for i, letter in enumerate(shown.letters):
-            pair = shown.transitions[left][i], expected.transitions[right][place[letter]]
-            if pair in words:
-                continue
-            words[pair] = (*words[left, right], letter)
-            if not _means(shown.outputs[pair[0]], expected.outputs[pair[1]]):
-                return words[pair]
-            queue.append(pair)
-    return None
-
-
 def _search(
     expected: Expectation, network: AnyNetwork, alphabet: Alphabet
 ) -> tuple[tuple[Letter, ...] | None, Alphabet, str]:
@@ -270,20 +218,9 @@ def _search(
     while num < MAX_TRIED and length <= 200:
         for xs in product(alphabet.letters, repeat=length):
             num += 1
-            if not _means(_decision(network, xs), expected.predict(xs)):
+            if not means(_decision(network, xs), expected.predict(xs)):
                 return xs, alphabet, ""
             if num >= MAX_TRIED:
                 break
         length += 1
     return None, alphabet, f"{num:,} sequences of up to {length - 1} steps (not proved)"
-
-
-def _means(shown: Number | None, expected: Number | None) -> bool:
-    """Compare an output with what is expected; where 1 and 0 are expected, -1 stands for 0."""
-    if shown == expected:
-        return True
-    if expected == -1:
-        return shown == 0
-    if expected == 0:
-        return shown in (-1, 0.5)
-    return False

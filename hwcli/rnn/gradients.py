@@ -6,11 +6,13 @@ and v_T one row of the identity (for a hidden unit) or w_out (for z_T),
     dr/dx_t = v_t diag(f'(a_t)) W_in
     v_{t-1} = v_t diag(f'(a_t)) (W_rec + w_fb g'(z_{t-1}) w_out)
 
-on exact numbers where the network is exact, so that nothing under- or overflows.
+on exact numbers where the network is exact, so that nothing under- or overflows. Rows v_t of
+float64 are kept with an exponent of their own: where a gradient explodes, it leaves float64's range
+long before the last step is reached.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import mul
@@ -46,14 +48,43 @@ class Gradients:
         return [max(max(g, -g) for row in rows for g in row) for rows in self.hidden]
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row v = numbers · 2^exponent; the numbers are exact, or floats of at most 1."""
+
+    numbers: tuple[Number, ...]
+    exponent: int = 0
+
+    def replaced(self, numbers: Iterable[Number]) -> "_Row":
+        """Return a row of other numbers, which have this row's exponent."""
+        new = tuple(numbers)
+        if not any(isinstance(number, float) for number in new):
+            return _Row(new, self.exponent)
+        shift = max(0, *(math.frexp(number)[1] for number in new))
+        return _Row(tuple(math.ldexp(x, -shift) for x in new), self.exponent + shift)
+
+    def unscaled(self, numbers: Iterable[Number]) -> tuple[Number, ...]:
+        """Return numbers times 2^exponent: as floats, or exact where float64 cannot hold them."""
+        if self.exponent == 0:
+            return tuple(numbers)
+        return tuple(_grown(to_float(number), self.exponent) for number in numbers)
+
+
+def _grown(number: float, exponent: int) -> Number:
+    try:
+        return math.ldexp(number, exponent)
+    except OverflowError:
+        return simplified(Fraction(number) * 2**exponent)
+
+
 def gradients(network: Network, steps: Sequence[Step]) -> Gradients:
     """Go back through consecutive steps of a trace, the last of which is the final one.
 
     The first step only supplies h_0 of the others, unless it is t = 1.
     """
     H = network.num_hidden
-    rows: list[tuple[Number, ...]] = [tuple(int(i == j) for j in range(H)) for i in range(H)]
-    rows.append(network.w_out)
+    rows = [_Row(tuple(int(i == j) for j in range(H))) for i in range(H)]
+    rows.append(_Row(network.w_out))
     found: list[list[tuple[Number, ...]]] = []
     for i in reversed(range(len(steps))):
         if i == 0 and steps[0].t > 1:
@@ -66,18 +97,18 @@ def gradients(network: Network, steps: Sequence[Step]) -> Gradients:
             derivative(network.activation, a)
             for a in preactivations(network, hidden, steps[i].letter, fed_back)
         ]
-        rows = [tuple(map(mul, row, slopes)) for row in rows]
-        found.append([_times(row, network.w_in) for row in rows])
+        rows = [row.replaced(map(mul, row.numbers, slopes)) for row in rows]
+        found.append([row.unscaled(_times(row.numbers, network.w_in)) for row in rows])
         through_output: Number = 0
         if network.has_feedback and i > 0:
             through_output = derivative(network.output_activation, steps[i - 1].preactivation)
         rows = [
-            tuple(
+            row.replaced(
                 along + back * through_output * w
-                for along, w in zip(_times(row, network.w_rec), network.w_out, strict=True)
+                for along, w in zip(_times(row.numbers, network.w_rec), network.w_out, strict=True)
             )
             for row in rows
-            for back in [_dot(row, network.w_feedback)]
+            for back in [_dot(row.numbers, network.w_feedback)]
         ]
     found.reverse()
     last = steps[-1]

@@ -38,6 +38,7 @@ class Weighed:
         sides: where Q is one sum minus another, both in words, for even T and for odd T.
         split: Q as a formula, and the step from it (or from what stands for it) to the words, where
             it takes one.
+        num_inputs: D, how many numbers a letter has.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Weighed:
     at: str = ""
     sides: tuple[tuple[str, str], tuple[str, str]] | None = None
     split: tuple[str, str] | None = None
+    num_inputs: int = 1
 
     def cases(self, bound: Exact, *, is_odd: bool) -> tuple[str, str, str]:
         """Return Q > bound, Q < bound and Q = bound in words, for even or for odd T."""
@@ -205,6 +207,7 @@ def difference_of_sums() -> Weighed:
         lambda xs: sum(x - y for x, y in xs),
         "(the sum of the first inputs) minus (the sum of the second inputs)",
         sides=(("the sum of the first inputs", "the sum of the second inputs"),) * 2,
+        num_inputs=2,
     )
 
 
@@ -212,7 +215,7 @@ def majority() -> Weighed:
     """Return the ones against the zeros."""
     return Weighed(
         "majority",
-        lambda xs: sum(x for (x,) in xs) - simplified(Fraction(len(xs), 2)),
+        lambda xs: sum(x == 1 for (x,) in xs) - simplified(Fraction(len(xs), 2)),
         "(the number of ones) minus (half the number of inputs)",
         "more than half of the inputs are ones",
         "fewer than half are",

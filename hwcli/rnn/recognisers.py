@@ -23,7 +23,7 @@ class Words:
     """A property in words.
 
     Attributes:
-        id: its name.
+        id: a word for its kind, whatever outputs stand for its cases.
         cases: for each output its clauses, one of which holds; no clauses mean "otherwise".
         note: what the clauses assume, such as x_t for t < 1.
     """
@@ -93,7 +93,7 @@ def _count_modulo(machine: Reduced) -> Words | None:
     cases: dict[Any, tuple[str, ...]] = {
         output: (f"{quantity} {leaves(places)}",) for output, places in remainders.items()
     }
-    return Words("parity" if m == 2 else f"count-mod-{m}", cases)
+    return Words(f"remainder-mod-{m}", cases)
 
 
 def _counted_quantity(machine: Reduced, turns: list[int], m: int) -> tuple[str, int]:
@@ -134,8 +134,7 @@ def _events(machine: Reduced) -> Words | None:
         if len(chain) == 2:
             one = alphabet.singular(letters)
             came = {1: f"{a(one)} has come", 0: f"{_none(one)} has come"}
-            name = "latch" if not alphabet.are_bits else f"latch-first-{one}"
-            return _by_output(machine, {chain[k]: came[k] for k in (0, 1)}, name)
+            return _by_output(machine, {chain[k]: came[k] for k in (0, 1)}, "latch")
         count = f"the number of {alphabet.plural(letters)}"
         return Words(f"at-least-{len(chain) - 1}", _ranges(machine, chain, count))
     outputs = {machine.out[s] for s in chain[:-1]} - {None}
@@ -214,7 +213,7 @@ def _last_inputs(machine: Reduced) -> Words | None:
         return None
     if too_many:
         cases[too_many[0]] = ()
-    return Words("last-input" if k == 1 else f"last-{k}-inputs", cases, note)
+    return Words("function-of-last-input" if k == 1 else f"last-{k}-inputs", cases, note)
 
 
 def _before_the_first(machine: Reduced, table: dict[Any, Any], k: int) -> int | None:
@@ -267,7 +266,9 @@ def _first_input(machine: Reduced) -> Words | None:
     for state in machine.states[1:]:
         letters = machine.union([c for c in machine.classes if machine.next[0][c] == state])
         clauses[state] = f"the first input is {machine.alphabet.adjective(letters)}"
-    return _by_output(machine, clauses, "first-input") if machine.out[0] is None else None
+    return (
+        _by_output(machine, clauses, "function-of-first-input") if machine.out[0] is None else None
+    )
 
 
 def _last_of_some(machine: Reduced) -> Words | None:
@@ -290,8 +291,7 @@ def _last_of_some(machine: Reduced) -> Words | None:
         words = machine.alphabet.adjective(machine.union(classes))
         clauses.append((machine.out[state], f"the last {one} is {words}"))
     clauses.append((machine.out[0], f"{_none(one)} has come"))
-    name = "last-nonzero-input" if one == "non-zero input" else "last-of-some"
-    return Words(name, gather(clauses))
+    return Words("last-of-some", gather(clauses))
 
 
 def _extreme(machine: Reduced) -> Words | None:

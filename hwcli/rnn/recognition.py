@@ -19,6 +19,7 @@ from hwcli.rnn.closed_form import ClosedForm, WeightedSum, closed_form
 from hwcli.rnn.exact import Exact, Number, simplified
 from hwcli.rnn.intervals import Box, Interval
 from hwcli.rnn.letters import BITS, Alphabet
+from hwcli.rnn.named import name_of
 from hwcli.rnn.network import Letter, Network, dynamics
 from hwcli.rnn.observations import Observations, Prediction, agree, shown_by, shows_values
 from hwcli.rnn.proofs import linear_proof, reason
@@ -53,7 +54,9 @@ class Finding:
     """What a network computes.
 
     Attributes:
-        id: the property's name, None where it has none.
+        id: a name that ``--expect`` knows, where the output is what that name says; the name of
+            the weighted sum ``quantity``, where there is one; else a word for the kind of property,
+            or None.
         statement: the property, precisely.
         kind: how it is proved.
         scope: for which sequences it is proved.
@@ -246,16 +249,16 @@ def by_machine(
     """
     small = machine.without_idle_start()
     words = describe(machine, alphabet)
+    found_id = name_of(machine, alphabet) or (None if words is None else words.id)
     if len(machine.values) == 1:
-        found_id: str | None = "constant"
+        found_id = "constant"
         statement = statements.constant(machine.values[0], network.output_activation)
     elif words is not None:
-        found_id = words.id
         statement = Statement(
             sentence(words, lambda y: statements.output(y, network.output_activation))
         )
     else:
-        found_id, statement = None, statements.table_of(small.num_states)
+        statement = statements.table_of(small.num_states)
     L, S = len(alphabet.letters), small.num_states
     if kind == "state-machine":
         first = (
@@ -359,7 +362,7 @@ def _by_checks(
     if len(outputs) == 1:
         (always,) = outputs
         return _checked("constant", statements.constant(always, activation), lambda xs: always)
-    for weighed in _weighed_candidates(letters, shows_value=shows_values(network)):
+    for weighed in _weighed_candidates(network, letters):
         for scale in _scales(weighed, observed, network):
             predict = _weighed_prediction(weighed, scale, (0, 0), activation)
             if all(agree(output, predict(xs)) for xs, output in observed):
@@ -401,14 +404,15 @@ def _scales(
     return []
 
 
-def _weighed_candidates(letters: Sequence[Letter], *, shows_value: bool) -> list[Weighed]:
+def _weighed_candidates(network: AnyNetwork, letters: Sequence[Letter]) -> list[Weighed]:
+    # The number of the largest output is neither the sign nor the value of one sum.
+    if network.output_activation == "argmax" or len(letters[0]) > 2:
+        return []
     if len(letters[0]) == 2:
         return [difference_of_sums()]
-    if len(letters[0]) > 2:
-        return []
     over_bits = set(letters) <= set(BITS)
     return [
-        *([count_ones()] if over_bits and shows_value else []),
+        *([count_ones()] if over_bits and shows_values(network) else []),
         *([majority()] if over_bits else []),
         running_sum(),
         alternating_sum(),

@@ -66,14 +66,19 @@ def parse_sequence(value: object) -> tuple[Letter, ...]:
     return tuple(sequence)
 
 
-def read_sequence(text: str) -> tuple[Letter, ...]:
+def read_sequence(text: str, letters: dict[str, Letter] | None = None) -> tuple[Letter, ...]:
     """Read a file's sequence: one step a line, or steps parted by commas on any lines.
+
+    Args:
+        text: what the file holds.
+        letters: names that may stand in the place of numbers.
 
     Raises:
         ValueError: as in :func:`parse_sequence`.
     """
     lines = [line.strip().rstrip(",") for line in text.splitlines()]
-    return parse_sequence(",".join(line for line in lines if line))
+    joined = ",".join(line for line in lines if line)
+    return parse_sequence(joined if letters is None else with_named_letters(joined, letters))
 
 
 def _optional_sequence(value: object) -> tuple[Letter, ...] | None:

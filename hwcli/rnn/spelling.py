@@ -3,24 +3,25 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hwcli.rnn.cells import AnyNetwork, Stack
+from hwcli.rnn.cells import AnyNetwork, Layer, Stack
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import Exact, Number, magnitude, shown
 from hwcli.rnn.letters import vector
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.trace import Trace
 
+# What the gates of a cell are called in equations; z_t is the output's sum.
+SYMBOLS = {"hidden": "h", "input": "i", "forget": "f", "output": "o", "reset": "r", "update": "u"}
+CANDIDATES = {"lstm": "g", "gru": "n"}
+
 
 def recurrence(network: Network, unit: int, t: int | str) -> str:
     """Spell one unit's step: ``h_2 = -h_1 + x_2``, or ``h_t = -h_{t-1} + x_t`` for t = "t"."""
-    several_units, several_inputs = network.num_hidden > 1, network.num_inputs > 1
-    before = t - 1 if isinstance(t, int) else f"{{{t}-1}}"
-    h = [f"h[{j + 1}]" if several_units else "h" for j in range(network.num_hidden)]
-    x = [f"x[{d + 1}]" if several_inputs else "x" for d in range(network.num_inputs)]
+    h, x = _units("h", network.num_hidden), _units("x", network.num_inputs)
     terms = [
-        *((w, f"{h[j]}_{before}") for j, w in enumerate(network.w_rec[unit])),
-        *((w, f"{x[d]}_{t}") for d, w in enumerate(network.w_in[unit])),
-        (network.w_feedback[unit], f"y_{before}"),
+        *_weighted(network.w_rec[unit], h, _before(t)),
+        *_weighted(network.w_in[unit], x, t),
+        (network.w_feedback[unit], f"y_{_before(t)}"),
         (network.bias[unit], ""),
     ]
     return f"{h[unit]}_{t} = {_applied(network.activation, _sum(terms))}"
@@ -28,9 +29,66 @@ def recurrence(network: Network, unit: int, t: int | str) -> str:
 
 def recurrences(network: AnyNetwork, t: int | str) -> tuple[str, ...]:
     """Spell the step of every unit, or of every layer."""
-    if isinstance(network, Stack):
-        return network.equations(t)
-    return tuple(recurrence(network, unit, t) for unit in range(network.num_hidden))
+    if not isinstance(network, Stack):
+        return tuple(recurrence(network, unit, t) for unit in range(network.num_hidden))
+    lines: list[str] = []
+    below = _units("x", network.num_inputs)
+    for layer, mark in zip(network.layers, _marks(network), strict=True):
+        lines += _of_layer(layer, mark, below, t)
+        below = _units(f"h{mark}", layer.num_units)
+    return tuple(lines)
+
+
+def _of_layer(layer: Layer, mark: str, below: Sequence[str], t: int | str) -> list[str]:
+    """Spell the step of one layer, which reads the units ``below``.
+
+    What is computed alike for every unit from its gates stands there once, without a number.
+    """
+    h = _units(f"h{mark}", layer.num_units)
+    symbols = {**SYMBOLS, "candidate": CANDIDATES.get(layer.kind, "")}
+    lines = []
+    for name, gate in layer.gates.items():
+        for unit, symbol in enumerate(_units(f"{symbols[name]}{mark}", layer.num_units)):
+            from_below = _weighted(gate.w_in[unit], below, t)
+            from_before = _weighted(gate.w_rec[unit], h, _before(t))
+            if layer.kind == "gru" and name == "candidate" and any(gate.w_rec[unit]):
+                reset = _units(f"r{mark}", layer.num_units)[unit]
+                from_before = [(1, f"{reset}_{t}·({_sum(from_before)})")]
+            inner = _sum([*from_below, *from_before, (gate.bias[unit], "")])
+            lines.append(f"{symbol}_{t} = {_applied(gate.activation, inner)}")
+
+    def at(letter: str, when: int | str) -> str:
+        return f"{letter}{mark}_{when}"
+
+    h_before, c_before = at("h", _before(t)), at("c", _before(t))
+    if layer.kind == "lstm":
+        lines.append(f"{at('c', t)} = {at('f', t)}·{c_before} + {at('i', t)}·{at('g', t)}")
+        shown_cell = _applied(layer.cell_activation, at("c", t))
+        lines.append(f"{at('h', t)} = {at('o', t)}·{shown_cell}")
+    if layer.kind == "gru":
+        lines.append(f"{at('h', t)} = (1 - {at('u', t)})·{at('n', t)} + {at('u', t)}·{h_before}")
+    return lines
+
+
+def _marks(stack: Stack) -> list[str]:
+    """Return what marks the numbers of each layer, where there are several."""
+    several = len(stack.layers) > 1
+    return [f"({number})" if several else "" for number in range(1, len(stack.layers) + 1)]
+
+
+def _units(symbol: str, n: int) -> list[str]:
+    """Number the units of a layer, where there are several."""
+    return [f"{symbol}[{j}]" for j in range(1, n + 1)] if n > 1 else [symbol]
+
+
+def _weighted(
+    row: Sequence[Exact], symbols: Sequence[str], t: int | str
+) -> list[tuple[Exact, str]]:
+    return [(w, f"{symbol}_{t}") for w, symbol in zip(row, symbols, strict=True)]
+
+
+def _before(t: int | str) -> int | str:
+    return t - 1 if isinstance(t, int) else f"{{{t}-1}}"
 
 
 def number(z: Any) -> str:
@@ -41,27 +99,40 @@ def number(z: Any) -> str:
 def output_formulas(network: AnyNetwork) -> tuple[str, ...]:
     """Spell the output unit: ``z_t = 1000·h_t`` and ``y_t = 1/(1 + exp(-z_t))``."""
     if isinstance(network, Stack):
-        several = len(network.w_out[0]) > 1
-        sums = [
-            _sum([*((w, f"h[{j}]_t" if several else "h_t") for j, w in enumerate(row, 1)), (b, "")])
-            for row, b in zip(network.w_out, network.output_bias, strict=True)
-        ]
-        return (f"y_t = {_applied(network.output_activation, ', '.join(sums))}",)
-    several = network.num_hidden > 1
-    terms = [
-        *((w, f"h[{j}]_t" if several else "h_t") for j, w in enumerate(network.w_out, 1)),
-        (network.output_bias, ""),
+        rows, biases, mark = network.w_out, network.output_bias, _marks(network)[-1]
+    else:
+        rows, biases, mark = (network.w_out,), (network.output_bias,), ""
+    h = _units(f"h{mark}", len(rows[0]))
+    sums = [
+        _sum([*_weighted(row, h, "t"), (bias, "")]) for row, bias in zip(rows, biases, strict=True)
     ]
+    z = sums[0] if len(sums) == 1 else f"({', '.join(sums)})"
     y = _applied(network.output_activation, "z_t")
     if network.output_activation == "logistic":
         y += " = 1/(1 + exp(-z_t))"
-    return f"z_t = {_sum(terms)}", f"y_t = {y}"
+    return f"z_t = {z}", f"y_t = {y}"
 
 
 def start_in_words(network: AnyNetwork) -> str:
     """Spell what the network holds before the first step, such as ``h_0 = 0``."""
-    start = f"h_0 = {vector(network.initial_state)}"
-    return f"{start}, y_0 = {shown(network.initial_output)}" if network.has_feedback else start
+    if not isinstance(network, Stack):
+        start = f"h_0 = {vector(network.initial_state)}"
+        return f"{start}, y_0 = {shown(network.initial_output)}" if network.has_feedback else start
+    held = []
+    for layer, mark in zip(network.layers, _marks(network), strict=True):
+        h, c = layer.initial[: layer.num_units], layer.initial[layer.num_units :]
+        held += [f"h{mark}_0 = {vector(h)}", *([f"c{mark}_0 = {vector(c)}"] if c else [])]
+    return ", ".join(held)
+
+
+def state_in_symbols(network: AnyNetwork, t: str) -> str:
+    """Name the numbers of a state in their order: ``h_t``, or ``(h_t, c_t)`` of an LSTM."""
+    if not isinstance(network, Stack):
+        return f"h_{t}"
+    held = []
+    for layer, mark in zip(network.layers, _marks(network), strict=True):
+        held += [f"h{mark}_{t}", *([f"c{mark}_{t}"] if layer.kind == "lstm" else [])]
+    return held[0] if len(held) == 1 else f"({', '.join(held)})"
 
 
 def description(network: AnyNetwork) -> str:

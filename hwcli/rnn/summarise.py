@@ -7,6 +7,7 @@ from typing import Any
 from hwcli.rnn.answer import Answer
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.exact import approximately, to_float, to_json
+from hwcli.rnn.expectations import Verdict
 from hwcli.rnn.gradients import Gradients, lesson
 from hwcli.rnn.loss import Loss
 from hwcli.rnn.network import Letter
@@ -99,14 +100,21 @@ def summarise(
             counterexample=_sequence(found.checks.counterexample),
         ),
         gradients=None if found.gradients is None else gradients_summary(network, found.gradients),
-        expectation=None
-        if found.verdict is None
-        else ExpectationSummary(
-            passed=found.verdict.passed,
-            proved=found.verdict.proved,
-            verdict=found.verdict.text,
-            counterexample=_sequence(found.verdict.counterexample),
+        expectation=_expectation(found.verdict),
+        more_expectations=tuple(
+            expectation for other in others if (expectation := _expectation(other.verdict))
         ),
+    )
+
+
+def _expectation(verdict: Verdict | None) -> ExpectationSummary | None:
+    if verdict is None:
+        return None
+    return ExpectationSummary(
+        passed=verdict.passed,
+        proved=verdict.proved,
+        verdict=verdict.text,
+        counterexample=_sequence(verdict.counterexample),
     )
 
 

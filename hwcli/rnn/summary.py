@@ -59,7 +59,9 @@ class PropertySummary(Section):
     """The property that the output computes.
 
     Attributes:
-        id: its name, None where it has none.
+        id: a name that ``--expect`` knows, where the output is what that name says; the name of
+            the weighted sum ``quantity``, where there is one; else a word for the kind of property,
+            None where there is none.
         statement: the whole answer in sentences, for every length.
         here: the sentence that applies at the T of this trace.
         elsewhere: the sentence for the other parity of T; empty where one says it all.
@@ -191,6 +193,7 @@ class TraceSummary(Summary):
     Attributes:
         inputs: what the inputs are an example of, such as random integers; empty if given.
         more_outputs: the properties of the second output and those after it.
+        more_expectations: whether these outputs are what is expected; of one output none.
     """
 
     length: int
@@ -208,9 +211,11 @@ class TraceSummary(Summary):
     expectation: ExpectationSummary | None = None
     loss: LossSummary | None = None
     more_outputs: tuple[PropertySummary, ...] = ()
+    more_expectations: tuple[ExpectationSummary, ...] = ()
 
     @builtins.property
     def exit_code(self) -> int:
-        """Return 1 where an expectation is not met."""
-        missed = self.expectation is not None and not self.expectation.passed
+        """Return 1 where an output is not what is expected."""
+        judged = (self.expectation, *self.more_expectations)
+        missed = any(each is not None and not each.passed for each in judged)
         return int(missed or self.status != "complete")

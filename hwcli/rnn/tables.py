@@ -8,7 +8,7 @@ from hwcli.rnn.activations import DEFINITIONS, EXACT, UNBOUNDED
 from hwcli.rnn.answer import Answer
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
-from hwcli.rnn.exact import shown
+from hwcli.rnn.exact import Number, shown
 from hwcli.rnn.gradients import lesson
 from hwcli.rnn.letters import Alphabet, vector
 from hwcli.rnn.observations import Checks
@@ -17,6 +17,7 @@ from hwcli.rnn.spelling import (
     output_formulas,
     recurrences,
     start_in_words,
+    state_in_symbols,
     unrolled_lines,
 )
 from hwcli.rnn.state_machine import MooreMachine
@@ -46,7 +47,7 @@ def step_columns(network: AnyNetwork) -> list[Column]:
         Column("input", "x_t"),
         Column("recurrence", "recurrence"),
         Column("unrolled", "h_t by the inputs alone" if network.is_linear else "h_t in numbers"),
-        Column("hidden", f"h_t{hidden}"),
+        Column("hidden", f"{state_in_symbols(network, 't')}{hidden}"),
         Column("preactivation", f"z_t{hidden}"),
         Column("output", f"y_t{output}"),
     ]
@@ -75,6 +76,29 @@ def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, n
     )
 
 
+def trace_table(traced: Trace) -> Table:
+    """Return all steps that a trace keeps as numbers, a column for each: t, x, h, z and y."""
+    steps = (*traced.head, *(step for step in traced.tail if step.t > len(traced.head)))
+    rows = []
+    for step in steps:
+        z = step.preactivation
+        parts = {"x": step.letter, "h": step.hidden, "z": z if isinstance(z, tuple) else (z,)}
+        row: dict[str, object] = {"t": step.t}
+        for symbol, numbers in parts.items():
+            names = _columns(symbol, len(numbers))
+            row |= zip(names, map(_in_csv, numbers), strict=True)
+        rows.append({**row, "y": _in_csv(step.output)})
+    return Table("The trace", [Column(key, key) for key in rows[0]], rows)
+
+
+def _columns(symbol: str, n: int) -> list[str]:
+    return [f"{symbol}[{j}]" for j in range(1, n + 1)] if n > 1 else [symbol]
+
+
+def _in_csv(value: Number) -> object:
+    return value if isinstance(value, float) else shown(value)
+
+
 def first_steps(num: int, length: int) -> str:
     """Return the title of a table of steps."""
     if num == length:
@@ -87,16 +111,18 @@ def answer_lines(answers: Sequence[Answer], inputs: str = "") -> list[str]:
     """Return the answer as lines of text: for the T at hand, what it gives here, and why.
 
     Args:
-        answers: one for each output; all but the sentences is said of the first.
+        answers: one for each output; all but the sentences and the verdicts is said of the first.
         inputs: what the inputs are an example of; empty where they were given.
     """
     found = answers[0]
     finding, T = found.finding, found.traced.length
+    verdicts = [each.verdict.text for each in answers if each.verdict is not None]
     if len(answers) > 1:
         lines = [f"Output {k}: {each.finding.statement.text}" for k, each in enumerate(answers, 1)]
+        lines += [f"Output {k}: {verdict}" for k, verdict in enumerate(verdicts, 1)]
+        lines.append("What follows is said of output 1.")
     else:
-        lines = [finding.statement.here(T), finding.statement.elsewhere(T)]
-    lines.append("" if found.verdict is None else found.verdict.text)
+        lines = [finding.statement.here(T), finding.statement.elsewhere(T), *verdicts]
     lines.append(finding.margin or "")
     lines.append(final_line(found, inputs))
     lines.append(f"Why: {finding.reason}" if finding.reason else "")
@@ -112,7 +138,7 @@ def final_line(found: Answer, inputs: str = "") -> str:
     """Say what this sequence ends in, and which of these numbers are exact."""
     network, final, y = found.network, found.traced.final, shown(found.traced.final.output)
     held = [
-        _equation("h_T", vector(final.hidden), exact=network.is_exact),
+        _equation(state_in_symbols(network, "T"), vector(final.hidden), exact=network.is_exact),
         _equation("z_T", number(final.preactivation), exact=network.is_exact),
     ]
     if _is_rounded(network) and (final.preactivation != 0 or not network.is_exact):

@@ -4,6 +4,7 @@ A variable remembers what it was computed from and its derivative with respect t
 adds and multiplies like a number, so a network's step runs on variables as it stands.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -151,11 +152,15 @@ def with_variables(network: Network) -> tuple[Network, dict[str, Variable]]:
 
 
 def _plus(a: Number, b: Number) -> Number:
-    total = a + b
-    return total if isinstance(total, int | float) else simplified(total)
+    if not isinstance(a, float) and not isinstance(b, float):
+        return simplified(a + b)
+    total = to_float(a) + to_float(b)
+    return total if math.isfinite(total) else simplified(Fraction(a) + Fraction(b))
 
 
 def _times(a: Number, b: Number) -> Number:
-    if isinstance(a, float) or isinstance(b, float):
-        return to_float(a) * to_float(b)
-    return simplified(Fraction(a * b))
+    """Multiply; where float64 would leave its range, as gradients that explode do, exactly."""
+    if not isinstance(a, float) and not isinstance(b, float):
+        return simplified(Fraction(a * b))
+    product = to_float(a) * to_float(b)
+    return product if math.isfinite(product) else simplified(Fraction(a) * Fraction(b))

@@ -57,7 +57,9 @@ def _named(machine: MooreMachine, alphabet: Alphabet) -> Words | None:
             if label is not None
         }
         if len(dict(pairs)) == len(pairs) == len({output for _, output in pairs}):
-            return Words(candidate.id, {out: (candidate.cases[int(k)],) for k, out in pairs})
+            return Words(
+                f"function-of-{candidate.id}", {out: (candidate.cases[int(k)],) for k, out in pairs}
+            )
     return None
 
 

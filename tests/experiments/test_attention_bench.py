@@ -14,6 +14,7 @@ from hwcli.attention.bench.cases import METHODS, Case
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.config import load
 from hwcli.errors import ConfigError
+from hwcli.experiment import PROGRAM_BYTES
 from hwcli.experiments import attention_bench
 from hwcli.experiments.attention_bench import Config
 from hwcli.native import linear_attention as native
@@ -194,6 +195,21 @@ def test_without_a_compiler_it_is_torchs_and_a_line_says_so(
         run(tmp_path, T=7, kernels="compiled")
 
 
+def test_a_plan_counts_the_memory_of_inputs_and_of_the_machines_limits(tmp_path: Path) -> None:
+    def planned_bytes(T: str) -> int:
+        values = {"T": T, "dim": 8, "device": "cpu", "memory_limit": "200MiB"}
+        config = load(
+            Config, "attention-bench", flags={**values, "methods": "linear,softmax-naive"}
+        )
+        with RunFolder(tmp_path, "attention-bench", "default") as folder:
+            return attention_bench.plan(config, folder).memory_bytes - PROGRAM_BYTES
+
+    # Of linear attention: q, k, v, a gradient and y of 8 float32 a token, and a normalizer.
+    assert planned_bytes("64,1048576") == 2**20 * 4 * (5 * 8 + 1)
+    # Three arrays of STREAM are more than 64 tokens need.
+    assert planned_bytes("64") == 3 * 2**16
+
+
 def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"T": "64,1048576", "dim": 8, "methods": "linear,softmax-naive", "device": "cpu"}
     config = load(Config, "attention-bench", flags=values)
@@ -225,6 +241,14 @@ def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
             "kernels = 'compiled': none for float64; choices here: auto, torch",
         ),
         (["--dim", "0"], "dim = '0': Input should be greater than or equal to 1"),
+        (
+            ["--methods", "auto,linear"],
+            "methods = 'auto,linear': auto stands for all methods: give",
+        ),
+        (
+            ["--set", "fit_octaves=2000"],
+            "fit_octaves = 2000: Input should be less than or equal to",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -200,7 +200,57 @@ def test_the_presets_are_listed(
         (["--w-out", "1e400", "--set", "network.activation=tanh"], "network.w_out has a weight"),
         (["--expect", "11("], "'11(' is no property: a bracket is not closed"),
         (["--design", "1*", "--expect", "parity"], "--design and --expect: a design has weights"),
-        (["--design", "running-sum"], "design = 'running-sum': no finite memory is enough for it"),
+        (["--design", "running-sum"], "design = 'running-sum' compares sums, for which no weights"),
+        (
+            ["--design", "parity", "--spec", "bare.yaml"],
+            "--design and --spec: a design has weights",
+        ),
+        (
+            ["--design", "parity", "--preset", "majority"],
+            "design = 'parity' has weights of its own",
+        ),
+        (
+            ["--set", "network.activation=softmax"],
+            "network.activation = 'softmax': it compares several outputs: write it as output_activ",
+        ),
+        (["--set", "network.threshold=[[2]]"], "network.threshold = [[2]]: write a number, or one"),
+        (["--set", "network.output_threshold=[[2]]"], "network.output_threshold = [[2]]: write a "),
+        (["--expect", "difference-of-sums"], "difference-of-sums is about 2 inputs per step: the"),
+        (
+            ["--preset", "difference-of-sums", "--expect", "running-sum"],
+            "running-sum is about 1 input per step: the network reads 2",
+        ),
+        (["--expect", "parity"], "parity is about bits: give alphabet = 0,1 and inputs of 0 and 1"),
+        (
+            ["--preset", "parity", "--expect", "(1{50}){30}"],
+            "'(1{50}){30}' is too long, or nested too deeply",
+        ),
+        (["--expect", "runing-sum"], "'runing-sum' is no property: 'r' is no letter;"),
+        (["--preset", "parity", "--inputs", "1011"], "inputs: 1011 is one step, and is not in the"),
+        (
+            ["--preset", "parity", "--inputs-file", "joined.txt"],
+            "inputs_file = joined.txt: 1011 is one step, and is not in the alphabet: write 1,0,1,1",
+        ),
+        (
+            ["--inputs", "1e400", "--set", "network.activation=tanh"],
+            "inputs: step 1 has a number beyond 1e+100; tanh units are computed in float64",
+        ),
+        (
+            ["--alphabet", "0,1e400", "--set", "network.activation=tanh"],
+            "alphabet: step 2 has a number beyond 1e+100; tanh units are computed in float64",
+        ),
+        (
+            ["--inputs", "1,2", "--set", "targets=0,2", "--set", "loss=cross-entropy"],
+            "loss = cross-entropy: the target 2 is not in 0 to 1",
+        ),
+        (
+            ["--spec", "labels.yaml"],
+            "loss = cross-entropy needs a logistic output, and this network's output is identity",
+        ),
+        (
+            ["--spec", "sigmoid.yaml"],
+            "network.output_activation = 'sigmoid' has no effect without network.w_out",
+        ),
         (
             ["--w-rec", "3", "--set", "network.w_feedback=1"],
             "network: the hidden state leaves float64's range by step ",
@@ -213,7 +263,7 @@ def test_the_presets_are_listed(
         (["--inputs-file", "words.txt"], "inputs_file = words.txt: step 2: 'b' is not a number"),
         (["--spec", "absent.yaml"], "absent.yaml: no such file"),
         (["--spec", "uneven.yaml"], "network.w_rec is 2 x 1/2: expected 2 x 2"),
-        (["--spec", "short.yaml"], "network.w_out has 1 numbers: expected 2"),
+        (["--spec", "short.yaml"], "network.w_out has 1 number: expected 2"),
         (["--spec", "typo.yaml"], "unknown key 'network.w_rek': did you mean 'w_rec'?"),
         (["--spec", "unit.yaml"], "network.activation = 'gelu': Input should be 'identity',"),
         (["--length", "0"], "length = '0': "),
@@ -228,6 +278,11 @@ def test_a_mistake_is_one_line(
     line: str,
 ) -> None:
     Path("words.txt").write_text("1\nb\n")
+    Path("joined.txt").write_text("1011\n")
+    Path("labels.yaml").write_text(
+        "w_in: 1\nw_rec: 1\ninputs: 1,1\ntargets: 0,1\nloss: cross-entropy\n"
+    )
+    Path("sigmoid.yaml").write_text("w_in: 1\nw_rec: 1\noutput_activation: sigmoid\n")
     rest = "w_out: [1, 1]\n"
     Path("uneven.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1]]\n" + rest)
     Path("short.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1, 1]]\nw_out: [1]\n")
@@ -238,3 +293,76 @@ def test_a_mistake_is_one_line(
     Path("both.yaml").write_text("w_in: 1\nW_xh: 1\nw_rec: 1\n")
     Path("length.yaml").write_text("w_in: 1\nw_rec: 1\nlenght: 5\n")
     refused(["rnn-trace", *arguments], line)
+
+
+def test_every_output_is_judged(hw2: Callable[..., int], there: Path) -> None:
+    # h[1] is the last input, h[2] the one before it.
+    Path("delay.yaml").write_text(
+        "w_in: [[1], [0]]\nw_rec: [[0, 0], [1, 0]]\nalphabet: 0,1\ninputs: 1,0\n"
+    )
+    assert hw2("rnn-trace", "--spec", "delay.yaml", "--expect", "last-input") == 1
+    found = json.loads((there / "results/rnn-trace/delay/summary.json").read_text())
+    assert found["expectation"]["passed"]
+    assert [each["passed"] for each in found["more_expectations"]] == [False]
+    # After 1 the last input is 1, and the second unit still 0.
+    assert found["more_expectations"][0]["counterexample"] == [[1]]
+    lines = (there / "results/rnn-trace/delay/table.md").read_text().splitlines()
+    assert any(line.startswith("Output 1: Expected last-input (the last") for line in lines)
+    assert any(line.startswith("Output 2: Expected last-input (the last") for line in lines)
+    assert "What follows is said of output 1." in lines
+
+
+def test_the_whole_trace_is_in_a_file_and_no_step_twice(
+    hw2: Callable[..., int], there: Path
+) -> None:
+    folder = there / "results/rnn-trace/custom"
+    assert hw2("rnn-trace", "--w-rec", "-1", "--inputs", "3,-1,4") == 0
+    # h_2 = -3 - 1, h_3 = 4 + 4; z_t = 1000 h_t.
+    assert (folder / "trace.csv").read_text().splitlines() == [
+        "t,x,h,z,y",
+        "1,3,3,3000,1.0",
+        "2,-1,-4,-4000,0.0",
+        "3,4,8,8000,1.0",
+    ]
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step["t"] for step in steps] == [1, 2, 3]
+    assert hw2("rnn-trace", "--w-rec", "-1", "--length", "9", "--steps", "2", "--replace") == 0
+    assert len((folder / "trace.csv").read_text().splitlines()) == 1 + 9
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [step["t"] for step in steps] == [1, 2, 9]
+
+
+def test_a_run_that_replaces_a_design_leaves_no_weights_of_it(
+    hw2: Callable[..., int], there: Path
+) -> None:
+    folder = there / "results/rnn-trace/mine"
+    assert hw2("rnn-trace", "--design", "parity", "--length", "5", "--name", "mine") == 0
+    assert (folder / "spec.yaml").exists()
+    # Its own config says both that it was designed and what came of it.
+    again = ["--config", str(folder / "config.yaml"), "--name", "again"]
+    assert hw2("rnn-trace", *again) == 0
+    assert hw2("rnn-trace", "--preset", "parity", "--name", "mine", "--replace") == 0
+    assert not (folder / "spec.yaml").exists()
+
+
+def test_named_letters_may_stand_in_a_file_and_any_file_name_names_the_run(
+    hw2: Callable[..., int], there: Path
+) -> None:
+    Path("exercise 1.yaml").write_text(
+        "w_in: [[1, 0]]\nw_rec: 1\nletters: {a: [1, 0], b: [0, 1]}\ninputs_file: word.txt\n"
+    )
+    Path("word.txt").write_text("a\nb\na\n")
+    assert hw2("rnn-trace", "--spec", "exercise 1.yaml") == 0
+    found = json.loads((there / "results/rnn-trace/exercise-1/summary.json").read_text())
+    assert found["name"] == "exercise-1"
+    assert found["final"]["output"] == 2  # two a's
+
+
+def test_a_network_of_several_outputs_and_argmax_claims_nothing_it_cannot_prove(
+    hw2: Callable[..., int], there: Path
+) -> None:
+    arguments = ["--set", "network.w_out=[[1],[-1]]", "--set", "network.output_activation=softmax"]
+    assert hw2("rnn-trace", *arguments, "--inputs", "3,5", "--name", "largest") == 0
+    found = json.loads((there / "results/rnn-trace/largest/summary.json").read_text())
+    assert found["property"]["id"] is None
+    assert found["final"]["output"] == 1  # h = 5 - 3: of 2 and -2 the first is larger

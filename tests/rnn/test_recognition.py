@@ -320,7 +320,7 @@ def test_outputs_that_stand_for_the_classes_may_be_any_numbers() -> None:
     spec = load(Config, COMMAND, preset="parity").network.model_dump()
     flipped = network(**{**spec, "w_out": [-2, 2], "output_bias": 7})
     finding = say(flipped, BITS)
-    assert finding.id == "parity"
+    assert finding.id == "remainder-mod-2"
     assert finding.statement.text == (
         "y_T is 7 when the number of ones is even, 5 when the number of ones is odd."
     )
@@ -331,7 +331,10 @@ def test_the_first_letter_counts_even_where_the_start_shows_something_else() -> 
     opened = network(w_in=1, w_rec=1, bias="-1/2", w_out=1, activation="step",
                      output_activation="identity")  # fmt: skip
     finding = say(opened, BITS)
-    assert finding.id == "latch-first-one"
+    assert finding.id == "latch"
+    assert finding.statement.text == (
+        "y_T is 1 when a one has come, 0 when not a single one has come."
+    )
 
 
 def test_minimising_merges_what_no_sequence_tells_apart() -> None:

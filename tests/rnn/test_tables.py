@@ -126,7 +126,7 @@ def test_activations_are_defined_where_an_equation_names_them() -> None:
         ("running-sum", {"output_activation": "step-ge"}, False),  # 1 at a tie
         ("running-sum", {"output_activation": "identity"}, True),  # shows twice the sum
         ("running-sum", {"w_out": -2}, False),
-        ("sign-of-last-input", {"w_rec": 0, "output_activation": "sign"}, True),
+        ("last-input", {"w_rec": 0, "output_activation": "sign"}, True),
     ],
 )
 def test_a_sum_is_expected_with_its_sign(expected: str, change: Any, passed: bool) -> None:
@@ -186,6 +186,20 @@ def test_a_tie_of_a_logistic_unit_may_stand_for_zero() -> None:
 def test_where_a_gradient_vanishes_has_one_reading(spec: Any, said: str) -> None:
     lines = evidence_lines(found([1, 2, 3], w_in=1, w_out=1, **spec))
     assert f"Gradients: abs(dh_T/dx_t) {said}" in lines[-1]
+
+
+def test_the_state_of_a_stack_is_named_by_what_it_holds() -> None:
+    on = {"w_in": 1, "w_rec": 0, "activation": "step"}
+    gates: dict[str, Any] = dict.fromkeys(("input", "forget", "output"), on)
+    gates["candidate"] = {"w_in": 3, "w_rec": 0, "activation": "linear"}
+    cell = {"cell": "lstm", "gates": gates, "cell_activation": "step"}
+    # The gates are 1 and the candidate 6: c = 0 + 6, and h = step(6).
+    one = found([2], ((2,),), layers=cell, w_out=1, output_activation="linear")
+    assert final_line(one).endswith("(h_T, c_T) = (1, 6), z_T = 1 and y_T = 1 exactly.")
+    headings = [column.heading for column in steps_table(one.network, None, one.traced, 1).columns]
+    assert "(h_t, c_t)" in headings
+    two = found([2], ((2,),), layers=[{"w_in": 1, "w_rec": 0}, cell], w_out=1)
+    assert "(h(1)_T, h(2)_T, c(2)_T) = (2, 1, 6)" in final_line(two)
 
 
 def test_a_machine_that_holds_up_to_a_length_is_no_proof_for_all() -> None:

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hwcli.config import build
+from hwcli.rnn.cells import Stack
 from hwcli.rnn.closed_form import closed_form
 from hwcli.rnn.gradients import gradients, linear_gradients
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.tape import stack_gradients
 from hwcli.rnn.trace import trace
 
 
@@ -197,3 +199,32 @@ def test_specs_read_decimals_exactly() -> None:
         ((Fraction(1, 3),),),
         1000,
     )
+
+
+@pytest.mark.parametrize("w_out", [1, "1e90"])
+def test_a_gradient_that_explodes_beyond_float64_is_still_a_number(w_out: Any) -> None:
+    # At h = 0 tanh has the slope 1: dh_T/dx_t is 3^(T - t), and dz_T/dx_t w_out times that.
+    net = network(w_in=1, w_rec=3, w_out=w_out, activation="tanh")
+    T = 1500
+    found = gradients(net, trace(net, [(0,)] * T).head)
+    assert [g for ((g,),) in found.hidden[-3:]] == [9, 3, 1]
+    ((first,),) = found.hidden[0]
+    (through_output,) = found.preactivation[0]
+    power = Fraction(3) ** (T - 1)
+    assert float(Fraction(first) / power) == pytest.approx(1, rel=1e-12)
+    assert float(Fraction(through_output) / power) == pytest.approx(float(w_out), rel=1e-12)
+    # With the output fed back the factor is 3 + 2 at each step.
+    fed = network(w_in=1, w_rec=3, w_out=1, w_feedback=2, activation="tanh",
+                  output_activation="identity")  # fmt: skip
+    ((first,),) = gradients(fed, trace(fed, [(0,)] * T).head).hidden[0]
+    assert float(Fraction(first) / 5 ** (T - 1)) == pytest.approx(1, rel=1e-12)
+
+
+def test_a_tape_holds_what_float64_cannot() -> None:
+    spec = {"layers": {"w_in": 1, "w_rec": 10**4, "activation": "tanh"}, "w_out": 1}
+    (stack,) = NetworkSpec.model_validate(spec).networks()
+    assert isinstance(stack, Stack)
+    steps = trace(stack, [(0,)] * 120).head
+    found = stack_gradients(stack, steps, stack.initial_state)
+    assert found is not None
+    assert float(Fraction(found.hidden[0][0][0]) / 10 ** (4 * 119)) == pytest.approx(1, rel=1e-12)

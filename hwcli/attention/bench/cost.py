@@ -88,18 +88,24 @@ def input_bytes(case: Case) -> int:
     return 4 * case.B * case.H * case.T * case.D * _item_bytes(case)
 
 
+def needed_bytes(case: Case) -> int:
+    """Predict all that a call needs: its inputs, and the peak beyond them."""
+    return input_bytes(case) + peak_bytes(case)
+
+
 def peak_bytes(case: Case) -> int:
     """Predict the most memory that is held at a time beyond q, k, v and the upstream gradient.
 
     Counted from what the code and torch's automatic derivatives keep: results, what is kept for
     the backward pass, and the largest temporaries; not torch's own work buffers.
     """
-    T, D = case.T, case.D
+    T, D, heads, item = case.T, case.D, case.B * case.H, _item_bytes(case)
     backward = case.direction != "forward"
     results = (4 if backward else 1) * T * D  # y, and the gradients of q, k and v
+    shared = 0  # bytes that all heads use together, or one after the other
     if case.method == "softmax-naive":
         held = results + (3 if backward else 2) * T * T  # weights, scores and their gradients
-        held += T * T // _item_bytes(case) if case.causal else 0  # a mask of bytes
+        shared = T * T if case.causal else 0  # a mask of bytes
     elif case.method == "linear-quadratic":
         # The weights, and their gradient or their lower triangle; mapped q and k, the numerator.
         held = results + (2 if backward or case.causal else 1) * T * T + 3 * T * D
@@ -108,18 +114,19 @@ def peak_bytes(case: Case) -> int:
     elif case.method == "linear" and case.causal:
         held = results + (4 if backward else 2) * T * D * D
     elif case.compiled and case.method in ("linear", "linear-chunked"):
-        held = results + (2 if backward else 1) * T * 4 // _item_bytes(case)  # a float a token
+        held = results + (2 if backward else 1) * T * 4 // item  # a float a token
     elif case.method == "linear-chunked":
-        chunks = BLOCK_TOKENS // CHUNK
-        block = BLOCK_TOKENS * (4 * D + CHUNK) + 2 * chunks * D * D
+        chunks = max(BLOCK_TOKENS // heads // CHUNK, 1)  # of a block, which goes over all heads
+        block = chunks * (CHUNK * (4 * D + CHUNK) + 2 * D * D)
         held = results + T + min(block, T * 8 * D)
     elif T < FEWEST_TOKENS or case.device != "cpu":  # the formula as it stands, no blocks
         held = results + (0 if case.feature_map == "identity" else 2 * T * D) + T * D
     else:
         mapped = {"identity": 0, "elu1": 2}.get(case.feature_map, 1)
         blocks = mapped if not backward else 5 if mapped else 2  # of scratch
-        held = results + T + blocks * min(BLOCK_ELEMENTS, T * D)
-    return case.B * case.H * _item_bytes(case) * held
+        held = results + T
+        shared = item * blocks * min(BLOCK_ELEMENTS, T * D)
+    return heads * item * held + shared
 
 
 def _item_bytes(case: Case) -> int:

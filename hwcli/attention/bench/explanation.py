@@ -2,13 +2,31 @@
 
 import math
 
-from hwcli.attention.bench.cases import MethodName
+from hwcli.attention.bench.cases import SOFTMAX, Case, MethodName
+from hwcli.attention.bench.cost import flops
 from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
-from hwcli.attention.bench.results import AttentionSummary, curve_name
+from hwcli.attention.bench.results import AttentionSummary, Shape, curve_name
 from hwcli.attention.bench.units import listed, round_text, time_text
 
 # The largest outputs of so many lengths show how much they change.
 NUM_SAMPLES = 3
+
+# Sentences of a text of fixed width: its lines end at \n.
+BOTH_SUMS = (
+    "Without the exponential a weight {q}.{k} is a sum of D products of a number of the query and "
+    "a number\nof the key. So {q}_i can be taken out of both sums. "
+)
+WHY = BOTH_SUMS + (
+    "What remains, a D x D matrix S and a vector z, is\nthe same for every i: it is computed once "
+    "and used T times. {factor} exp(q.k)\nis no such finite sum, so this rearrangement fails, and "
+    "each of the T^2 pairs gets its own weight."
+)
+WHY_CAUSAL = BOTH_SUMS + (
+    "What remains, a D x D matrix S_i and a vector z_i,\ngrows by one term with each token: S_i = "
+    "S_{{i-1}} + {k}_i v_i^T, z_i = z_{{i-1}} + {k}_i. Each token is\nadded once and read once. "
+    "{factor} exp(q.k) is no such finite sum, so this\nrearrangement fails, and each pair of "
+    "tokens gets its own weight."
+)
 
 
 def findings(summary: AttentionSummary) -> list[str]:
@@ -87,8 +105,24 @@ def crossing_sentences(summary: AttentionSummary) -> list[str]:
         how = f"interpolated between {', and '.join(measured)}"
     return [
         f"Linear attention is faster from about T = {summary.crossover_T:,.0f} on ({how}). By the "
-        f"number of operations, both cost the same at about T = D = {summary.shape.dim}."
+        f"number of operations, both cost the same at about {_equal_operations(summary)}."
     ]
+
+
+def _equal_operations(summary: AttentionSummary) -> str:
+    """Say from which length on softmax attention takes as many operations as linear attention."""
+    shape, direction = summary.shape, summary.directions[0]
+    softmax = next(method for method in summary.methods if method in SOFTMAX)
+    assert summary.linear is not None
+
+    def operations(method: MethodName, T: int) -> int:
+        compiled = summary.machine.kernels == "compiled"
+        return flops(Case(method, T, direction, shape.causal, D=shape.dim, compiled=compiled))
+
+    T = 1
+    while operations(softmax, T) < operations(summary.linear, T):
+        T += 1
+    return f"T = D = {T:,}" if shape.dim == T else f"T = {T:,}"
 
 
 def _no_crossing(summary: AttentionSummary) -> list[str]:
@@ -108,16 +142,31 @@ def _no_crossing(summary: AttentionSummary) -> list[str]:
 
 
 def price(summary: AttentionSummary) -> list[str]:
-    """Say what dropping the exponential costs, at the longest studied length."""
-    signed = summary.longest_study("identity")
+    """Say what dropping the exponential costs, at the longest studied length.
+
+    It is studied without a causal mask, for the homework's weights q.k and for each feature map.
+    """
+    shape = summary.shape
+    signed, own = summary.longest_study("identity"), summary.longest_study(shape.feature_map)
     if signed is None:
         return []
-    return [
-        f"The price: of {min(NUM_QUERIES, signed.T):,} queries on random inputs at T = "
-        f"{signed.T:,}, {signed.negative_share:.0%} of the sums of weights are negative, and "
+    studied = [
+        *(["for weights q.k without a feature map"] if shape.feature_map != "identity" else []),
+        *(["without a causal mask"] if shape.causal else []),
+    ]
+    said = (
+        f"The price{f' ({listed(studied)})' if studied else ''}: of "
+        f"{min(NUM_QUERIES, signed.T):,} queries on random inputs at T = {signed.T:,}, "
+        f"{signed.negative_share:.0%} of the sums of weights are negative, and "
         f"{signed.near_zero_share:.0%} cancel by more than {CANCELLED:.0%}, because dot products "
         "have both signs."
-    ]
+    )
+    if own is not None and shape.feature_map != "identity":
+        said += (
+            f" With the {shape.feature_map} map of this run, {own.negative_share:.0%} are negative "
+            f"and {own.near_zero_share:.0%} cancel so far."
+        )
+    return [said]
 
 
 def largest_outputs(summary: AttentionSummary) -> str:
@@ -144,7 +193,8 @@ def largest_outputs(summary: AttentionSummary) -> str:
 
 def derivation(summary: AttentionSummary) -> str:
     """Return the answer as text: conclusion, derivation, operations, measurements."""
-    D, T = summary.shape.dim, max(summary.lengths)
+    shape = summary.shape
+    D, T = shape.dim, max(summary.lengths)
     doubled = {
         curve_name(*curve): law
         for curve in summary.curves()
@@ -158,20 +208,57 @@ def derivation(summary: AttentionSummary) -> str:
     )
     return f"""**Answer: without the exponential, attention takes O(T D^2): linear in T**
 
-    softmax:  y_i = sum_j exp(q_i.k_j / sqrt(D)) v_j / sum_j exp(q_i.k_j / sqrt(D))
-    linear:   y_i = sum_j (q_i.k_j) v_j / sum_j q_i.k_j
-                  = q_i (sum_j k_j v_j^T) / (q_i . sum_j k_j) = q_i S / (q_i . z)
+{_formulas(shape)}
 
-Without the exponential a weight q.k is a sum of D products of a number of the query and a number
-of the key. So q_i can be taken out of both sums. What remains, a D x D matrix S and a vector z, is
-the same for every i: it is computed once and used T times. The factor 1 / sqrt(D) cancels. exp(q.k)
-is no such finite sum, so this rearrangement fails, and each of the T^2 pairs gets its own weight.
+{_why(shape)}
 Operations of one head at T = {T:,}, D = {D}:
 
-    (q k^T) v:                         2 T^2 D + 2 T^2 D = {4 * T * T * D:.3g}
-    S = k^T v, z = k^T 1, q S, q z:    4 T D^2 + 3 T D   = {4 * T * D * D + 3 * T * D:.3g}
+{_operations(shape, T)}
 
 Softmax attention forms T^2 = {T * T:.3g} weights; linear attention keeps D^2 + D = {D * D + D:,}
 numbers. Doubling T makes four times the work for the first and twice the work for the second.
 {measured}
 """
+
+
+def _formulas(shape: Shape) -> str:
+    """Write both kinds of attention, and the second one with its sums taken out."""
+    q, k = _names(shape)
+    over, i = ("sum_{j<=i}", "_i") if shape.causal else ("sum_j", "")
+    lines = [
+        f"softmax:  y_i = {over} exp(q_i.k_j / sqrt(D)) v_j / {over} exp(q_i.k_j / sqrt(D))",
+        f"linear:   y_i = {over} ({q}_i.{k}_j) v_j / {over} {q}_i.{k}_j",
+        f"              = {q}_i ({over} {k}_j v_j^T) / ({q}_i . {over} {k}_j) "
+        f"= {q}_i S{i} / ({q}_i . z{i})",
+    ]
+    if q != "q":
+        lines.append(
+            f"with      a = phi(q), b = phi(k): the {shape.feature_map} map of each number"
+            if shape.feature_map != "softmax"
+            else "with      a = phi(q), b = phi(k): the softmax over the D numbers of a token"
+        )
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _names(shape: Shape) -> tuple[str, str]:
+    """Return what queries and keys are called, mapped ones by letters of their own."""
+    return ("q", "k") if shape.feature_map == "identity" else ("a", "b")
+
+
+def _why(shape: Shape) -> str:
+    """Say why the sums can be taken out, and what that leaves to compute."""
+    q, k = _names(shape)
+    factor = "The factor 1 / sqrt(D) cancels." if q == "q" else "No factor 1 / sqrt(D) is needed."
+    return (WHY_CAUSAL if shape.causal else WHY).format(q=q, k=k, factor=factor)
+
+
+def _operations(shape: Shape, T: int) -> str:
+    """Count the operations of one head, on paper: in both orders of the products."""
+    q, k = _names(shape)
+    D, i = shape.dim, "_i" if shape.causal else ""
+    sums = "S_i, z_i" if shape.causal else f"S = {k}^T v, z = {k}^T 1"
+    first, second = f"({q} {k}^T) v:", f"{sums}, {q}{i} S{i}, {q}{i} z{i}:"
+    return (
+        f"    {first:<35}2 T^2 D + 2 T^2 D = {4 * T * T * D:.3g}\n"
+        f"    {second:<35}4 T D^2 + 3 T D   = {4 * T * D * D + 3 * T * D:.3g}"
+    )

@@ -35,7 +35,7 @@ SECONDS_A_ROUND = 0.05
 
 # The machine's limits are measured on arrays far larger than its caches.
 PEAK_SIDE, PEAK_SIDE_ON_GPU = 2048, 8192
-STREAM_BYTES = 2**28
+STREAM_ARRAYS, STREAM_BYTES = 3, 2**28
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -153,7 +153,7 @@ def matmul_peak(*, dtype: str, device: str, threads: int) -> float:
 
 def bandwidth(*, device: str, threads: int) -> float:
     """Measure the bytes a second of McCalpin's STREAM copy and triad, as it counts them."""
-    a, b, c = (torch.ones(STREAM_BYTES // 4, device=device) for _ in range(3))
+    a, b, c = (torch.ones(STREAM_BYTES // 4, device=device) for _ in range(STREAM_ARRAYS))
     calls = {2: lambda: c.copy_(a), 3: lambda: torch.add(a, b, alpha=0.5, out=c)}
     times = time_in_turns(calls, threads=threads, device=device)
     return float(max(arrays * STREAM_BYTES / t.p20_s for arrays, t in times.items()))

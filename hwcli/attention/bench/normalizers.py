@@ -37,9 +37,9 @@ def study(case: Case) -> NormalizerStudy:
     low = random_inputs(case, 3)
     q, k, v = (x.double() for x in low)
     sums, sizes = (x.flatten() for x in row_sums(q[..., :NUM_QUERIES, :], k, case.feature_map))
-    # A row of zeros has no condition number: 0 / 0.
+    # A row of zeros has no condition number: 0 / 0, which is 0 here and counts as no cancellation.
     alive = sizes > 0
-    condition = sizes[alive] / sums[alive].abs().clamp(min=torch.finfo(sums.dtype).tiny)
+    condition = sizes / sums.abs().clamp(min=torch.finfo(sums.dtype).tiny)
     exact = linear_attention(q, k, v, feature_map=case.feature_map)
     rounded = attend(case, *low).double()
     error = (rounded - exact).abs().amax(dim=-1)
@@ -49,8 +49,8 @@ def study(case: Case) -> NormalizerStudy:
         negative_share=_share(sums < 0),
         near_zero_share=_share(condition > 1 / (1 - CANCELLED)),
         no_weight_share=_share(~alive),
-        median_condition=_of_finite(condition, Tensor.median),
-        largest_condition=_of_finite(condition, Tensor.max),
+        median_condition=_of_finite(condition[alive], Tensor.median),
+        largest_condition=_of_finite(condition[alive], Tensor.max),
         median_error=_of_finite(error, Tensor.median),
         largest_error=_of_finite(error, Tensor.max),
         largest_output=_of_finite(exact.abs(), Tensor.max),

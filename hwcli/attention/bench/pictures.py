@@ -47,8 +47,8 @@ def draw_times(summary: AttentionSummary) -> Figure:
             known = points | predicted
             if known:
                 ends[method] = known[max(known)]
-        kind = "any" if any(row.status == "predicted" for row in summary.rows) else ""
-        note = "filled: measured; hollow: predicted" if kind else ""
+        has_predicted = any(row.status == "predicted" for row in summary.rows)
+        note = "filled: measured; hollow: predicted" if has_predicted else ""
         _finish(panel, f"Time of one call, {direction}", "milliseconds", note)
         _draw_crossing(panel, summary, direction)
         laws = {method: summary.time_law(direction, method) for method in ends}

@@ -74,7 +74,7 @@ class BenchSettings:
 
     def fits(self, case: Case) -> bool:
         """Tell whether a case stays within the memory limit."""
-        return cost.input_bytes(case) + cost.peak_bytes(case) <= self.memory_limit_bytes
+        return cost.needed_bytes(case) <= self.memory_limit_bytes
 
 
 class Pace:
@@ -102,6 +102,8 @@ class Pace:
         if timed_T < min(case.T, PROBE_T) and key not in self._probed:
             self._probed.add(key)
             probe = replace(case, T=min(case.T, PROBE_T))
+            if not self._settings.fits(probe):
+                probe = replace(probe, B=1, H=1)  # operations are counted by the head
             while probe.T > 1 and not self._settings.fits(probe):
                 probe = replace(probe, T=probe.T // 2)
             times = measure.time_in_turns(
@@ -117,7 +119,7 @@ class Pace:
 def reason_to_skip(settings: BenchSettings, case: Case, pace: Pace) -> str | None:
     """Say why a point is not started: too much memory, or too much time."""
     if not settings.fits(case):
-        needed = cost.input_bytes(case) + cost.peak_bytes(case)
+        needed = cost.needed_bytes(case)
         return f"needs {bytes_text(needed)}, limit {bytes_text(settings.memory_limit_bytes)}"
     seconds = pace.estimate_s(case)
     if seconds > settings.time_limit_s:

@@ -47,13 +47,18 @@ class Point(Section):
 
 
 class GateEntry(Section):
-    """How far one method is from the float64 reference; an error of None was not finite."""
+    """How far one method is from the float64 reference; an error of None was not finite.
+
+    Attributes:
+        skipped: the lengths that were left out, as the method would need too much memory there.
+    """
 
     method: MethodName
     causal: bool
     max_error: float | None
     max_error_float64: float | None
     passed: bool
+    skipped: tuple[int, ...] = ()
 
 
 class NormalizerStudy(Section):
@@ -63,7 +68,8 @@ class NormalizerStudy(Section):
         negative_share: of the queries whose sum is negative.
         near_zero_share: of the queries whose weights have almost all cancelled.
         no_weight_share: of the queries whose weights are all zero.
-        median_condition: of the sum of the weights' sizes over the size of their sum.
+        median_condition: of the sum of the weights' sizes over the size of their sum, for the
+            queries that have any.
         largest_condition: of the same.
         median_error: of the O(T) form against float64, in standard deviations of the values.
         largest_error: of the same.

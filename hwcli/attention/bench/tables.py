@@ -7,7 +7,7 @@ from typing import Any
 from hwcli.attention.bench.cases import METHOD_NOTES, Direction
 from hwcli.attention.bench.explanation import code_of, crossing_sentences
 from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
-from hwcli.attention.bench.reference import GATE_LENGTHS
+from hwcli.attention.bench.reference import GATE_BYTES, GATE_LENGTHS
 from hwcli.attention.bench.results import (
     LEAST_FITTED_BYTES,
     AttentionSummary,
@@ -15,7 +15,7 @@ from hwcli.attention.bench.results import (
     curve_name,
 )
 from hwcli.attention.bench.scaling import PowerLaw, local_slopes
-from hwcli.attention.bench.units import bytes_text, number_text, time_text
+from hwcli.attention.bench.units import bytes_text, listed, number_text, time_text
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.output.tables import Column, Table
 
@@ -240,7 +240,14 @@ def gate_table(summary: AttentionSummary) -> Table:
         rows=[entry.model_dump() for entry in summary.gate],
         notes=[
             f"Largest error at T = {', '.join(map(str, GATE_LENGTHS))}, relative to a bound on the "
-            "rounding error (the same formula with absolute values, times the row's condition)."
+            "rounding error (the same formula with absolute values, times the row's condition).",
+            *(
+                f"{entry.method}{', causal,' if entry.causal else ''} was not checked at T = "
+                f"{listed([str(T) for T in entry.skipped])}, where it needs more than "
+                f"{bytes_text(GATE_BYTES)}."
+                for entry in summary.gate
+                if entry.skipped
+            ),
         ],
     )
 

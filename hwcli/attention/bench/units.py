@@ -5,7 +5,7 @@ def bytes_text(number: float) -> str:
     """Write a size with its unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
-            return f"{number:.3g} {unit}"
+            return f"{number_text(number)} {unit}"
         number /= 1024
     return f"{number:,.1f} TiB"
 

@@ -77,3 +77,24 @@ def test_only_what_forms_weights_grows_with_the_square(direction: Direction) -> 
         case = Case(method, 2**20, direction, causal)  # type: ignore[arg-type]
         for count in (cost.peak_bytes, cost.traffic_bytes):
             assert count(replace(case, T=2**21)) / count(case) == pytest.approx(growth, rel=0.03)
+
+
+def test_what_heads_share_is_counted_once() -> None:
+    """A mask of 1000 x 1000 bytes; a block of 2^19 float32 features is 2 MiB for each of two."""
+    naive = Case("softmax-naive", 1000, D=10, causal=True)
+    assert cost.peak_bytes(naive) == 8_040_000 + 1_000_000
+    assert cost.peak_bytes(replace(naive, B=2, H=3)) == 6 * 8_040_000 + 1_000_000
+    mapped = Case("linear", 10**6, D=10, feature_map="elu1")
+    a_head = 4 * (10**7 + 10**6)  # y, and a normalizer a token
+    assert cost.peak_bytes(mapped) == a_head + 2 * 2**21
+    assert cost.peak_bytes(replace(mapped, H=7)) == 7 * a_head + 2 * 2**21
+    # A causal block of 2048 tokens goes over all heads: 64 chunks of one, 9 of each of seven.
+    chunked = Case("linear-chunked", 10**6, D=10, causal=True)
+    a_chunk = 4 * (CHUNK * (4 * 10 + CHUNK) + 2 * 10 * 10)
+    assert cost.peak_bytes(chunked) == a_head + 64 * a_chunk
+    assert cost.peak_bytes(replace(chunked, H=7)) == 7 * (a_head + 9 * a_chunk)
+
+
+def test_a_call_needs_its_inputs_too() -> None:
+    case = Case("softmax-sdpa", 1000, D=10)
+    assert cost.needed_bytes(case) == 160_000 + 44_000

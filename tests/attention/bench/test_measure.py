@@ -42,6 +42,10 @@ def test_peak_memory_is_what_the_cost_model_says() -> None:
         Case("linear", 65536, "forward+backward", feature_map="softmax"),
         Case("linear", 65536, "forward+backward", compiled=has_kernels),
         Case("linear-chunked", 65536, "forward+backward", causal=True, compiled=has_kernels),
+        # What heads share is held once.
+        Case("softmax-naive", 1024, causal=True, B=2, H=4),
+        Case("linear", 8192, "forward+backward", feature_map="softmax", H=8),
+        Case("linear-chunked", 4096, "forward+backward", causal=True, B=2, H=8),
     ):
         got = measure.peak_memory_bytes(case, threads=1)
         assert got == pytest.approx(cost.peak_bytes(case), rel=0.15, abs=6 * 2**20)

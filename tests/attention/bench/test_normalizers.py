@@ -28,6 +28,9 @@ def test_signed_weights_cancel_more_the_longer_the_sequence_and_positive_ones_ne
 def test_a_row_that_lost_all_its_weights_is_counted() -> None:
     """Of width 1, ReLU leaves half of the queries nothing."""
     found = study(Case("linear", 211, D=1, feature_map="relu"))
+    # Positive weights never cancel, and a query without any counts as one that does not.
+    assert found.near_zero_share == 0.0
+    assert found.median_condition == found.largest_condition == 1.0
     assert found.no_weight_share == pytest.approx(0.5, abs=0.1)
     assert all(
         value is None or math.isfinite(value)

@@ -1,5 +1,6 @@
 """The typed summary of a run, its sentences, and the committed runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,92 @@ def test_a_time_at_a_few_tokens_predicts_no_longer_one(monkeypatch: pytest.Monke
         pace.estimate_s(settings.case("linear", 65536, "forward"))
     # Nor is one tried that does not fit.
     assert timed == [512]
+
+
+def of_shape(**changes: object) -> AttentionSummary:
+    found = committed("default")
+    return found.model_copy(update={"shape": found.shape.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize("name", ["default", "million"])
+def test_the_sentences_of_the_committed_tables_are_those_of_today(name: str) -> None:
+    written = (REFERENCE / name / "table.md").read_text()
+    said = [
+        explanation.derivation(committed(name)),
+        " ".join(explanation.findings(committed(name))),
+    ]
+    assert written.startswith("\n".join(said) + "\n")
+
+
+def test_a_causal_run_keeps_running_sums_and_its_map_has_letters_of_its_own() -> None:
+    text = explanation.derivation(of_shape(causal=True, feature_map="elu1"))
+    assert "linear:   y_i = sum_{j<=i} (a_i.b_j) v_j / sum_{j<=i} a_i.b_j" in text
+    assert "with      a = phi(q), b = phi(k): the elu1 map" in text
+    assert "S_i = S_{i-1} + b_i v_i^T" in text
+    assert "No factor 1 / sqrt(D) is needed." in text
+    assert "the same for every i" not in text
+    assert "cancels" not in text
+    mapped = explanation.derivation(of_shape(feature_map="relu"))
+    assert "y_i = sum_j (a_i.b_j) v_j" in mapped
+    assert "the same for every i" in mapped
+    assert "phi" not in explanation.derivation(of_shape(causal=True))
+
+
+def test_the_price_names_the_weights_that_it_was_studied_for() -> None:
+    (plain,) = explanation.price(committed("default"))
+    assert plain.startswith("The price: of 512 queries")
+    (causal,) = explanation.price(of_shape(causal=True))
+    assert causal.startswith("The price (without a causal mask): of 512 queries")
+    (mapped,) = explanation.price(of_shape(feature_map="elu1"))
+    assert mapped.startswith("The price (for weights q.k without a feature map): of 512 queries")
+    assert mapped.endswith("With the elu1 map of this run, 0% are negative and 0% cancel so far.")
+
+
+def test_equal_operations_are_counted_for_what_was_timed() -> None:
+    def said(found: AttentionSummary) -> str:
+        return explanation.crossing_sentences(found)[0].rpartition("at about ")[2]
+
+    default = committed("default")
+    assert said(default) == "T = D = 64."
+    # Forwards and backwards: 14 T^2 D against 12 T D^2, which is T = 6/7 D.
+    both = [row.model_copy(update={"direction": "forward+backward"}) for row in default.rows]
+    assert said(default.model_copy(update={"rows": tuple(both)})) == "T = 55."
+    # Causal, compiled: 2 T (T + 1) D against 4 T D^2 + 96 T D, which is T + 1 = 2 D + 48.
+    renamed = [
+        row.model_copy(
+            update={"method": "linear-chunked" if row.method == "linear" else row.method}
+        )
+        for row in default.rows
+    ]
+    causal = of_shape(causal=True).model_copy(update={"rows": tuple(renamed)})
+    assert said(causal) == "T = 175."
+
+
+def test_what_the_check_left_out_is_said() -> None:
+    default = committed("default")
+    (note,) = tables.gate_table(default).notes
+    assert "T = 1, 7, 67, 2051" in note
+    gate = [entry.model_copy(update={"skipped": (67, 2051)}) for entry in default.gate[:1]]
+    notes = tables.gate_table(default.model_copy(update={"gate": tuple(gate)})).notes
+    assert notes[1] == (
+        "softmax-sdpa was not checked at T = 67 and 2051, where it needs more than 1 GiB."
+    )
+
+
+def test_a_probe_fits_even_where_one_token_of_all_heads_does_not() -> None:
+    settings = BenchSettings(
+        shape=committed("default").shape.model_copy(update={"batch": 4096, "heads": 4096}),
+        lengths=(65536,),
+        methods=("linear",),
+        directions=("forward",),
+        device="cpu",
+        threads=1,
+        kernels="torch",
+        memory_limit_bytes=2**22,
+        time_limit_s=30,
+        seed=0,
+    )
+    case = settings.case("linear", 65536, "forward")
+    assert not settings.fits(replace(case, T=1))
+    # The probe is of one head, whose operations are a part of the case's.
+    assert points.Pace(settings).estimate_s(case) > 0

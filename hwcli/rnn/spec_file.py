@@ -1,0 +1,88 @@
+"""An exercise in one file: the network's keys and the config's stand side by side."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hwcli.errors import ConfigError
+from hwcli.rnn.activations import ALIASES
+from hwcli.rnn.exact import to_json
+from hwcli.rnn.letters import Alphabet
+from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.spec_fields import NAMES, with_our_names
+from hwcli.yaml_files import read_yaml
+
+# Keys of an exercise's file that are no weights.
+CONFIG_KEYS = {
+    "name",
+    "inputs",
+    "inputs_file",
+    "length",
+    "alphabet",
+    "letters",
+    "steps",
+    "max_states",
+    "seed",
+    "targets",
+    "loss",
+    "expect",
+}
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Read an exercise's file: keys of the config as they are, all others under ``network``.
+
+    The run has the file's name, unless the file has a key ``name``.
+
+    Raises:
+        ConfigError: the file cannot be read, or gives a network twice.
+    """
+    content = read_yaml(path)
+    ours = set(NetworkSpec.model_fields) | set(NAMES)
+    bare = {key: value for key, value in content.items() if key in ours}
+    rest = {"name": _run_name(path), **{k: v for k, v in content.items() if k not in ours}}
+    if bare and "network" in rest:
+        raise ConfigError(f"{path}: {next(iter(bare))} belongs under network:")
+    if not bare:
+        return {**rest, "network": _complete(rest["network"])} if "network" in rest else rest
+    # What is none of the config's keys was meant for the network, whose choices are then listed.
+    config_keys = CONFIG_KEYS & set(rest)
+    network = {**bare, **{key: rest[key] for key in set(rest) - config_keys}}
+    return {**{key: rest[key] for key in config_keys}, "network": _complete(network)}
+
+
+def _run_name(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "spec"
+
+
+def _complete(network: Any) -> Any:
+    """Add the defaults of what is not given, so that nothing of the shipped network is left."""
+    if not isinstance(network, dict):
+        return network
+    try:
+        given = with_our_names(network)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    # It is the default, which a network without output weights leaves unused: only here is it known
+    # to be given.
+    activation = str(given.get("output_activation"))
+    if ALIASES.get(activation, activation) == "logistic" and given.get("w_out") is None:
+        raise ConfigError(
+            f"network.output_activation = {activation!r} has no effect without network.w_out: "
+            "give w_out, or linear outputs"
+        )
+    defaults = {key: field.default for key, field in NetworkSpec.model_fields.items()}
+    return {**defaults, **given}
+
+
+def as_spec_file(spec: NetworkSpec, alphabet: Alphabet) -> str:
+    """Spell a network as an exercise's file, with what it reads; only what is not the default."""
+    values = spec.model_dump(mode="json", exclude_defaults=True)
+    if alphabet.names:
+        values["letters"] = {name: list(map(to_json, x)) for x, name in alphabet.names.items()}
+    else:
+        numbers = sorted({number for letter in alphabet.letters for number in letter})
+        values["alphabet"] = ",".join(str(to_json(number)) for number in numbers)
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
