@@ -194,7 +194,8 @@ def run(
         if code in INTERRUPTED:
             terminal.log("stopped; run the same command again to go on")
             return code if code > 0 else 128 - code
-        states[part] = "finished" if part.is_done(out) else "failed"
+        # A smaller grid that the part was to extend is finished, too.
+        states[part] = "finished" if code == 0 and part.is_done(out) else "failed"
         if states[part] == "failed":
             terminal.log(f"{where} failed (exit code {code}); the other parts go on")
     terminal.log(f"part {len(parts) + 1} of {len(parts) + 1}: the hand-in")

@@ -101,8 +101,10 @@ def test_a_part_of_the_grid_is_extended_and_what_holds_it_all_is_reused(
     parts = homework.PRESETS["quick"]
     for part in parts:
         finish(tmp_path, part, {"layers": "4", "heads": "2"} if part is parts[2] else None)
-    assert homework.run("quick", tmp_path) == 0
+    # The command fails here, and the smaller grid that is finished is not the part's.
+    assert homework.run("quick", tmp_path) == 1
     assert [arguments[0] for arguments in ran] == ["vit-sweep"]
+    assert "vit-sweep failed (exit code 1)" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "vit-sweep")
     ran.clear()
     finish(tmp_path, parts[2], {"seeds": "0..2", "device": "cpu", "precision": "float32"})

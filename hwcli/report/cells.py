@@ -44,6 +44,14 @@ def words(place: str, prompt: str) -> Cell:
 _MARK = re.compile(r"^%% (text|code|prompt) ([a-z0-9-]+)$", re.MULTILINE)
 
 
+def as_content(value: object) -> object:
+    """Return a value of a template so that no line of it begins a cell.
+
+    A run folder may be somebody else's: a cell of code that its texts begin would be executed.
+    """
+    return re.sub("^%%", r"\\%%", value, flags=re.MULTILINE) if isinstance(value, str) else value
+
+
 def parse(rendered: str) -> list[Cell]:
     """Split a rendered section into cells; a line ``%% kind id`` begins each.
 

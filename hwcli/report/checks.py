@@ -46,8 +46,8 @@ def _contradictions(run: Run) -> list[str]:
         ]
     trained = {cell.key: cell for cell in gather_cells(trials)}
     return [
-        f"{summary.describe(cell.point)}, {part} images: summary.json says {_percent(said)}, "
-        f"{TRIALS} {_percent(computed)}"
+        f"{summary.describe(cell.point)}, {part} images: summary.json says {percent(said)}, "
+        f"{TRIALS} {percent(computed)}"
         for cell in summary.cells
         for part, mean in MEANS.items()
         if not _agree(said := mean(cell), computed := mean(trained.get(cell.key, NOTHING)))
@@ -60,5 +60,6 @@ def _agree(said: float | None, computed: float | None) -> bool:
     return math.isclose(said, computed, abs_tol=1e-9)
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """Spell an accuracy in percent."""
     return "nothing" if fraction is None else f"{100 * fraction:.2f} %"

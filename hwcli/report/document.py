@@ -5,7 +5,8 @@ import base64
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -24,7 +25,8 @@ from hwcli.report.merge import (
     names_of,
     question,
 )
-from hwcli.report.own_pictures import with_pictures
+from hwcli.report.own_formulas import with_formulas_of_a_notebook
+from hwcli.report.own_pictures import DATA, with_pictures
 
 # Of pandoc's Markdown, what a measured text could trip over is left out.
 FORMAT = (
@@ -33,21 +35,35 @@ FORMAT = (
     "-raw_tex+lists_without_preceding_blankline"
 )
 
-# What is in the author's hands is read on its own: nothing in it ends the box that it stands in.
-AUTHORS_FORMAT = (
+# Each text of a notebook is read on its own. Nothing in it ends the box that it stands in, and
+# nothing in it is code of HTML or Typst: a generated one may quote somebody else's run.
+TEXT_FORMAT = (
     f"{FORMAT}-fenced_divs-native_divs-bracketed_spans-native_spans-raw_attribute-header_attributes"
-    "-yaml_metadata_block-pandoc_title_block"
+    "-yaml_metadata_block-pandoc_title_block+tex_math_double_backslash"
 )
+
+# The class of a text: one of the author's, whose pictures were copied, or a generated one.
+AUTHORS, GENERATED = "author", "generated"
+
+# Where a link may lead: other schemes, such as javascript, run something.
+SCHEMES = ("http", "https", "mailto")
+
+# A notebook's columns are as wide as their content: a long line in the source says nothing.
+COLUMNS = 10_000
 
 # A longer table may not fit on one page.
 MAX_UNBROKEN_ROWS = 30
 
 # Of HTML, the line break is kept: within a table's cell it has no other spelling in Markdown.
 FILTER = f"""
-local function read_author(block)
-  if block.classes[1] == "author" then
-    return pandoc.read(block.text, "{AUTHORS_FORMAT}").blocks
+local function read_text(block)
+  local kind = block.classes[1]
+  if kind ~= "{AUTHORS}" and kind ~= "{GENERATED}" then return nil end
+  local read = pandoc.read(block.text, "{TEXT_FORMAT}", {{ columns = {COLUMNS} }})
+  if kind == "{GENERATED}" then
+    read = read:walk({{ Image = function(image) return image.caption end }})
   end
+  return read.blocks
 end
 
 local function without_tag(raw)
@@ -55,9 +71,13 @@ local function without_tag(raw)
   return raw.text:match("^<br") and raw.tag == "RawInline" and pandoc.LineBreak() or {{}}
 end
 
+local schemes = {{ {", ".join(f"{scheme} = true" for scheme in SCHEMES)} }}
+
 -- A notebook's anchors are not those of a document, and Typst stops at a link to nothing.
 local function unlink(link)
-  if link.target == "" or link.target:sub(1, 1) == "#" then return link.content end
+  local scheme = link.target:match("^%s*([%a][%w+.-]*):")
+  local is_odd = scheme and not schemes[scheme:lower()]
+  if is_odd or link.target == "" or link.target:sub(1, 1) == "#" then return link.content end
 end
 
 local function let_break(long)
@@ -70,13 +90,16 @@ local function let_break(long)
 end
 
 return {{
-  {{ CodeBlock = read_author }},
+  {{ CodeBlock = read_text }},
   {{ RawInline = without_tag, RawBlock = without_tag, Table = let_break, Link = unlink }},
 }}
 """
 
 # What pandoc could not do, as it wrote it down.
 LOG = "pandoc.json"
+
+# Pictures that are no drawings of ours; PDF and page hold them as they are.
+PHOTOS = ("image/jpeg", "image/gif", "image/webp")
 
 # A table of details has 8.8 pt.
 ANSWER_SIZE_PT = 11.5
@@ -98,7 +121,7 @@ def to_markdown(
 
     The title is left to the page's own heading, and the generated code that only shows something
     to the notebook. The author's words stand in boxes, and so do the cells that the author changed
-    or added; a prompt that is still open says so in its box. Texts that the author added right
+    or added; a prompt that is still open says so in its box. Cells that the author added right
     below an open prompt are its answer.
 
     Args:
@@ -107,46 +130,56 @@ def to_markdown(
         beside: the notebook's own folder, where the author's pictures are looked for.
         say: prints a line of progress.
     """
+    cells, names = notebook.cells, names_of(notebook)
+    below = answers_below(cells)
+    answering = {position for positions in below.values() for position in positions}
+
+    def spelled(k: int, text: str) -> str:
+        """Spell a text of the k-th cell, which is in the author's hands, as pandoc reads it."""
+        text = with_formulas_of_a_notebook(text)
+        return with_pictures(text, cells[k], names[k], beside, folder, say)
+
+    def shown(k: int) -> str:
+        return "\n\n".join(_shown(cells[k], folder, k, functools.partial(spelled, k)))
+
     parts: list[str] = []
-    below = answers_below(notebook.cells)
-    answers = {id(answer) for texts in below.values() for answer in texts}
-    for number, (cell, name) in enumerate(zip(notebook.cells, names_of(notebook), strict=True)):
+    for k, (cell, name) in enumerate(zip(cells, names, strict=True)):
         hand = hand_on(cell)
-        if id(cell) in answers or (id_of(cell) == "title" and hand is None):
+        if k in answering or (id_of(cell) == "title" and hand is None):
             continue
         if cell.cell_type == "markdown" and _PARTS.match(cell.source):
             parts.append(_NEW_PAGE)
-        copied = functools.partial(
-            with_pictures, cell_name=name, beside=beside, folder=folder, say=say
-        )
-        with_own_pictures = functools.partial(copied, cell=cell)
-        if number in below:
-            texts = [copied(text.source, cell=text) for text in below[number]]
-            parts.append(_own(f"**Asked:** {question(cell)}", "\n\n".join(texts)))
-        elif is_prompt(cell):
-            parts.append(_box(cell, with_own_pictures))
+        if is_prompt(cell):
+            below_it = "\n\n".join(map(shown, below.get(k, ())))
+            written = below_it if is_open(cell) else spelled(k, answer(cell))
+            parts.append(_prompt(question(cell), written))
         elif hand is None:
-            parts += _shown(cell, folder, number)
+            parts += _shown(cell, folder, k, lambda text: _fenced(text, GENERATED))
         else:
-            shown = _shown(cell, folder, number, with_own_pictures)
             label = f"**{hand.capitalize()} by the author**" + (
                 f" ({name})" if hand == "changed" else ""
             )
-            parts.append(_own(label, "\n\n".join(shown)))
-    return "\n\n".join([*parts, *_what_is_not_as_generated(notebook)]) + "\n"
+            parts.append(_own(label, shown(k)))
+    alone = [(cell, names[k]) for k, cell in enumerate(cells) if k not in answering]
+    parts += _what_is_not_as_generated(alone, deleted_ids(notebook))
+    return "\n\n".join(parts) + "\n"
 
 
 def _shown(
-    cell: NotebookNode,
-    folder: Path,
-    number: int,
-    with_own_pictures: Callable[[str], str] = lambda text: text,
+    cell: NotebookNode, folder: Path, number: int, spelled: Callable[[str], str]
 ) -> list[str]:
-    """Return what a cell shows, its figures in a folder; the cell's number tells them apart."""
+    """Return what a cell shows, a part each, its figures in a folder.
+
+    Args:
+        cell: an executed one.
+        folder: for the figures.
+        number: of the cell, which tells its figures from those of others.
+        spelled: returns a text of the cell as the document has it.
+    """
     if cell.cell_type == "raw":
         return [_fenced(cell.source, "output")]
     if cell.cell_type == "markdown":
-        return [with_own_pictures(with_captions(cell.source))]
+        return [spelled(with_captions(cell.source))]
     parts = [] if _only_shows(cell) else [_fenced(cell.source, "python")]
     for k, output in enumerate(cell.outputs):
         if output.output_type == "stream":
@@ -154,33 +187,39 @@ def _shown(
         elif output.output_type == "error":
             parts.append(_fenced(f"{output.ename}: {output.evalue}", "output"))
         elif "text/markdown" in output.data:
-            shown = with_own_pictures(with_captions(output.data["text/markdown"]))
+            shown = spelled(with_captions(output.data["text/markdown"]))
             is_answer = output.metadata.get(ANSWER) and hand_on(cell) is None
             parts.append(_answer(shown) if is_answer else shown)
+        elif "text/latex" in output.data:
+            parts.append(spelled(output.data["text/latex"]))
         elif "image/svg+xml" in output.data or "image/png" in output.data:
             parts.append(_figure(output.data, folder, f"figure-{number}-{k}"))
+        elif photo := next((kind for kind in PHOTOS if kind in output.data), None):
+            content = "".join(output.data[photo].split())
+            parts.append(spelled(f"![]({DATA}{photo};base64,{content})"))
         elif "text/plain" in output.data:
             parts.append(_fenced(output.data["text/plain"], "output"))
     return parts
 
 
-def _what_is_not_as_generated(notebook: NotebookNode) -> list[str]:
-    """List the cells that the author changed, added and deleted: after all cells, none ends it."""
-    answers = {id(text) for texts in answers_below(notebook.cells).values() for text in texts}
-    named = [
-        (cell, name)
-        for cell, name in zip(notebook.cells, names_of(notebook), strict=True)
-        if id(cell) not in answers
-    ]
-    of = {hand: [n for cell, n in named if hand_on(cell) == hand] for hand in ("changed", "added")}
+def _what_is_not_as_generated(
+    cells: Sequence[tuple[NotebookNode, str]], deleted: Sequence[str]
+) -> list[str]:
+    """List what the author changed, added and deleted: it stands after all cells, none ends it.
+
+    Args:
+        cells: those that answer no prompt, with their names.
+        deleted: ids of generated cells.
+    """
+    of = {hand: [n for cell, n in cells if hand_on(cell) == hand] for hand in ("changed", "added")}
     found = {
         "Changed": ", ".join(f"`{name}`" for name in of["changed"]),
         "Added": ", ".join(of["added"]),
-        "Deleted": ", ".join(f"`{name}`" for name in deleted_ids(notebook)),
+        "Deleted": ", ".join(f"`{name}`" for name in deleted),
     }
     lines = [f"- {what} by the author: {names}." for what, names in found.items() if names]
     heading = "**Cells that are not as generated.**\n\n"
-    return [_fenced(heading + "\n".join(lines), "author")] if lines else []
+    return [_fenced(heading + "\n".join(lines), AUTHORS)] if lines else []
 
 
 SHOWING = ("show", "show_source", "read_run")
@@ -213,29 +252,42 @@ def _is_plain_call(node: ast.AST) -> TypeGuard[Any]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
-def _box(cell: NotebookNode, with_own_pictures: Callable[[str], str]) -> str:
+def _prompt(asked: str, written: str) -> str:
     """Return a place for the author's words as a box: what was written, or what is asked for."""
-    if is_open(cell):
-        return _div("open", _fenced(f"**Not written yet.** {question(cell)}", "author"), OPEN)
-    return _own(f"**Asked:** {question(cell)}", with_own_pictures(answer(cell)))
+    if not written:
+        return _div("open", _fenced(f"**Not written yet.** {asked}", AUTHORS), OPEN)
+    return _own(f"**Asked:** {asked}", written)
 
 
 def _own(label: str, content: str) -> str:
     """Return a box with something of the author's; its label stays with the first lines."""
-    small = _div("label", _fenced(label, "author"), LABEL)
-    return _div("own", f"{small}\n\n{_fenced(content, 'author')}", OWN)
+    small = _div("label", _fenced(label, AUTHORS), LABEL)
+    body = _fenced(content, AUTHORS)
+    if _is_right_to_left(content):
+        body = _div("words", body, RIGHT_TO_LEFT)
+    return _div("own", f"{small}\n\n{body}", OWN)
 
 
-BOX = {"inset": "7pt", "radius": "3pt", "width": "100%"}
-OWN = {**BOX, "stroke": "0.6pt + luma(120)"}
-LABEL = {"sticky": "true", "text:size": "8.5pt"}
-OPEN = {**BOX, "stroke": '(dash: "dashed", thickness: 0.6pt)'}
+# Code, formulas and where a link leads have Latin letters in every language.
+_OF_ANY_LANGUAGE = re.compile(r"(`+).*?\1|\$+[^$]*\$+|\]\([^)]*\)", re.DOTALL)
+
+
+def _is_right_to_left(text: str) -> bool:
+    """Tell whether the first letter of a text is of a script such as Arabic or Hebrew."""
+    directions = map(unicodedata.bidirectional, _OF_ANY_LANGUAGE.sub("", text))
+    return next((d for d in directions if d in ("L", "R", "AL")), "L") != "L"
+
+
+BOX = {"typst:inset": "7pt", "typst:radius": "3pt", "typst:width": "100%"}
+OWN = {**BOX, "typst:stroke": "0.6pt + luma(120)"}
+LABEL = {"typst:sticky": "true", "typst:text:size": "8.5pt"}
+OPEN = {**BOX, "typst:stroke": '(dash: "dashed", thickness: 0.6pt)'}
+RIGHT_TO_LEFT = {"dir": "rtl", "typst:text:dir": "rtl"}
 
 
 def _div(kind: str, content: str, style: Mapping[str, str]) -> str:
     attributes = " ".join(
-        f"typst:{key}='{value}'" if '"' in value else f'typst:{key}="{value}"'
-        for key, value in style.items()
+        f"{key}='{value}'" if '"' in value else f'{key}="{value}"' for key, value in style.items()
     )
     return f"::::: {{.{kind} {attributes}}}\n{content}\n:::::"
 
@@ -291,8 +343,7 @@ def run_pandoc(markdown: str, target: str, folder: Path, *arguments: str) -> str
         target,
         format=FORMAT,
         extra_args=[
-            # Columns by their content: a long line in the source says nothing about them.
-            *("--columns=10000", "--wrap=none"),
+            *(f"--columns={COLUMNS}", "--wrap=none"),
             f"--lua-filter={rules}",
             *("--quiet", f"--log={folder / LOG}"),
             *arguments,
@@ -319,7 +370,9 @@ def unreadable_formulas(notebook: NotebookNode, folder: Path) -> list[str]:
 
 
 def _cells_with(formula: str, notebook: NotebookNode) -> list[str]:
-    spelled = f"${''.join(formula.split())}$"
+    spelled = "".join(formula.split())
+    if not spelled.startswith(r"\begin"):  # an environment needs no dollars
+        spelled = f"${spelled}$"
     named = zip(notebook.cells, names_of(notebook), strict=True)
     return [name for cell, name in named if spelled in "".join(_text_of(cell).split())]
 

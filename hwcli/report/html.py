@@ -74,7 +74,10 @@ div.label { font-size: 0.9rem; }
   div.sourceCode { margin-left: -3rem; margin-right: -3rem; }
   table { max-width: calc(100% + 6rem); }
 }
-blockquote { margin: 1rem 0; padding-left: 0.9rem; border-left: 3px solid var(--line); }
+/* Within words from right to left, code and formulas still run from left to right. */
+[dir="rtl"] :is(pre, code, math, div.sourceCode) { direction: ltr; }
+blockquote { margin: 1rem 0; padding-inline-start: 0.9rem;
+  border-inline-start: 3px solid var(--line); }
 """
 
 

@@ -12,9 +12,10 @@ from nbformat import NotebookNode
 
 from hwcli.errors import ConfigError, OutputError
 from hwcli.output.files import write_atomic
+from hwcli.output.units import counted
 from hwcli.report import document, html, notebook, pdf
 from hwcli.report.checks import doubts
-from hwcli.report.merge import Merged, answers_below, id_of, is_open
+from hwcli.report.merge import Merged, is_mergeable, unanswered
 from hwcli.report.runs import Runs, find_runs
 
 FORMATS = ("ipynb", "pdf", "html")
@@ -82,7 +83,8 @@ def build(
         say: prints a line of progress.
 
     Raises:
-        OutputError: there are no runs, or the folder cannot be written.
+        OutputError: there are no runs, the folder cannot be written, or the author's words in the
+            notebook cannot be told from what was generated and no new notebook is asked for.
         UnprintableError: the PDF cannot be set; the other files are written.
         ConfigError: the paper is unknown.
     """
@@ -101,12 +103,12 @@ def build(
         folders["reference"] = _seen_from(folder, reference)
     path = folder / "hw2.ipynb"
     while True:
-        as_read, old = _bytes(path), _mergeable(path, say)
+        as_read, old = _bytes(path), _mergeable(path, formats, say)
         declared = notebook.Author.of(old).with_declared(author, acknowledged, title, paper)
         if not declared.name:
             say("without a name: --author 'Your Name' prints one, and it is kept")
         cells = notebook.all_cells(runs, folders, declared)
-        merged = notebook.assemble(cells, declared, old)
+        merged = notebook.assemble(cells, old)
         made = notebook.to_notebook(merged, cells, declared)
         say(f"running the notebook: {len(made.cells)} cells, {len(notebook.used_runs(runs))} runs")
         notebook.execute(made, folder, say)
@@ -139,14 +141,25 @@ def _tell_of_runs(runs: Runs, folder: Path, say: Callable[[str], None]) -> None:
             say(f"{run.id}: {doubt}")
 
 
-def _mergeable(path: Path, say: Callable[[str], None]) -> NotebookNode | None:
-    """Return the earlier notebook; one that cannot be merged is kept under another name."""
+def _mergeable(
+    path: Path, formats: Sequence[str], say: Callable[[str], None]
+) -> NotebookNode | None:
+    """Return the earlier notebook; one that cannot be merged is kept under another name.
+
+    Raises:
+        OutputError: no notebook takes its place, so the author's words would not be printed.
+    """
     old = notebook.read(path)
-    if old is not None and not notebook.is_mergeable(old):
-        backup = _keep_beside(path)
-        say(f"hw2.ipynb does not say which cells were generated; it is kept as {backup.name}")
-        return None
-    return old
+    if old is None or is_mergeable(old):
+        return old
+    lacks = "does not say which cells were generated"
+    if "ipynb" not in formats:
+        raise OutputError(
+            f"{path} {lacks}, so its words would not be printed; --format all keeps it under "
+            "another name and makes a new one, for you to copy them into"
+        )
+    say(f"hw2.ipynb {lacks}; it is kept as {_keep_beside(path).name}")
+    return None
 
 
 @dataclass(frozen=True)
@@ -217,11 +230,12 @@ def _seen_from(folder: Path, other: Path) -> str:
 
 
 def _keep_beside(path: Path) -> Path:
-    """Copy a notebook that cannot be merged to a name that is free."""
+    """Copy a notebook that cannot be merged to a name that is free, or has this very copy."""
+    content = path.read_bytes()
     number = 1
-    while (backup := path.with_name(f"hw2.old-{number}.ipynb")).exists():
+    while _bytes(backup := path.with_name(f"hw2.old-{number}.ipynb")) not in (None, content):
         number += 1
-    write_atomic(backup, path.read_bytes())
+    write_atomic(backup, content)
     return backup
 
 
@@ -231,18 +245,13 @@ def _tell_what_is_open(
     """Name the generated cells that the author changed, and the prompts that are still empty."""
     if merged.changed:
         say(f"kept as you changed them, and marked in print: {', '.join(merged.changed)}")
-    answered = answers_below(made.cells)
-    still_open = [
-        str(id_of(cell))
-        for number, cell in enumerate(made.cells)
-        if is_open(cell) and number not in answered
-    ]
-    if still_open:
+    if still_open := unanswered(made.cells):
+        num = len(still_open)
         where = "hw2.ipynb" if "ipynb" in formats else "the notebook (--format ipynb makes it)"
         say(
-            f"{len(still_open)} prompts wait for your own words: "
-            f"{', '.join(name.removeprefix('own-') for name in still_open)}. Write under them in "
-            f"{where}, save, and make the report again"
+            f"{counted(num, 'prompt')} {'waits' if num == 1 else 'wait'} for your own words: "
+            f"{', '.join(name.removeprefix('own-') for name in still_open)}. Write under "
+            f"{'it' if num == 1 else 'them'} in {where}, save, and make the report again"
         )
 
 

@@ -1,20 +1,33 @@
 """The notebook: the sections' cells, merged with what the author wrote, all of it executed."""
 
+import asyncio
+import atexit
+import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat import NotebookNode, v4
+from nbformat import NotebookNode, reader, v4
 
 from hwcli.errors import HwError, OutputError
 from hwcli.output.units import duration
 from hwcli.report import attention, front_and_back_matter, pdf, recurrences, sentiment, vision
 from hwcli.report.cells import Cell
-from hwcli.report.merge import KEY, Merged, deleted_ids, hand_on, merge, names_of
+from hwcli.report.merge import (
+    KEY,
+    Merged,
+    deleted_ids,
+    hand_on,
+    kept_digests,
+    merge,
+    names_of,
+)
 from hwcli.report.runs import Run, Runs
 
 # One cell imports torch on a cold disk; none takes longer than that.
@@ -136,8 +149,14 @@ def all_cells(runs: Runs, folders: dict[str, str], author: Author) -> list[Cell]
     ]
 
 
+# Of an id of a cell, by the format.
+CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
 def read(path: Path) -> NotebookNode | None:
-    """Read an earlier notebook; None where there is none.
+    """Read an earlier notebook without its outputs; None where there is none.
+
+    What the format does not allow a cell to have is left out, if it holds nothing of the author's.
 
     Raises:
         OutputError: it cannot be read, and may hold the author's words.
@@ -145,7 +164,12 @@ def read(path: Path) -> NotebookNode | None:
     if not path.exists():
         return None
     try:
-        notebook: NotebookNode = nbformat.read(path, as_version=4)
+        # The reader of the library prints what is wrong, and goes on.
+        notebook: NotebookNode = nbformat.convert(reader.reads(path.read_text("utf-8")), 4)
+        notebook.cells = [_repaired(cell) for cell in notebook.cells]
+        # Cells have ids since version 4.5 only; they get them when the notebook is assembled.
+        nbformat.validate({**notebook, "nbformat_minor": 4}, relax_add_props=True)
+        json.dumps(notebook, ensure_ascii=False).encode()  # JSON can spell half of a character
     except Exception:  # whatever nbformat meets in a damaged file
         raise OutputError(
             f"{path}: not a readable notebook, but it may hold your words; repair it or move it"
@@ -153,12 +177,20 @@ def read(path: Path) -> NotebookNode | None:
     return notebook
 
 
-def is_mergeable(old: NotebookNode) -> bool:
-    """Tell whether a notebook still says which of its cells were generated."""
-    return bool(old.metadata.get(KEY, {}).get("generated"))
+def _repaired(cell: NotebookNode) -> NotebookNode:
+    """Return a cell with what its type may have; an id that it cannot have is left out."""
+    kept = {key: cell[key] for key in ("cell_type", "metadata", "source")}
+    if cell.cell_type == "code":
+        kept |= {"outputs": [], "execution_count": None}
+    elif "attachments" in cell:
+        kept["attachments"] = cell.attachments
+    id_ = cell.get("id")
+    if isinstance(id_, str) and CELL_ID.fullmatch(id_):
+        kept["id"] = id_
+    return NotebookNode(kept)
 
 
-def assemble(cells: Sequence[Cell], author: Author, old: NotebookNode | None) -> Merged:
+def assemble(cells: Sequence[Cell], old: NotebookNode | None) -> Merged:
     """Merge generated cells with an earlier notebook; returns its cells, not executed yet."""
     merged = merge(cells, old)
     taken: set[str] = set()
@@ -177,7 +209,7 @@ def to_notebook(merged: Merged, cells: Sequence[Cell], author: Author) -> Notebo
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python", "file_extension": ".py"},
         KEY: {
-            "generated": [cell.id for cell in cells],
+            "generated": kept_digests(cells),
             "author": {
                 "name": author.name,
                 "acknowledged": list(author.acknowledged),
@@ -197,7 +229,9 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
     does a generated cell where the author changed, added or deleted code, which it may need.
 
     Raises:
-        OutputError: a generated cell of an unchanged notebook failed, or the kernel died.
+        OutputError: a generated cell of an unchanged notebook failed, or the kernel did not start
+            or died.
+        KeyboardInterrupt: the user stopped it; the kernel is gone.
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -226,11 +260,13 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
         # A profile of its own: no history, no start-up files of the user's.
         environment = {**os.environ, "IPYTHONDIR": profile, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
-            client.execute(env=environment, cleanup_kc=True)
-        except (CellTimeoutError, DeadKernelError) as error:
+            _run(client, environment)
+        except (CellTimeoutError, RuntimeError) as error:
             first = str(error).partition("\n")[0]
+            is_dead = isinstance(error, DeadKernelError)
             raise OutputError(
-                f"the notebook could not be executed: {first}; does a cell of yours end Python?"
+                f"the notebook could not be executed: {first}"
+                + ("; does a cell of yours end Python?" if is_dead else "")
             ) from error
     notebook.metadata = nbformat.from_dict(metadata)
     code = [
@@ -250,6 +286,27 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
                 say(
                     f"{name}: failed, maybe for want of code that you changed or deleted: {failure}"
                 )
+
+
+def _run(client: Any, environment: dict[str, str]) -> None:
+    """Run a notebook in another thread: in the main one, the client takes Ctrl-C for itself."""
+    manager = client.km  # the client lets go of it at the end
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            lambda: asyncio.run(client.async_execute(env=environment, cleanup_kc=True))
+        )
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            while not running.done():
+                kernel = getattr(manager.provisioner, "process", None)
+                if kernel is not None:
+                    kernel.kill()
+                wait([running], timeout=0.1)
+            raise
+        finally:
+            # Where no kernel started, the client would look for it at the end of the program.
+            atexit.unregister(client._cleanup_kernel)
 
 
 def _failures(cell: NotebookNode) -> list[str]:

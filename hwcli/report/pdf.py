@@ -19,7 +19,9 @@ PREAMBLE = """
 #show heading.where(level: 1): set text(size: 15pt)
 #show heading.where(level: 1): set block(above: 1.6em, below: 0.9em)
 #show link: underline
-#show raw: set text(font: "DejaVu Sans Mono", size: 7.2pt)
+// Within words from right to left, code and formulas still run from left to right.
+#show raw: set text(font: "DejaVu Sans Mono", size: 7.2pt, dir: ltr)
+#show math.equation: set text(dir: ltr)
 // Code stays with its output; a source that is shown ("py") stands alone.
 #show raw.where(block: true): it => block(
   width: 100%, radius: 2pt, above: 0.9em, below: 0.9em,

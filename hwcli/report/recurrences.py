@@ -112,7 +112,7 @@ def _in_python(letters: Sequence[tuple[Value, ...]]) -> dict[str, str]:
     """Spell a sequence of letters as Python does, and what that needs to be imported."""
 
     def number(x: Value) -> str:
-        return f'Fraction("{x}")' if isinstance(x, str) else str(x)
+        return f"Fraction({x!r})" if isinstance(x, str) else str(x)
 
     source = ", ".join(f"({', '.join(map(number, letter))},)" for letter in letters)
     imports = "from fractions import Fraction\n" if "Fraction" in source else ""

@@ -8,17 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from PIL import Image
+from pydantic import BaseModel, ValidationError
 
 from hwcli.attention.bench.results import AttentionSummary
-from hwcli.config import FOLDER_NAME
+from hwcli.config import FOLDER_NAME, Section, every_value
 from hwcli.errors import HwError, OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import Summary
 from hwcli.output.units import counted
 from hwcli.rnn.summary import TraceSummary
 from hwcli.runtime import short_cpu_name
+from hwcli.sentiment import recipe as sentiment
 from hwcli.sentiment.summary import SentimentSummary
+from hwcli.vision import recipe as vision
 from hwcli.vision.record import PREDICTIONS, RecordError, read_record
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.yaml_files import read_yaml
@@ -30,7 +33,28 @@ SUMMARIES: Mapping[str, type[Summary]] = {
     "sentiment-train": SentimentSummary,
 }
 
+
+class _Measured(Section):
+    """What is read of a config of attention-bench."""
+
+    causal: bool
+
+
+class _Trained(sentiment.Recipe):
+    """What is read of a config of sentiment-train."""
+
+    texts: tuple[str, ...]
+
+
+# Of each command, the part of a config that decides its numbers; it belongs to no experiment.
+CONFIGS: Mapping[str, type[Section]] = {
+    "attention-bench": _Measured,
+    "vit-sweep": vision.SweepRecipe,
+    "sentiment-train": _Trained,
+}
+
 S = TypeVar("S", bound=Summary)
+M = TypeVar("M", bound=BaseModel)
 
 
 class DamagedRunError(HwError):
@@ -46,7 +70,8 @@ class Run:
         command: that wrote it.
         name: of the run.
         summary: ``summary.json`` as it is stored.
-        config: ``config.yaml``.
+        config: ``config.yaml``; what it lacks, because it is older than the setting, is what the
+            run did without it.
         environment: ``env.json``.
         is_reference: it is one of the project's own runs, not the user's.
         is_copy: of a reference run, among the user's.
@@ -78,9 +103,14 @@ class Run:
         return kind.model_validate(self.summary)
 
     def picture(self, name: str) -> Path | None:
-        """Return one of the run's pictures, or None where it has not drawn it."""
+        """Return one of the run's pictures; None where it is not drawn, or cannot be read."""
         path = self.path / f"{name}.png"
-        return path if path.exists() else None
+        try:
+            with Image.open(path, formats=["PNG"]) as picture:
+                picture.verify()
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            return None
+        return path
 
     @property
     def machine(self) -> str:
@@ -115,15 +145,12 @@ def read_run(path: Path, *, is_reference: bool = False) -> Run:
             raise DamagedRunError(f"damaged: summary.json is of another {key}")
     if summary.get("status") != "complete":
         raise DamagedRunError("a part of it failed")
-    try:
-        SUMMARIES[command].model_validate(summary)
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise DamagedRunError(f"damaged: summary.json has no usable {where!r}") from None
-    config, environment = (
-        _read(path / "config.yaml", read_yaml),
-        _read(path / "env.json", read_json),
-    )
+    _checked(SUMMARIES[command], summary, "summary.json")
+    config = _read(path / "config.yaml", read_yaml)
+    if model := CONFIGS.get(command):
+        known = {key: value for key, value in config.items() if key in model.model_fields}
+        config |= every_value(_checked(model, known, "config.yaml"))
+    environment = _read(path / "env.json", read_json)
     if SUMMARIES[command] is VitSweepSummary:
         try:
             read_record(path)
@@ -140,6 +167,15 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedRunError(f"damaged: {path.name} holds no mapping")
     return content
+
+
+def _checked(model: type[M], content: Mapping[str, Any], file: str) -> M:
+    """Return what a file of a run holds, as its model."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "settings"
+        raise DamagedRunError(f"damaged: {file} has no usable {where!r}") from None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
 from hwcli.report.templates import render
 from hwcli.sentiment.recipe import shipped_texts
-from hwcli.sentiment.summary import SentimentSummary
+from hwcli.sentiment.summary import Parameters, SentimentSummary
 from hwcli.sentiment.tables import accuracy_text
 
 COMMAND = "sentiment-train"
 # Of an id of a cell, which nbformat wants short.
 LONGEST_ID = 32
 SHOWN = ("bert", "homework", "strong")
+# The encoder of the assignment, by the names that the hub has for it.
+ASSIGNED = ("bert-base-uncased", "google-bert/bert-base-uncased")
 
 
 def choose(runs: Runs) -> list[Run]:
@@ -94,11 +96,12 @@ def _difference(found: Sequence[SentimentSummary]) -> str:
     if not found:
         return ""
     first = found[0]
-    if (first.num_params, first.num_trainable_params) == (
-        first.assignment.total,
-        first.assignment.trainable,
-    ):
-        return f"The counts of `{first.name}` in the table below are the same: it is that model."
+    counts = Parameters(total=first.num_params, trainable=first.num_trainable_params)
+    if counts == first.assignment:
+        is_it = first.encoder.partition("@")[0] in ASSIGNED
+        return f"The counts of `{first.name}` in the table below are the same" + (
+            ": it is that model." if is_it else f"; its encoder is {first.encoder}."
+        )
     return (
         f"The counts in the table below differ from these, because `{first.name}` is another model "
         f"({first.model}). `hw2 sentiment-train --preset bert` trains the assignment's own model "

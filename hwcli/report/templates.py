@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hwcli.report.cells import Cell, parse
+from hwcli.report.cells import Cell, as_content, parse
 
 
 @functools.cache
@@ -24,6 +24,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
         autoescape=False,
+        finalize=as_content,
     )
     environment.filters |= {"tex": in_tex, "prose": with_formulas}
     return environment

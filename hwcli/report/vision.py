@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from hwcli.config import default_config_path, read_file
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
+from hwcli.report.checks import percent
 from hwcli.report.display import TEXT_WIDTH_IN, png_width_in
 from hwcli.report.recurrences import folder_of, mark_of
 from hwcli.report.runs import Run, Runs
@@ -51,14 +52,15 @@ def choose(runs: Runs) -> Run | None:
 
 
 def _num_asked_cells(run: Run) -> int:
-    cells = [cell for cell in summary_of(run).cells if cell.status == "done"]
+    cells = [cell for cell in run.read(VitSweepSummary).cells if cell.status == "done"]
     if _more_axes(run):
         return 0
     return len(ASKED & {(cell.point[LAYERS], cell.point[HEADS]) for cell in cells})
 
 
 def _more_axes(run: Run) -> list[str]:
-    return [a.name for a in summary_of(run).axes if a.varies and a.field not in (LAYERS, HEADS)]
+    axes = run.read(VitSweepSummary).axes
+    return [a.name for a in axes if a.varies and a.field not in (LAYERS, HEADS)]
 
 
 def not_shown(runs: Runs) -> dict[str, str]:
@@ -69,11 +71,6 @@ def not_shown(runs: Runs) -> dict[str, str]:
         else f"it has {_num_asked_cells(run)} of the {len(ASKED)} cells"
         for run in runs.not_shown(COMMAND, used(runs))
     }
-
-
-def summary_of(run: Run) -> VitSweepSummary:
-    """Return what the run found."""
-    return VitSweepSummary.model_validate(run.summary)
 
 
 def section(runs: Runs) -> list[Cell]:
@@ -116,9 +113,9 @@ def _changes(config: Mapping[str, Any], num_tokens: int) -> str:
         said.append("It mirrors half of them; the next epoch mirrors the other half.")
     if pixels := config["max_shift"]:
         said.append(f"`shift` moves each by up to {pixels} pixel{'s' if pixels > 1 else ''}.")
-    if share := config.get("erase_probability"):
+    if share := config["erase_probability"]:
         said.append(f"`erase` fills a rectangle with noise in {share:.0%} of them.")
-    if config.get("early_tokens", 1.0) < 1:
+    if config["early_tokens"] < 1:
         kept = AugmentationConfig.model_validate(config).num_kept(num_tokens, 0, 2)
         said.append(
             f"In the first half of the epochs the network sees {kept} of each image's {num_tokens} "
@@ -137,10 +134,11 @@ POOLED = {
 def _kernels(run: Run | None) -> str:
     if run is None:
         return ""
-    if summary_of(run).kernels != "compiled":
+    found = run.read(VitSweepSummary)
+    if found.kernels != "compiled":
         return "The blocks are computed by torch, exactly as shown."
     return (
-        f"This run trained in {summary_of(run).precision} with the compiled C++ kernel of "
+        f"This run trained in {found.precision} with the compiled C++ kernel of "
         "`hwcli/native/`: `Block.forward` above calls it in place of its last two lines, and it "
         "computes the same block in one pass."
     )
@@ -174,15 +172,15 @@ def _how_chosen(run: Run) -> str:
 
 def _supported(run: Run) -> str:
     """Say what the numbers allow, from the summary: the best, the spread, and its noise."""
-    found = summary_of(run)
+    found = run.read(VitSweepSummary)
     cells = [cell for cell in found.cells if cell.test_accuracy_mean is not None]
     best = best_cell(run)
     lowest, highest = (pick(cells, key=_test_accuracy) for pick in (min, max))
     spread = _test_accuracy(highest) - _test_accuracy(lowest)
     sentences = [
         f"Validation selects {found.describe(best.point)}; its test accuracy is {_accuracy(best)}. "
-        f"Over the {len(cells)} cells it goes from {_percent(_test_accuracy(lowest))} "
-        f"({found.describe(lowest.point)}) to {_percent(_test_accuracy(highest))} "
+        f"Over the {len(cells)} cells it goes from {percent(_test_accuracy(lowest))} "
+        f"({found.describe(lowest.point)}) to {percent(_test_accuracy(highest))} "
         f"({found.describe(highest.point)}): {100 * spread:.2f} points in all."
     ]
     if len(found.seeds) > 1:
@@ -211,17 +209,13 @@ def _pairs(found: VitSweepSummary, cells: list[GridCell]) -> str:
 
 def best_cell(run: Run) -> GridCell:
     """Return the cell that validation selected."""
-    best = summary_of(run).best
+    best = run.read(VitSweepSummary).best
     assert best is not None  # a run that is complete has trained all of its networks
     return best
 
 
 def _test_accuracy(cell: GridCell) -> float:
     return cell.test_accuracy_mean or 0.0
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
 
 
 def _accuracy(cell: GridCell) -> str:
@@ -231,7 +225,8 @@ def _accuracy(cell: GridCell) -> str:
 
 def _sentence(run: Run) -> str:
     """Say what the 15 accuracies support, in one sentence."""
-    cells = [cell for cell in summary_of(run).cells if cell.test_accuracy_mean is not None]
+    found = run.read(VitSweepSummary)
+    cells = [cell for cell in found.cells if cell.test_accuracy_mean is not None]
     accuracies = [_test_accuracy(cell) for cell in cells]
     others = len(cells) - 1
     similar = sum(cell.versus_best == "similar" for cell in cells)
@@ -239,10 +234,10 @@ def _sentence(run: Run) -> str:
         others: f"none of the other {others} is",
         0: f"each of the other {others} is",
     }.get(similar, f"{similar} of the other {others} are not")
-    what = "mean accuracies lie" if len(summary_of(run).seeds) > 1 else "accuracies lie"
+    what = "mean accuracies lie" if len(found.seeds) > 1 else "accuracies lie"
     return (
-        f"The {len(cells)} {what} between {_percent(min(accuracies))} and "
-        f"{_percent(max(accuracies))}. Compared with the cell that validation selected (*), "
+        f"The {len(cells)} {what} between {percent(min(accuracies))} and "
+        f"{percent(max(accuracies))}. Compared with the cell that validation selected (*), "
         f"{differing} significantly different."
     )
 
@@ -255,19 +250,18 @@ def recipe_table(run: Run) -> Table:
     """Return what every trial of a run shares."""
     config = run.config
     model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
-    erased = augmentation.get("erase_probability")
-    early = augmentation.get("early_tokens", 1.0)
+    erased, early = augmentation["erase_probability"], augmentation["early_tokens"]
     rates = f"{optimizer['learning_rate']:g}"
     if optimizer["kind"] == "muon":
         rates = (
             f"{optimizer['muon_learning_rate']:g} on the blocks' matrices, {rates} by AdamW "
             "on the rest"
         )
-    limit = config["data"].get("train_limit")
+    limit = config["data"]["train_limit"]
     rows = {
         "patches": f"{model['patch_size']} x {model['patch_size']}",
         "width; hidden width of the MLP": f"{model['width']}; {model['mlp_width']}",
-        "width of a head": model.get("head_width") or "width / heads",
+        "width of a head": model["head_width"] or "width / heads",
         "attention; pooling": f"{model['attention']}; {model['pooling']}",
         "epochs; batch size": f"{config['epochs']}; {config['batch_size']}",
         "optimiser; learning rate": f"{optimizer['kind']}; {rates}",
@@ -280,7 +274,7 @@ def recipe_table(run: Run) -> Table:
         + (f", {early:.0%} of the tokens in the first half of the epochs" if early < 1 else ""),
         "training images": "all but those for validation" if limit is None else f"{limit:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
-        "precision": summary_of(run).precision,
+        "precision": run.read(VitSweepSummary).precision,
     }
     return Table(
         title="The recipe",
@@ -291,12 +285,12 @@ def recipe_table(run: Run) -> Table:
 
 def grid_table_of(run: Run) -> Table:
     """Return the table that the question asks for: layers down, heads across, accuracies alone."""
-    return _with_line(grid_table(summary_of(run)), 0)
+    return _with_line(grid_table(run.read(VitSweepSummary)), 0)
 
 
 def details_table_of(run: Run) -> Table:
     """Return what each network of the grid costs: its parameters and how long it trained."""
-    table = _with_line(grid_table(summary_of(run)), 1)
+    table = _with_line(grid_table(run.read(VitSweepSummary)), 1)
     return replace(table, title="Parameters and training time of each network", notes=())
 
 
@@ -317,7 +311,7 @@ def _line_of(column: Column, value: Any, line: int) -> str:
 
 def grid_costs(run: Run) -> Figure | None:
     """Draw accuracy against training time and parameters."""
-    return pictures.draw_costs(summary_of(run), width=WIDTH_IN, height=2.9)
+    return pictures.draw_costs(run.read(VitSweepSummary), width=WIDTH_IN, height=2.9)
 
 
 def confusion(run: Run) -> Figure | None:
@@ -330,7 +324,7 @@ def confusion(run: Run) -> Figure | None:
     return network_pictures.draw_confusion(
         torch.from_numpy(record.labels),
         torch.from_numpy(predicted.label),
-        f"{summary_of(run).describe(trial.point)}, seed {trial.seed}",
+        f"{run.read(VitSweepSummary).describe(trial.point)}, seed {trial.seed}",
         width=WIDTH_IN,
         height=3.9,
     )
@@ -338,5 +332,5 @@ def confusion(run: Run) -> Figure | None:
 
 def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
-    histories = read_record(run.path).histories()
-    return pictures.draw_curves(histories, summary_of(run).axes, width=WIDTH_IN, height=2.8)
+    histories, axes = read_record(run.path).histories(), run.read(VitSweepSummary).axes
+    return pictures.draw_curves(histories, axes, width=WIDTH_IN, height=2.8)

@@ -1,10 +1,8 @@
 """From a notebook to pages: captions, figures, and the same bytes each time."""
 
-import base64
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nbformat import NotebookNode, v4
@@ -15,6 +13,8 @@ from hwcli.report import display, document, html, pdf
 from hwcli.report.cells import Cell
 from hwcli.report.display import to_svg
 from hwcli.report.merge import to_node
+
+from .conftest import markdown
 
 TABLE = "**A title**\n\n| name | n |\n| --- | ---: |\n| a<br>b | 17 |\n\nA note.\n"
 
@@ -35,62 +35,6 @@ def test_a_table_longer_than_a_page_may_break(tmp_path: Path, is_own: bool) -> N
 
     assert "breakable: true" in set_with(31)
     assert "breakable" not in set_with(30)
-
-
-def markdown(
-    cells: list[Any], folder: Path, told: list[str] | None = None, generated: tuple[str, ...] = ()
-) -> str:
-    say = ([] if told is None else told).append
-    made = v4.new_notebook(cells=cells, metadata={"hw2": {"generated": list(generated)}})
-    return document.to_markdown(made, folder, folder / "beside", say)
-
-
-def test_the_authors_pictures_are_printed_and_one_that_is_missing_is_told(tmp_path: Path) -> None:
-    beside, told = tmp_path / "beside", list[str]()
-    beside.mkdir()
-    Image.new("RGB", (3, 2)).save(beside / "my drawing.png")
-    (beside / "torn.png").write_bytes(b"no picture")
-    pasted = v4.new_markdown_cell("Seen: ![a](attachment:image.png)")
-    content = base64.b64encode((beside / "my drawing.png").read_bytes()).decode()
-    pasted.attachments = {"image.png": {"image/png": content}}
-    named = v4.new_markdown_cell(
-        "![b](my%20drawing.png) ![c](torn.png) ![](attachment:gone.png) ![d](http://a.b/c.png)"
-    )
-    text = markdown([pasted, named], tmp_path, told)
-    printed = re.findall(r"!\[(.)\]\((own-\w+\.png)\)", text)
-    assert [name for name, _ in printed] == ["a", "b"]
-    assert all((tmp_path / path).exists() for _, path in printed)
-    missing = ("torn.png", "attachment:gone.png", "http://a.b/c.png")
-    assert all(f"**[the picture {name} is missing]**" in text for name in missing)
-    assert told == [
-        f"a cell at the top: the picture {name} is not there, or cannot be printed"
-        for name in missing
-    ]
-
-
-def test_pictures_are_found_however_they_are_spelled(tmp_path: Path) -> None:
-    beside, told = tmp_path / "beside", list[str]()
-    beside.mkdir()
-    Image.new("RGB", (3, 2)).save(beside / "a.png")
-    Image.new("RGB", (3, 2)).save(beside / "named as.png", format="JPEG")
-    (beside / "torn.svg").write_text("<svg")
-    content = base64.b64encode((beside / "a.png").read_bytes()).decode()
-    cell = v4.new_markdown_cell(
-        f"![1][one] ![2](data:image/png;base64,{content}) <img src='a.png' width=300 alt=3> "
-        "![4 [of 5]](a.png) ![](torn.svg) ![not defined]\n\n![5](<named as.png>)\n\n"
-        "[one]: a.png"
-    )
-    text = markdown([cell], tmp_path, told)
-    printed = re.findall(r"!\[([^\[\]]*(?:\[of 5\])?)\]\(own-\w+(\.\w+)\)", text)
-    assert printed == [
-        *(("1", ".png"), ("2", ".png"), ("3", ".png"), ("4 [of 5]", ".png"), ("5", ".jpg")),
-    ]
-    assert told == ["a cell at the top: the picture torn.svg is not there, or cannot be printed"]
-    assert "![not defined]" in text
-    # What a cell of the author's shows is looked through, too.
-    shows = v4.new_code_cell("display(Markdown('![](a.png)'))")
-    shows.outputs = [v4.new_output("display_data", {"text/markdown": "![](a.png)"})]
-    assert "](own-" in markdown([shows], tmp_path)
 
 
 def test_a_link_to_nothing_stops_no_pdf(tmp_path: Path) -> None:
@@ -115,12 +59,6 @@ def test_what_cannot_be_set_is_one_line(tmp_path: Path) -> None:
 )
 def test_letters_without_a_font_of_typsts_own_are_told(text: str, found: str) -> None:
     assert pdf.foreign_letters(text) == found
-
-
-def test_the_name_of_a_missing_picture_is_text(tmp_path: Path) -> None:
-    text = markdown([v4.new_markdown_cell("![](_*a*_b_c.png)")], tmp_path)
-    made = document.run_pandoc(text, "html", tmp_path)
-    assert "[the picture _*a*_b_c.png is missing]" in made
 
 
 def changed_answer() -> NotebookNode:
@@ -213,14 +151,17 @@ def test_a_formula_that_cannot_be_read_is_named_with_its_cell(tmp_path: Path) ->
     prompt = to_node(Cell("prompt", "✎ Why?", "own-q2"))
     prompt.source += "\n\nSince $\\alfa = 1$ and $\\beta$.\n\n$$\\fraq{1}\n{2}$$"
     quoted = v4.new_markdown_cell("> $^$, $\\bta +\n> 1$")
+    bare = v4.new_markdown_cell("$ \\gama $\n\n\\begin{align}\n\\delt\n\\end{align}")
     answer = to_node(Cell("text", "$x^2$", "q2-answer"))
-    made = v4.new_notebook(cells=[answer, prompt, quoted])
+    made = v4.new_notebook(cells=[answer, prompt, quoted, bare])
     text = document.to_markdown(made, tmp_path, tmp_path, print)
     wanted = [
         "own-q2: the formula \\alfa = 1 cannot be read",
         "own-q2: the formula \\fraq{1} {2} cannot be read",
         "a cell after own-q2: the formula ^ cannot be read",
         "hw2.ipynb: the formula \\bta + 1 cannot be read",
+        "a cell after own-q2: the formula \\gama cannot be read",
+        "a cell after own-q2: the formula \\begin{align} \\delt \\end{align} cannot be read",
     ]
     for target in ("typst", "html"):
         document.run_pandoc(text, target, tmp_path, *["--mathml"] * (target == "html"))
@@ -249,32 +190,6 @@ def test_a_question_never_stands_without_its_answers_first_lines(
                 assert "First words" in page.extract_text() or len(page.images), above
                 seen.add(number)
     assert seen == {0, 1}
-
-
-def test_an_answer_stands_below_what_was_asked(tmp_path: Path) -> None:
-    prompt = to_node(Cell("prompt", "✎ Why linear in $T$?", "own-why"))
-    assert "**Not written yet.** Why linear in $T$?" in markdown([prompt], tmp_path)
-    prompt.source += "\n\nBecause sums are kept."
-    text = markdown([prompt], tmp_path)
-    assert "**Asked:** Why linear in $T$?" in text
-    assert text.index("Asked") < text.index("Because sums are kept.")
-
-
-def test_an_answer_in_new_cells_below_the_prompt_is_its_answer(tmp_path: Path) -> None:
-    cells = [
-        to_node(Cell("prompt", "✎ Why linear in $T$?", "own-why")),
-        v4.new_markdown_cell("Because sums are kept."),
-        v4.new_markdown_cell("And never undone."),
-        to_node(Cell("text", "As generated.", "q2-next")),
-        v4.new_markdown_cell("A remark."),
-    ]
-    text = markdown(cells, tmp_path, generated=("own-why", "q2-next"))
-    assert "Not written yet" not in text
-    words = ("**Asked:** Why linear", "Because sums", "never undone", "As generated.", "A remark.")
-    assert [text.index(each) for each in words] == sorted(text.index(each) for each in words)
-    # The remark alone stands on its own.
-    assert text.count("**Added by the author**") == 1
-    assert "Added by the author: a cell after q2-next." in text
 
 
 def test_lists_and_tex_of_an_answer_are_kept(tmp_path: Path) -> None:

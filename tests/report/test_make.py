@@ -11,6 +11,8 @@ import nbformat
 import pytest
 
 from hwcli.report import make
+from hwcli.report.cells import words
+from hwcli.report.merge import Merged, to_node
 
 from .conftest import COMMITTED, SHOWN, link_committed
 
@@ -176,6 +178,45 @@ def test_the_page_fits_a_phone_and_a_desk(made: Path, tmp_path: Path, width: int
     formulas = re.search(r'data-formulas="(\d+)"', dom)
     assert formulas is not None
     assert int(formulas[1]) > 30
+
+
+def test_a_notebook_without_marks_is_kept_and_never_printed_without_its_words(
+    refused: Callable[[list[str], str], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "results/report/hw2.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("Mine.")]), path)
+    line = f"{path.relative_to(tmp_path)} does not say which cells were generated, so its words"
+    refused(["report", "--quiet", "--format", "pdf"], line)
+    refused(["report", "--quiet", "--format", "html"], line)
+    # Each try keeps it; one copy is enough.
+    said = list[str]()
+    for _ in range(2):
+        assert make._mergeable(path, make.FORMATS, said.append) is None
+    assert [each.name for each in sorted(path.parent.iterdir())] == ["hw2.ipynb", "hw2.old-1.ipynb"]
+    assert said == 2 * [
+        "hw2.ipynb does not say which cells were generated; it is kept as hw2.old-1.ipynb"
+    ]
+    path.write_text(path.read_text().replace("Mine.", "Mine, too."))
+    make._mergeable(path, make.FORMATS, said.append)
+    assert "Mine." in (path.parent / "hw2.old-1.ipynb").read_text()
+    assert "Mine, too." in (path.parent / "hw2.old-2.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "line"),
+    [
+        (["own-q1"], "1 prompt waits for your own words: q1. Write under it in hw2.ipynb, save"),
+        (["own-q1", "own-q4b"], "2 prompts wait for your own words: q1, q4b. Write under them in"),
+    ],
+)
+def test_prompts_that_wait_are_counted_and_named(prompts: list[str], line: str) -> None:
+    cells = [to_node(words(id_.removeprefix("own-"), "Why?")) for id_ in prompts]
+    said = list[str]()
+    made = nbformat.v4.new_notebook(cells=cells)
+    make._tell_what_is_open(made, Merged(cells), make.FORMATS, said.append)
+    assert len(said) == 1
+    assert said[0].startswith(line)
 
 
 @pytest.mark.parametrize(

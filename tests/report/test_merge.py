@@ -7,7 +7,15 @@ from nbformat import NotebookNode, v4
 
 from hwcli.report import notebook
 from hwcli.report.cells import Cell
-from hwcli.report.merge import answer, answers_below, is_open, merge
+from hwcli.report.merge import (
+    answer,
+    answers_below,
+    hand_on,
+    is_mergeable,
+    is_open,
+    merge,
+    unanswered,
+)
 
 CELLS = [
     Cell("text", "**Title**", "title"),
@@ -28,7 +36,7 @@ AUTHOR = notebook.Author("Ada", ("Talked with a friend.",))
 
 
 def build(cells: list[Cell], old: NotebookNode | None) -> NotebookNode:
-    made = notebook.to_notebook(notebook.assemble(cells, AUTHOR, old), cells, AUTHOR)
+    made = notebook.to_notebook(notebook.assemble(cells, old), cells, AUTHOR)
     nbformat.validate(made)
     # As it is written and read again.
     return nbformat.reads(nbformat.writes(made), as_version=4)
@@ -55,19 +63,80 @@ def test_words_under_over_and_inside_a_prompt_stay_and_are_printed_without_it() 
         assert CELLS[3].source not in answer(cell)
 
 
-def test_texts_right_below_an_open_prompt_answer_it_until_another_cell_comes() -> None:
-    def below(*added: NotebookNode, prompt: str = CELLS[3].source) -> dict[int, list[str]]:
+def test_cells_right_below_an_open_prompt_answer_it_until_a_generated_one_comes() -> None:
+    def below(*added: NotebookNode) -> list[str]:
         old = build(CELLS, None)
-        old.cells[3].source = prompt
         old.cells[4:4] = added
         made = build(NEWER, build(CELLS, old))
-        return {at: [cell.source for cell in c] for at, c in answers_below(made.cells).items()}
+        found = answers_below(made.cells)
+        assert set(found) <= {3}
+        assert unanswered(made.cells) == ([] if found else ["own-q1"])
+        return [made.cells[at].source for at in found.get(3, ())]
 
     own, code = v4.new_markdown_cell, v4.new_code_cell("1")
-    assert below(own("It flips."), own("Twice.")) == {3: ["It flips.", "Twice."]}
-    assert below(own("It flips."), code, own("Twice.")) == {3: ["It flips."]}
-    assert below(own(" ")) == below(code, own("It flips.")) == below() == {}
-    assert below(own("A remark."), prompt="It flips.") == {}
+    assert below(own("It flips."), own("Twice.")) == ["It flips.", "Twice."]
+    assert below(own("It flips."), code, own("Twice.")) == ["It flips.", "1", "Twice."]
+    assert below(code) == ["1"]
+    assert below(own(" "), own("It flips.")) == ["It flips."]
+    assert below(own(" ")) == below() == []
+    old = build(CELLS, None)
+    old.cells[3].source = "It flips."
+    old.cells[4:4] = [own("A remark.")]
+    assert answers_below(build(NEWER, old).cells) == {}
+
+
+def test_a_copy_of_a_generated_cell_adds_nothing_but_what_was_typed_into_it() -> None:
+    old = build(CELLS, None)
+    copies = [nbformat.from_dict(old.cells[at]) for at in (3, 3, 2)]
+    for number, cell in enumerate(copies):
+        cell.id = f"copy-{number}"
+    copies[1].source = "It flips."
+    old.cells[4:4] = copies
+    made = build(NEWER, build(CELLS, old))
+    expected = [cell.source for cell in NEWER]
+    assert sources(made) == [*expected[:4], "It flips.", *expected[4:]]
+
+
+def test_a_prompt_turned_into_code_is_a_changed_cell() -> None:
+    old = build(CELLS, None)
+    old.cells[3] = v4.new_code_cell(
+        "print(7)", id=old.cells[3].id, metadata=dict(old.cells[3].metadata)
+    )
+    made = build(NEWER, build(CELLS, old))
+    assert (made.cells[3].cell_type, made.cells[3].source) == ("code", "print(7)")
+    assert hand_on(made.cells[3]) == "changed"
+    assert not is_open(made.cells[3])
+    assert merge(NEWER, old).changed == ["own-q1"]
+
+
+def test_a_notebook_whose_cells_lost_their_metadata_is_made_anew_with_all_words() -> None:
+    old = build(CELLS, None)
+    old.cells[2].source = "print(17)"
+    old.cells[3].source += "\n\nIt flips."
+    old.cells.insert(2, v4.new_markdown_cell("Mine."))
+    del old.cells[-1]
+    for cell in old.cells:
+        cell.metadata = {}
+    assert is_mergeable(old)
+    made = build(NEWER, old)
+    assert sources(made) == [
+        *("**Title**", "The answer is 8.", "Mine.", "print(17)"),
+        *(f"{CELLS[3].source}\n\nIt flips.", "A new paragraph."),
+    ]
+    assert [hand_on(cell) for cell in made.cells] == [None, None, "added", "changed", None, None]
+    assert not is_open(made.cells[4])
+    # A cell that is no longer generated goes, as it would with its metadata.
+    for cell in made.cells:
+        cell.metadata = {}
+    assert sources(build(NEWER[:1], made))[:2] == ["**Title**", "Mine."]
+    assert "A new paragraph." not in sources(build(NEWER[:1], made))
+
+
+def test_a_notebook_of_an_earlier_version_lists_ids_alone() -> None:
+    old = build(CELLS, None)
+    old.metadata["hw2"]["generated"] = [cell.id for cell in CELLS]
+    del old.cells[1]
+    assert sources(build(NEWER, old)) == [cell.source for cell in NEWER if cell.id != "q1-answer"]
 
 
 def test_a_changed_cell_stays_and_is_named() -> None:
@@ -111,7 +180,12 @@ def test_name_and_acknowledgements_stay() -> None:
 
 
 def test_a_notebook_without_marks_cannot_be_merged() -> None:
-    assert not notebook.is_mergeable(v4.new_notebook(cells=[v4.new_markdown_cell("mine")]))
+    assert not is_mergeable(v4.new_notebook(cells=[v4.new_markdown_cell("mine")]))
+    # Nor one whose cells have lost metadata and ids.
+    old = build(CELLS, None)
+    for number, cell in enumerate(old.cells):
+        cell.metadata, cell.id = {}, f"other-{number}"
+    assert not is_mergeable(old)
 
 
 WORDS = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1)

@@ -101,6 +101,11 @@ def test_nothing_inside_a_block_of_code_cuts_it_off(page: str) -> None:
     assert "pre-wrap" not in (winning(page, {"pre > code.sourceCode"}, "white-space") or "")
 
 
+def test_code_and_formulas_within_words_from_right_to_left_are_not_turned(page: str) -> None:
+    inside = {'[dir="rtl"] :is(pre, code, math, div.sourceCode)'}
+    assert winning(page, inside, "direction") == "ltr"
+
+
 def test_a_number_of_a_table_is_not_broken_into_lines(page: str) -> None:
     assert '<td style="text-align: right;">1,234 ms</td>' in page
     assert winning(page, {"td", 'td[style*="right"]'}, "white-space") == "nowrap"

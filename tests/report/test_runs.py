@@ -31,6 +31,11 @@ def test_whole_runs_are_found_by_command_and_name(own: Path) -> None:
         ("summary.json", "[1]", "damaged: summary.json holds no mapping"),
         ("summary.json", '{"command": "x"}', "damaged: summary.json is of another command"),
         ("config.yaml", "a: [", "damaged: config.yaml cannot be read"),
+        ("config.yaml", "", "damaged: config.yaml has no usable 'causal'"),
+        ("config.yaml", "{}", "damaged: config.yaml has no usable 'causal'"),
+        ("config.yaml", "causal: 3", "damaged: config.yaml has no usable 'causal'"),
+        ("vit-sweep/config.yaml", "seeds: '0'", "damaged: config.yaml has no usable 'epochs'"),
+        ("sentiment-train/config.yaml", "texts: []", "damaged: config.yaml has no usable 'seed'"),
         ("env.json", None, "damaged: env.json cannot be read"),
         ("vit-sweep/trials.csv", None, "damaged: trials.csv: no such file"),
         ("vit-sweep/trials.csv", "torn", "damaged: trials.csv: cannot be read"),
@@ -39,7 +44,8 @@ def test_whole_runs_are_found_by_command_and_name(own: Path) -> None:
 def test_a_run_that_is_not_whole_is_named_with_its_reason(
     tmp_path: Path, file: str, content: str | None, reason: str
 ) -> None:
-    run = "vit-sweep/quick" if "/" in file else "attention-bench/default"
+    runs_of = {"vit-sweep": "vit-sweep/quick", "sentiment-train": "sentiment-train/strong"}
+    run = runs_of.get(file.partition("/")[0], "attention-bench/default")
     link_committed(tmp_path, run)
     path = tmp_path / run / Path(file).name
     path.unlink()
@@ -70,6 +76,29 @@ def test_a_summary_that_says_otherwise_is_left_out(
     runs = find_runs(own)
     assert runs.left_out == {"attention-bench/default": reason}
     assert len(runs.whole) == len(SHOWN) - 1
+
+
+def test_a_picture_that_is_torn_or_no_png_is_not_shown(tmp_path: Path) -> None:
+    link_committed(tmp_path, "rnn-trace/alternating-sum")
+    run = read_run(tmp_path / "rnn-trace/alternating-sum")
+    path = run.path / "trace.png"
+    assert run.picture("trace") == path
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:20], b"", b"no picture"):
+        path.write_bytes(content)
+        assert run.picture("trace") is None
+        assert "q1-picture" not in {c.id for c in recurrences.section(find_runs(tmp_path))}
+    path.unlink()
+    assert run.picture("trace") is None
+
+
+def test_a_setting_that_is_newer_than_a_run_is_what_the_run_did_without_it(
+    tmp_path: Path,
+) -> None:
+    link_committed(tmp_path, "vit-sweep/standard-gpu")
+    path = tmp_path / "vit-sweep/standard-gpu"
+    assert "early_tokens" not in (path / "config.yaml").read_text()
+    assert read_run(path).config["augmentation"]["early_tokens"] == 1.0
 
 
 def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hwcli.config import load
 from hwcli.report import front_and_back_matter, notebook, vision
 from hwcli.report.cells import Cell
-from hwcli.report.runs import find_runs
+from hwcli.report.runs import find_runs, read_run
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import answers_table
 
@@ -210,17 +210,43 @@ def test_the_tools_are_those_that_the_code_of_the_runs_imports() -> None:
     ],
 )
 def test_the_answer_counts_the_networks_that_may_be_as_good(
-    monkeypatch: pytest.MonkeyPatch, similar: int, said: str
+    own: Path, similar: int, said: str
 ) -> None:
-    run = find_runs(COMMITTED).get("vit-sweep", "standard")
-    assert run is not None
-    found = vision.summary_of(run)
+    path = own / "vit-sweep/standard/summary.json"
+    stored = json.loads(path.read_text())
     cells = [
-        cell.model_copy(update={"versus_best": "similar" if k < similar else None})
-        for k, cell in enumerate(found.cells[:4])
+        cell | {"versus_best": "similar" if k < similar else None}
+        for k, cell in enumerate(stored["cells"][:4])
     ]
-    monkeypatch.setattr(vision, "summary_of", lambda _: found.model_copy(update={"cells": cells}))
-    assert said in vision._sentence(run)
+    path.write_text(json.dumps(stored | {"cells": cells}))
+    assert said in vision._sentence(read_run(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ("bert-base-uncased", "are the same: it is that model."),
+        ("google-bert/bert-base-uncased@main", "are the same: it is that model."),
+        ("bert-base-cased", "are the same; its encoder is bert-base-cased."),
+        (None, "differ from these, because `homework` is another model (all-MiniLM-L6-v2, "),
+    ],
+)
+def test_a_run_is_the_assignments_model_by_its_encoder_and_its_counts(
+    own: Path, encoder: str | None, said: str
+) -> None:
+    path = own / "sentiment-train/homework/summary.json"
+    stored = json.loads(path.read_text())
+    if encoder is not None:
+        counts = stored["assignment"]
+        stored |= {
+            "encoder": encoder,
+            "num_params": counts["total"],
+            "num_trainable_params": counts["trainable"],
+        }
+    path.write_text(json.dumps(stored))
+    answer = {cell.id: cell.source for cell in cells_of(own)}["q4-answer"]
+    assert said in answer
+    assert ("it is that model" in answer) == ("it is that model" in said)
 
 
 def test_without_runs_every_question_says_what_to_run(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The notebook as a file and as a program: what is read of it, and how it is run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from hwcli.errors import OutputError
+from hwcli.report import notebook
+from hwcli.report.cells import Cell
+
+CELLS = [Cell("text", "The answer is 7.", "q1-answer"), Cell("prompt", "✎ Why?", "own-q1")]
+
+
+def written(folder: Path, *added: dict[str, Any]) -> Path:
+    """Write a notebook of the generated cells and of others, whatever these look like."""
+    made = notebook.to_notebook(notebook.assemble(CELLS, None), CELLS, notebook.Author())
+    content = json.loads(nbformat.writes(made))
+    content["cells"] += added
+    path = folder / "hw2.ipynb"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"outputs": []},
+        {"id": "with a space"},
+        {"id": "x" * 65},
+        {"id": 7},
+        {"cell_type": "code", "attachments": {}, "outputs": [{"output_type": "odd"}]},
+        {"cell_type": "code"},
+        {"cell_type": "raw", "execution_count": 3},
+    ],
+)
+def test_what_a_cell_cannot_have_is_left_out_and_its_words_stay(
+    tmp_path: Path, more: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    cell = {"cell_type": "markdown", "id": "mine", "metadata": {}, "source": ["Words ", "of mine."]}
+    old = notebook.read(written(tmp_path, cell | more))
+    made = notebook.to_notebook(notebook.assemble(CELLS, old), CELLS, notebook.Author())
+    nbformat.validate(made)
+    assert [c.source for c in made.cells] == ["The answer is 7.", "✎ Why?", "Words of mine."]
+    assert made.cells[-1].cell_type == more.get("cell_type", "markdown")
+    assert made.cells[-1].id == ("own-cell-2" if "id" in more else "mine")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cell_type": "heading"},
+        {"source": 7},
+        {"metadata": []},
+        {"metadata": {"tags": "one"}},
+        {"attachments": {"a.png": 7}},
+        {"source": "\ud83d"},
+    ],
+)
+def test_a_notebook_that_cannot_be_read_is_one_line(tmp_path: Path, more: dict[str, Any]) -> None:
+    cell = {"cell_type": "markdown", "id": "mine", "metadata": {}, "source": "Mine."}
+    path = written(tmp_path, cell | more)
+    with pytest.raises(OutputError, match=f"^{path}: not a readable notebook, but it may hold"):
+        notebook.read(path)
+
+
+def code(source: str) -> nbformat.NotebookNode:
+    return v4.new_notebook(cells=[v4.new_code_cell(source)])
+
+
+def test_ctrl_c_stops_the_notebook_and_its_kernel(tmp_path: Path) -> None:
+    """A cell sends the signal to this process and goes on: nothing but the kernel's end ends it."""
+    source = """
+        import os, signal, time
+        from pathlib import Path
+        Path("kernel").write_text(str(os.getpid()))
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(600)
+    """
+    made = code("\n".join(line.strip() for line in source.splitlines()))
+    with pytest.raises(KeyboardInterrupt):
+        notebook.execute(made, tmp_path, print)
+    kernel = int((tmp_path / "kernel").read_text())
+    assert not Path(f"/proc/{kernel}").exists()
+
+
+def test_a_kernel_that_does_not_start_or_dies_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutputError, match="could not be executed: Kernel died; does a cell of you"):
+        notebook.execute(code("import os\nos._exit(1)"), tmp_path, print)
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    with pytest.raises(OutputError, match=r"executed: Kernel died before replying to kernel_info$"):
+        notebook.execute(code("1"), tmp_path, print)
