@@ -326,7 +326,7 @@ def confusion(run: Run) -> Figure | None:
         torch.from_numpy(predicted.label),
         f"{run.read(VitSweepSummary).describe(trial.point)}, seed {trial.seed}",
         width=WIDTH_IN,
-        height=3.9,
+        height=3.3,
     )
 
 
