@@ -114,10 +114,13 @@ def trace_table(trace: TraceSummary) -> Table:
         }
         for step in trace.steps
     ]
+    left_out = {"preactivation"}
+    if not any(row["unrolled"] for row in rows):
+        left_out.add("unrolled")
     columns = step_columns(trace.network.spec.networks()[0])
     return Table(
         title=first_steps(len(rows), trace.length),
-        columns=[_in_formulas(column) for column in columns if column.key != "preactivation"],
+        columns=[_in_formulas(column) for column in columns if column.key not in left_out],
         rows=rows,
     )
 

@@ -123,7 +123,7 @@ class NetworkSpec(Section):
         if self.layers:
             yield (
                 "beside network.layers",
-                "write it in a layer",
+                "write it in a layer, and all of the network in a file for --spec",
                 ("w_in", "w_rec", "bias", "w_feedback", "initial_state", "activation", "threshold"),
             )
         if self.output_activation == "argmax":

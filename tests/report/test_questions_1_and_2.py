@@ -7,7 +7,9 @@ import pytest
 
 from hwcli.report import attention, recurrences
 from hwcli.report.cells import Cell
-from hwcli.report.runs import find_runs
+from hwcli.report.display import trace_table
+from hwcli.report.runs import find_runs, read_run
+from hwcli.rnn.summary import TraceSummary
 
 from .conftest import COMMITTED
 
@@ -38,6 +40,23 @@ def test_the_printed_code_of_question_1_runs_by_itself(
         "t = 1 h_t = 3 z_t = 3000 y_t = 1.0",
         "t = 2 h_t = -7/2 z_t = -3500 y_t = 0.0",
         "t = 3 h_t = 15/2 z_t = 7500 y_t = 1.0",
+    ]
+
+
+def test_a_table_of_steps_has_no_empty_column(tmp_path: Path, hw2: Callable[..., int]) -> None:
+    simple = "{w_in: 1, w_rec: 1}"
+    specs = {"one": simple, "two": f"{{layers: [{simple}, {simple}]}}"}
+    for name, network in specs.items():
+        spec = tmp_path / f"{name}.yaml"
+        spec.write_text(f"network: {network}\ninputs: [1, 2]\n")
+        assert hw2("rnn-trace", "--spec", str(spec), "--out", str(tmp_path)) == 0
+    headings = [
+        [column.key for column in trace_table(run.read(TraceSummary)).columns]
+        for run in map(read_run, (tmp_path / "rnn-trace/one", tmp_path / "rnn-trace/two"))
+    ]
+    assert headings == [
+        ["t", "input", "recurrence", "unrolled", "hidden", "output"],
+        ["t", "input", "recurrence", "hidden", "output"],
     ]
 
 
