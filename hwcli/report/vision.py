@@ -90,7 +90,7 @@ def section(runs: Runs) -> list[Cell]:
         "pooled": POOLED[model.pooling],
         "head_width": _head_width(model),
         "kernels": _kernels(run),
-        "changes": _changes(config["augmentation"], num_patches(model.patch_size)),
+        "changes": changes_to_images(config["augmentation"], num_patches(model.patch_size)),
         "rollout": False,
         "mark": mark_of([] if run is None else [run]),
         "not_shown": not_shown(runs),
@@ -106,7 +106,7 @@ def section(runs: Runs) -> list[Cell]:
     return render("q3", **values)
 
 
-def _changes(config: Mapping[str, Any], num_tokens: int) -> str:
+def changes_to_images(config: Mapping[str, Any], num_tokens: int) -> str:
     """Say what a recipe does to training images, and which functions do it."""
     said = []
     if config["flip"]:
@@ -115,6 +115,10 @@ def _changes(config: Mapping[str, Any], num_tokens: int) -> str:
         said.append(f"`shift` moves each by up to {pixels} pixel{'s' if pixels > 1 else ''}.")
     if share := config["erase_probability"]:
         said.append(f"`erase` fills a rectangle with noise in {share:.0%} of them.")
+    if share := config["cutmix_probability"]:
+        said.append(
+            f"`cutmix` takes a rectangle of another image, and its label likewise, in {share:.0%}."
+        )
     if config["early_tokens"] < 1:
         kept = AugmentationConfig.model_validate(config).num_kept(num_tokens, 0, 2)
         said.append(
@@ -251,6 +255,7 @@ def recipe_table(run: Run) -> Table:
     config = run.config
     model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
     erased, early = augmentation["erase_probability"], augmentation["early_tokens"]
+    mixed = augmentation["cutmix_probability"]
     rates = f"{optimizer['learning_rate']:g}"
     if optimizer["kind"] == "muon":
         rates = (
@@ -271,6 +276,7 @@ def recipe_table(run: Run) -> Table:
         "augmentation": ("flips" if augmentation["flip"] else "no flips")
         + f", shifts of up to {augmentation['max_shift']} pixels"
         + (f", a rectangle of noise in {erased:.0%} of the images" if erased else "")
+        + (f", a rectangle of another image in {mixed:.0%}" if mixed else "")
         + (f", {early:.0%} of the tokens in the first half of the epochs" if early < 1 else ""),
         "training images": "all but those for validation" if limit is None else f"{limit:,}",
         "seeds": ", ".join(map(str, config["seeds"])),

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hwcli.config import Section
-from hwcli.vision.fashion_mnist import Part
+from hwcli.vision.fashion_mnist import CLASS_NAMES, Part
 
 
 class AugmentationConfig(Section):
@@ -32,6 +32,15 @@ class AugmentationConfig(Section):
         le=1,
         exclude_if=lambda share: share == 0,
         description="Probability that a random rectangle of an image is filled with noise.",
+    )
+    # Left out likewise.
+    cutmix_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share == 0,
+        description="Probability that a random rectangle of an image is another image's, and its "
+        "label likewise.",
     )
     # Left out likewise.
     early_tokens: float = Field(
@@ -62,7 +71,8 @@ def batches(
 ) -> Iterator[tuple[Tensor, ...]]:
     """Give one epoch's batches of (images, labels): (B, 28, 28) uint8 and (B,) int64.
 
-    Where an epoch trains on some tokens only, a batch has their numbers, too: (B, kept) int64.
+    With CutMix labels are the classes' shares of each image: (B, 10) float32. Where an epoch trains
+    on some tokens only, a batch has their numbers, too: (B, kept) int64.
 
     Flips alternate (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds"): a random half of the images
     is mirrored in even epochs and the other half in odd ones, so that two epochs show both sides
@@ -74,18 +84,20 @@ def batches(
     flipped = (halves ^ bool(epoch % 2)).to(part.images.device)
     kept = config.num_kept(num_tokens, epoch, num_epochs)
     for rows in order.split(batch_size):
-        images = part.images[rows]
+        images, labels = part.images[rows], part.labels[rows]
         if config.flip:
             images = torch.where(flipped[rows, None, None], images.flip(-1), images)
         if config.max_shift:
             images = shift(images, config.max_shift, generator)
         if config.erase_probability:
             images = erase(images, config.erase_probability, generator)
+        if config.cutmix_probability:
+            images, labels = cutmix(images, labels, config.cutmix_probability, generator)
         if kept == num_tokens:
-            yield images, part.labels[rows]
+            yield images, labels
         else:
             tokens = draw_tokens(len(rows), num_tokens, kept, generator)
-            yield images, part.labels[rows], tokens.to(images.device)
+            yield images, labels, tokens.to(images.device)
 
 
 def draw_tokens(
@@ -143,3 +155,36 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
     inside = rows[:, :, None] & columns[:, None, :]
     noise = torch.randint(256, images.shape, generator=generator, dtype=torch.uint8)
     return torch.where(inside.to(images.device), noise.to(images.device), images)
+
+
+def cutmix(
+    images: Tensor, labels: Tensor, probability: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Replace a rectangle by that of another image of the batch (Yun et al. 2019, "CutMix").
+
+    The rectangle takes 0 to 100 % of the image, has its proportions, and lies anywhere inside. Each
+    of the two labels counts as much as its image has of the area.
+
+    Args:
+        images: (B, h, w) uint8.
+        labels: (B,) int64.
+        probability: that an image gets such a rectangle at all.
+        generator: on the CPU, whatever the images' device.
+
+    Returns:
+        images: (B, h, w) uint8.
+        labels: (B, 10) float32, the shares of the classes.
+    """
+    B, height, width = images.shape
+    other = torch.randperm(B, generator=generator).to(images.device)
+    area, top, left, chance = torch.rand((4, B, 1), generator=generator)
+    tall, wide = (area.sqrt() * height).round(), (area.sqrt() * width).round()
+    top, left = (top * (height - tall + 1)).floor(), (left * (width - wide + 1)).floor()
+    row, column = torch.arange(height), torch.arange(width)
+    rows = (row >= top) & (row < top + tall) & (chance < probability)  # (B, h)
+    columns = (column >= left) & (column < left + wide)  # (B, w)
+    inside = (rows[:, :, None] & columns[:, None, :]).to(images.device)
+    share = inside.float().mean(dim=(1, 2))[:, None]
+    classes = F.one_hot(labels, len(CLASS_NAMES)).float()
+    mixed = torch.where(inside, images[other], images)
+    return mixed, torch.lerp(classes, classes[other], share)

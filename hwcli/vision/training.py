@@ -265,9 +265,10 @@ def batch_loss(
     """Return a training batch's loss and how many of its images are classified correctly."""
     images, labels, *kept = batch
     logits = model(data.normalize(images), *kept).float()
+    classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
     return BatchOutcome(
         loss=F.cross_entropy(logits, labels, label_smoothing=label_smoothing),
-        num_correct=(logits.detach().argmax(dim=1) == labels).sum(),
+        num_correct=(logits.detach().argmax(dim=1) == classes).sum(),
         num_examples=len(labels),
     )
 

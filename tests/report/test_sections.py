@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hwcli.config import load
+from hwcli.config import every_value, load
 from hwcli.report import front_and_back_matter, notebook, vision
 from hwcli.report.cells import Cell
 from hwcli.report.runs import find_runs, read_run
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import answers_table
+from hwcli.vision.augmentation import AugmentationConfig
 
 from .conftest import COMMITTED
 
@@ -331,3 +332,13 @@ def test_the_accuracies_stand_alone_and_their_costs_apart() -> None:
         assert len(cells) == 15
         assert all(re.fullmatch(pattern, cell) for cell in cells)
     assert sum("*" in cell for row in accuracies.cells() for cell in row) == 1
+
+
+def test_each_augmentation_of_a_recipe_is_named_with_its_function() -> None:
+    config = AugmentationConfig(max_shift=2, erase_probability=0.25, cutmix_probability=0.5)
+    said = vision.changes_to_images(every_value(config), num_tokens=49)
+    assert "`shift` moves each by up to 2 pixels." in said
+    assert "`erase` fills a rectangle with noise in 25% of them." in said
+    assert "`cutmix` takes a rectangle of another image, and its label likewise, in 50%." in said
+    assert "patches" not in said
+    assert vision.changes_to_images(every_value(AugmentationConfig(flip=False)), 49) == ""

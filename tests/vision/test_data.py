@@ -1,8 +1,11 @@
 import pytest
 import torch
+from torch import nn
 
-from hwcli.vision.augmentation import AugmentationConfig, batches, erase, shift
+from hwcli.vision.augmentation import AugmentationConfig, batches, cutmix, erase, shift
 from hwcli.vision.fashion_mnist import FashionMNIST, Part, pixel_statistics, split
+from hwcli.vision.training import batch_loss
+from tests.vision.made_up import made_up_images
 
 PART = Part(
     images=torch.randint(
@@ -102,6 +105,50 @@ def test_erasing_puts_noise_into_a_rectangle_of_some_images() -> None:
     assert 0.2 < max(shares) < 0.27
     assert min(ratios) < 0.5 < 2 < max(ratios)
     assert erased.any(dim=0).float().mean() > 0.95  # a corner is seldom hit
+
+
+def test_cutmix_gives_a_label_the_share_of_the_image_that_it_has() -> None:
+    # Each image is of one colour, which tells where a pixel came from.
+    B = 200
+    images = torch.arange(B, dtype=torch.uint8)[:, None, None].expand(B, 28, 28)
+    labels = torch.arange(B) % 10
+    mixed, shares = cutmix(images, labels, 0.5, torch.Generator().manual_seed(0))
+    assert (mixed.dtype, shares.shape) == (torch.uint8, (B, 10))
+    own = mixed == images
+    assert 0.4 < (~own).flatten(1).any(dim=1).float().mean() < 0.6
+    for image in range(B):
+        inside = ~own[image]
+        assert len(mixed[image][inside].unique()) <= 1  # of one other image
+        rows, columns = inside.any(dim=1), inside.any(dim=0)
+        assert torch.equal(inside, rows[:, None] & columns)  # a rectangle
+        expected = torch.zeros(10)
+        expected.index_add_(0, labels[mixed[image].long()].flatten(), torch.full((784,), 1 / 784))
+        torch.testing.assert_close(shares[image], expected)
+    areas = (~own).float().mean(dim=(1, 2))
+    assert 0.4 < areas[areas > 0].mean() < 0.6
+
+
+def test_a_batch_of_mixed_images_is_trained_on_shares_and_judged_by_the_larger_one() -> None:
+    data = made_up_images(40)
+    config = AugmentationConfig(flip=False, cutmix_probability=1.0)
+    (batch,) = batches(data.train, config, batch_size=40, seed=0, epoch=0)
+    images, shares = batch
+    logits = torch.randn(len(images), 10, generator=torch.Generator().manual_seed(0))
+    found = batch_loss(_Says(logits), batch, data=data, label_smoothing=0.0)
+    torch.testing.assert_close(found.loss, -(shares * logits.log_softmax(1)).sum(1).mean())
+    assert found.num_correct == (logits.argmax(1) == shares.argmax(1)).sum()
+    assert "cutmix_probability" not in AugmentationConfig().model_dump()
+
+
+class _Says(nn.Module):
+    """A network that says what it is told."""
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self._logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self._logits
 
 
 def test_what_erases_nothing_is_the_trial_it_was_before_there_was_erasing() -> None:
