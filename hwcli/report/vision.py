@@ -339,4 +339,4 @@ def confusion(run: Run) -> Figure | None:
 def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
     histories, axes = read_record(run.path).histories(), run.read(VitSweepSummary).axes
-    return pictures.draw_curves(histories, axes, width=WIDTH_IN, height=2.8)
+    return pictures.draw_curves(histories, axes, width=WIDTH_IN, height=2.5)
