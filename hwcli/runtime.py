@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import signal
@@ -99,7 +100,7 @@ def slowdown_of_sharing(num_processes: int) -> float:
         with suppress(OSError):
             path = CPU_TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list"
             cores.add(path.read_text())
-    return max(1.0, num_processes / (len(cores) or num_cores()))
+    return max(1.0, num_processes / min(len(cores) or math.inf, num_cores()))
 
 
 # Most memory of its own that a training process holds, and all that the process that starts and

@@ -136,6 +136,8 @@ def test_two_threads_of_a_core_count_as_one_where_processes_compute(
         (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
         (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(siblings + "\n")
     assert [runtime.slowdown_of_sharing(number) for number in (1, 2, 3, 4)] == [1, 1, 1.5, 2]
+    monkeypatch.setattr(runtime, "num_cores", lambda: 1)  # a container's quota
+    assert runtime.slowdown_of_sharing(2) == 2
 
 
 def test_workers_are_as_many_as_cores_or_as_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:

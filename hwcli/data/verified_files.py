@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from hwcli.data.cache import Found, Log, cache_folder, data_folder
 from hwcli.errors import SourceError
@@ -33,6 +33,8 @@ from hwcli.paths import named_path
 # How long a server may send nothing.
 SILENCE_S = 10.0
 SECONDS_BETWEEN_LINES = 5.0
+# A server that is slower than this from a minute on is given up for the next one.
+LEAST_BYTES_PER_S, SLOW_AFTER_S = 1000, 60.0
 # A package manager that waits for a lock or a dead mirror would wait for minutes.
 PACKAGE_S = 120.0
 # A compressed file may be longer than its content, by a header and little more.
@@ -128,8 +130,16 @@ class VerifiedFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Whoever comes second finds the files there.
-            with FileLock(folder / ".lock", fallback_to_soft=False):
+            lock = FileLock(folder / ".lock", fallback_to_soft=False)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log(f"{name}: another process is fetching it; waiting")
+                lock.acquire()
+            try:
                 return self._found(name, folder, self._fill(name, folder, log))
+            finally:
+                lock.release()
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SourceError(f"{folder}: cannot write to the cache ({reason})") from None
@@ -281,6 +291,7 @@ def _receive_rest(url: str, file: DataFile, part: Path, log: Log) -> None:
     with answer, part.open("ab") as kept:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0
+        began, received = time.monotonic(), 0
         kept.truncate(done)
         announced = answer.headers["Content-Length"]
         whole = done + int(announced) if announced else None
@@ -290,6 +301,14 @@ def _receive_rest(url: str, file: DataFile, part: Path, log: Log) -> None:
             if not block:
                 break
             done += len(block)
+            received += len(block)
+            passed = time.monotonic() - began
+            if passed > SLOW_AFTER_S and received < LEAST_BYTES_PER_S * passed:
+                kept.write(block)
+                raise SourceError(
+                    f"{file.name} comes at {received / passed:,.0f} bytes a second; the next "
+                    "attempt goes on from there"
+                )
             if done > file.num_bytes + SLACK_BYTES:
                 part.unlink()
                 raise SourceError(f"{file.name} is longer than it should be")

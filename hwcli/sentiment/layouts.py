@@ -39,6 +39,8 @@ PART_NAMES: Mapping[str, tuple[str, ...]] = {
     "valid": ("validation", "valid", "dev", "val"),
     "test": ("test",),
 }
+# In a folder that the library datasets wrote.
+SAVED = ("dataset_dict.json", "state.json")
 # Folders inside a download that hold the parts.
 INNER_FOLDERS = ("", "plain_text", "data", "aclImdb", "aclImdb_v1", "aclImdb_v1/aclImdb")
 
@@ -56,9 +58,11 @@ def read(found: Found, data: DataConfig, log: Log = lambda line: None) -> dict[s
     path = found.path
     if path.is_file() and _is_archive(path):
         return _read_archive(path)
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+    if any((path / name).is_file() for name in SAVED):
         return _saved_parts(path, data, log)
     root = _packed_folder(path) if is_zip(path) else path
+    if root is not path and any((root / name).is_file() for name in SAVED):
+        raise SourceError(f"{path}: holds a folder written by save_to_disk; unpack it")
     for inner in INNER_FOLDERS:
         parts = _text_parts(root / inner) or _table_parts(root / inner, data, log)
         if "train" in parts:

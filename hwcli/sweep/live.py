@@ -82,13 +82,15 @@ class LiveView(Closing):
         elif event.progress is not None:
             self._take(trial, event.progress)
         else:
-            was_running = self._running.pop(trial.id, None) is not None
+            self._running.pop(trial.id, None)
             if event.kind in ("done", "failed"):
                 self._ended.add(trial.id)
             if event.kind == "done":
                 self._shares[trial.id] = 1.0
-                if was_running:  # and ended before its first report
-                    self._shares_at_start.setdefault(trial.id, 0.0)
+                # What ended without a report was done before, or by another process.
+                self._shares_at_start.setdefault(trial.id, 1.0)
+            if event.kind == "restarted":  # from now on there may be fewer workers
+                self._num_workers = len(self._running)
             if event.kind == "busy":
                 text = f"{trial}: already training in another process; will use its result"
                 self._line(text, always=True)

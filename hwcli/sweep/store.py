@@ -111,9 +111,15 @@ class TrialFolder:
         self.forget_failure()
 
     def forget_result(self) -> None:
-        """Let a trial be finished again, from its last checkpoint."""
-        with suppress(OSError):
+        """Let a trial be finished again, from its last checkpoint.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        try:
             (self.path / "result.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
 
     def fail(self, reason: str, **more: object) -> None:
         """Store why the trial failed."""

@@ -115,9 +115,10 @@ def note_on_software(trials: Sequence["TrialRecord"], environment: Mapping[str, 
     others = [place for place in places if place.differs_in_software(here)]
     if not others:
         return None
-    names = ", ".join(sorted({place.software for place in others}))
+    names = {place.software for place in others}
+    now = "edited since" if names == {here.software} else f"now {here.software}"
     return (
-        f"trained by other software: {len(others)} of them ({names}; now {here.software}); "
+        f"trained by other software: {len(others)} of them ({', '.join(sorted(names))}; {now}); "
         "--out FOLDER trains all of them again"
     )
 

@@ -1,6 +1,7 @@
 """What is known of a sweep's trials: by the store of all sweeps, and by the folder of this run."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,13 @@ from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
-from hwcli.vision.record import StoredTrial, SweepRecord, read_known, read_trial
+from hwcli.vision.record import (
+    StoredTrial,
+    SweepRecord,
+    read_known,
+    read_predictions,
+    read_trial,
+)
 
 
 class TrialFolder(StoredTrial, Protocol):
@@ -21,8 +28,17 @@ class TrialFolder(StoredTrial, Protocol):
     def state(self) -> str:
         """Return the state of the trial: done, failed, running, interrupted or missing."""
 
+    def own(self, timeout_s: float | None) -> "Owned":
+        """Return a context manager: whether this process may train the trial is ``taken``."""
+
     def forget_result(self) -> None:
         """Let the trial be finished again, from its last checkpoint."""
+
+
+class Owned(AbstractContextManager["Owned"], Protocol):
+    """The right to train a trial, for as long as the block lasts."""
+
+    taken: bool
 
 
 class KnownTrials:
@@ -66,7 +82,9 @@ class KnownTrials:
             if stored.state == "damaged":
                 self._tell(name, f"not used: {stored.reason}; delete {place} to train it again")
             elif stored.state == "missing" and stored.reason is not None:
-                self._tell(name, f"{stored.reason}; its network is tested again")
+                has_weights = self._store(trial.id).checkpoint.is_file()
+                again = "its network is tested again" if has_weights else "it is trained again"
+                self._tell(name, f"{stored.reason}; {again}")
             return stored, predictions, epochs
         its_epochs = self.in_folder.epochs.get(trial.id, ())
         if stored.result is None:
@@ -96,10 +114,18 @@ class KnownTrials:
         return None if elsewhere else self._store(found.id).checkpoint
 
     def forget_what_lost_its_predictions(self, found: Sequence[TrialRecord]) -> None:
-        """Let networks be tested again whose predictions are gone."""
+        """Let networks be tested again whose predictions are gone.
+
+        Raises:
+            OutputError: a folder cannot be written.
+        """
         for trial in found:
             if trial.state == "missing" and trial.reason is not None:
-                self._store(trial.id).forget_result()
+                folder = self._store(trial.id)
+                with folder.own(0) as owned:
+                    # Another process may have tested it meanwhile.
+                    if owned.taken and read_predictions(folder.predictions) is None:
+                        folder.forget_result()
 
     def _tell(self, name: str, text: str) -> None:
         if name not in self._told:

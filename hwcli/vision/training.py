@@ -37,7 +37,8 @@ EVALUATION_BATCH = 500
 # Whose code decides a trial's numbers, as seen from the package.
 CODE = (
     *(f"vision/{name}.py" for name in ("augmentation", "fashion_mnist", "training", "vit")),
-    *("training/*.py", "attention/*.py", "native/*.py", "native/*.cpp", "native/*.h"),
+    *(f"training/{name}.py" for name in ("loop", "optimizers", "step")),
+    *("attention/*.py", "native/*.py", "native/*.cpp", "native/*.h"),
 )
 BYTES_BESIDE_LAYERS = 420 * 10**6  # of a worker's own
 TIMED_STEPS = 5  # of a dry run, after as many to warm up
@@ -118,27 +119,32 @@ def note_on_precision(trials: Sequence[TrialConfig]) -> str | None:
 def _reason_against_bfloat16(trial: TrialConfig) -> str | None:
     if trial.precision != "bfloat16" or trial.kernels != "compiled":
         return None
-    model, whole = trial.model, num_patches(trial.model.patch_size)
+    whole = num_patches(trial.model.patch_size)
     epochs = range(trial.epochs)
     # The last epochs, which see all tokens, come first.
     kept = dict.fromkeys(
         trial.augmentation.num_kept(whole, epoch, trial.epochs) for epoch in reversed(epochs)
     )
     for patches in kept:
-        tokens = num_tokens(model, patches=patches)
-        shape = LayerShape(
-            tokens=tokens,
-            width=model.width,
-            heads=trial.heads,
-            head_width=model.head_width_for(trial.heads),
-            mlp_width=model.mlp_width,
-            linear=model.attention == "linear",
-        )
+        shape = _layer_shape(trial, patches)
         reason = reason_against_bfloat16(shape)
         # Torch's own operations, which take any layer, compute longer sequences.
-        if reason is not None and tokens <= MOST_TOKENS:
+        if reason is not None and shape.tokens <= MOST_TOKENS:
             return reason if patches == whole else f"{reason}, in the first epochs only"
     return None
+
+
+def _layer_shape(trial: TrialConfig, patches: int) -> LayerShape:
+    """Return the sizes of a trial's layers where they see so many patches."""
+    model = trial.model
+    return LayerShape(
+        tokens=num_tokens(model, patches=patches),
+        width=model.width,
+        heads=trial.heads,
+        head_width=model.head_width_for(trial.heads),
+        mlp_width=model.mlp_width,
+        linear=model.attention == "linear",
+    )
 
 
 @dataclass(frozen=True)
@@ -241,8 +247,8 @@ def describe_environment(config: TrialConfig) -> dict[str, Any]:
 def code_digest() -> str:
     """Digest the files whose code a trial's numbers come from."""
     package = Path(hwcli.__file__).parent
-    files = sorted(path for pattern in CODE for path in package.glob(pattern))
-    return short_digest({path.name: path.read_text(encoding="utf-8") for path in files})
+    files = {str(path.relative_to(package)): path for name in CODE for path in package.glob(name)}
+    return short_digest({name: path.read_text(encoding="utf-8") for name, path in files.items()})
 
 
 @functools.lru_cache(maxsize=1)
@@ -312,18 +318,23 @@ def worker_bytes(config: TrialConfig) -> int:
     """Estimate the memory of its own that a process needs to train a network on a CPU.
 
     Layers keep what the backward pass needs: for each token about 8 D + 4 H d + 3 M numbers (width
-    D, H heads of width d, MLP width M). PyTorch keeps four fifths of that, the compiled kernels two
-    thirds, and in bfloat16 a fifth (tests/benchmarks/LOG.md).
+    D, H heads of width d, MLP width M). PyTorch keeps four fifths of that, the kernel in float32
+    two thirds, the one in bfloat16 a fifth (tests/benchmarks/LOG.md). In bfloat16, PyTorch's
+    operations also keep the weights of all pairs of tokens.
     """
-    model = config.model
-    numbers = 8 * model.width + 4 * config.heads * model.head_width_for(config.heads)
-    numbers += 3 * model.mlp_width
-    tokens = config.batch_size * num_tokens(model)
-    kept = 4 * numbers * config.layers * tokens
-    if config.kernels == "compiled" and config.precision == "bfloat16":
-        kept //= 4
-    weights = 16 * num_params(config.layers, config.heads, model)  # with gradients and momenta
-    return max(runtime.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + kept)
+    if config.device != "cpu":
+        return runtime.WORKER_BYTES
+    shape = _layer_shape(config, num_patches(config.model.patch_size))
+    B, T, H = config.batch_size, shape.tokens, shape.heads
+    kept = 4 * B * T * (8 * shape.width + 4 * H * shape.head_width + 3 * shape.mlp_width)
+    by_kernel = config.kernels == "compiled" and T <= MOST_TOKENS
+    if config.precision == "bfloat16":
+        if by_kernel and reason_against_bfloat16(shape) is None:
+            kept //= 4
+        elif not by_kernel and not shape.linear:
+            kept += 2 * B * H * T * T
+    weights = 16 * num_params(config.layers, H, config.model)  # with gradients and momenta
+    return max(runtime.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + config.layers * kept)
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:

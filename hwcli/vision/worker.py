@@ -33,13 +33,10 @@ def run_trial(
 ) -> dict[str, Any]:
     """Train one network, test it once, and keep what it leaves in its trial's folder."""
     # The trials of a run may come from several machines, and from earlier commits.
-    environment = training.describe_environment(config)
+    environment = _environment(config, folder)
     place = TrainedOn.from_environment(environment)
     if place.emulated_bfloat16:
         print(note_on_emulation([place.machine]), flush=True)
-    if others := _trained_before(folder, place):
-        environment["partly_on"] = others
-        place = TrainedOn.from_environment(environment)
     write_json(folder.environment, environment)
     output = training.run_trial(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
@@ -48,10 +45,19 @@ def run_trial(
     return result.model_dump(mode="json")
 
 
-def _trained_before(folder: TrialFiles, here: TrainedOn) -> str | None:
-    """Name the other machines that trained a checkpoint which is resumed here."""
+def _environment(config: TrialConfig, folder: TrialFiles) -> dict[str, Any]:
+    """Return what trains a network: this machine and code, with the machines that began it.
+
+    A network that was trained to its end, and is only tested again, keeps what trained it.
+    """
+    here = training.describe_environment(config)
     if not folder.checkpoint.exists():
-        return None
+        return here
     with suppress(OSError, ValueError):
-        return TrainedOn.from_environment(read_json(folder.environment)).resumed_on(here)
-    return None
+        there: dict[str, Any] = read_json(folder.environment)
+        if training.trained_model(config, folder.checkpoint) is not None:
+            return there
+        place = TrainedOn.from_environment(there)
+        if others := place.resumed_on(TrainedOn.from_environment(here)):
+            here["partly_on"] = others
+    return here

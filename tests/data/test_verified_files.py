@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 import torch
 
 from hwcli.data import verified_files
@@ -164,6 +165,34 @@ def test_a_slow_server_may_take_longer_than_a_silent_one(
     server.manner = "trickling"  # 0.3 s for each file
     monkeypatch.setattr(verified_files, "SILENCE_S", 0.2)
     assert is_kept(find(server.tiny), "b.gz")
+
+
+def test_a_server_that_is_far_too_slow_is_given_up_and_its_bytes_are_kept(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.manner = "trickling"  # about 80 bytes a second
+    monkeypatch.setattr(verified_files, "SLOW_AFTER_S", 0.1)
+    with pytest.raises(SourceError, match="a.gz comes at .* bytes a second; the next attempt"):
+        find(server.tiny)
+    (part,) = (tmp_path / "cache" / "tiny").glob(".*.part")
+    assert 0 < part.stat().st_size < len(PACKED["a.gz"])
+    server.manner = ""
+    assert is_kept(find(server.tiny), "a.gz")
+    assert server.begun[1] > 0  # it went on from there
+
+
+def test_who_comes_second_is_told_and_waits(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "tiny"
+    folder.mkdir(parents=True)
+    first, said = FileLock(folder / ".lock"), list[str]()
+    first.acquire()
+
+    def log(line: str) -> None:
+        said.append(line)
+        first.release()
+
+    assert is_kept(find(server.tiny, log=log), "b.gz")
+    assert said[0] == "tiny: another process is fetching it; waiting"
 
 
 def test_a_broken_download_goes_on_where_it_stopped_and_shows_how_far_it_is(

@@ -165,6 +165,8 @@ def test_a_trial_without_its_predictions_is_tested_again_and_not_trained(
     trials = vit_sweep.make_trials(config, FILES)
     first = TrialStore(out / "vit-sweep" / "trials").folder(trials[0])
     first.predictions.write_bytes(b"")
+    trained = first.result()
+    monkeypatch.setattr(training, "code_digest", lambda: "edited")
     with RunFolder(out, vit_sweep.COMMAND, config.name) as folder:
         shown = vit_sweep.plan(config, folder).shown
     assert isinstance(shown, Table)
@@ -180,6 +182,15 @@ def test_a_trial_without_its_predictions_is_tested_again_and_not_trained(
     told = capsys.readouterr().err
     assert "its predictions.safetensors is missing or damaged; its network is tested again" in told
     assert (summary["status"], summary["cells"]) == ("complete", undisturbed["cells"])
+    # The code that tests it did not train it.
+    assert first.result() == trained
+    first.predictions.unlink()
+    first.checkpoint.unlink()
+    shutil.rmtree(out / "vit-sweep" / "default")
+    show(out, config)
+    assert "its predictions.safetensors is missing or damaged; it is trained again" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("not_rendered")
@@ -221,6 +232,7 @@ def test_results_of_other_code_are_told(
     show(out, config)
     told = capsys.readouterr().err
     assert "trained by other software: 4 of them (" in told
+    assert "; edited since); " in told
     assert "--out FOLDER trains all of them again" in told
 
 

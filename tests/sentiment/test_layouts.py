@@ -97,6 +97,10 @@ def test_a_zip_in_which_it_is_in_doubt_what_is_meant_is_one_line(tmp_path: Path)
             {"train.csv": as_csv(), "test.csv": b"text,label\nx\n"},
             "archive.zip/test.csv: row 1 has 1 fields",
         ),
+        (
+            {"whole/dataset_dict.json": b"{}", "whole/train/state.json": b"{}"},
+            "archive.zip: holds a folder written by save_to_disk; unpack it",
+        ),
     ):
         path.write_bytes(as_zip(**files))
         with pytest.raises(SourceError) as caught:

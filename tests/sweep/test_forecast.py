@@ -72,8 +72,31 @@ def test_the_view_counts_what_its_own_workers_did(monkeypatch: pytest.MonkeyPatc
     view.show(Event("progress", other, progress=at(0.0)))
     # What failed is over, but it was no work done in a moment.
     assert view.seconds_left() == pytest.approx(30 * 8)
+    # Another process, or an earlier command, had it: it was no work of these workers.
+    view.show(Event("started", last))
+    view.show(Event("done", last, result={}))
+    assert view.seconds_left() == pytest.approx(30 * 8)
     now = 120.0
     view.show(Event("progress", long, progress=at(1.0)))
     view.show(Event("done", long, result={}))
     view.show(Event("progress", other, progress=at(0.25)))
     assert view.seconds_left() == pytest.approx(30 * 6)
+
+
+def test_a_worker_that_is_not_replaced_is_not_reckoned_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    trials = [toy(4, behaviour=str(number)) for number in range(4)]
+    view = LiveView(trials)
+    for trial in trials[:2]:
+        view.show(Event("started", trial))
+        view.show(Event("progress", trial, progress=at(0.0)))
+    now = 60.0
+    for trial in trials[:2]:
+        view.show(Event("progress", trial, progress=at(0.5)))
+    assert view.seconds_left() == pytest.approx(60 + 120)
+    view.show(Event("restarted", trials[1], reason="its worker died; now 1 trial at a time"))
+    # One worker has all of it: half of two trials and two whole ones.
+    assert view.seconds_left() == pytest.approx(60 + 60 + 120 + 120)

@@ -169,4 +169,10 @@ def test_a_larger_network_or_batch_needs_more_memory_than_the_presets() -> None:
     wide = {"layers": "8", "heads": "4", "model.width": 128, "model.mlp_width": 256}
     # Measured: 1,476 MiB for the layers of this one, beside about 420 MB.
     assert 1.9e9 < needs(**wide, batch_size=512) < 2.5e9
+    # Half a gigabyte of weights of pairs in each of 5 layers, where PyTorch computes in bfloat16.
+    small = {"layers": "5", "heads": "4", "model.patch_size": 1, "precision": "bfloat16"}
+    assert needs(**small) > needs(**small, **{"model.attention": "linear"}) + 3e9
+    # The kernel for bfloat16 takes 49 tokens and not 196: those are computed in float32.
+    compiled = {**wide, "kernels": "compiled", "precision": "bfloat16", "batch_size": 512}
+    assert needs(**compiled, **{"model.patch_size": 2}) > 8 * needs(**compiled)
     assert needs(**wide, batch_size=1024) > 1.7 * needs(**wide, batch_size=512)
