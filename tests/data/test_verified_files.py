@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 import torch
+from filelock import FileLock
 
 from hwcli.data import verified_files
 from hwcli.data.cache import Found, cache_folder
@@ -172,7 +172,7 @@ def test_a_server_that_is_far_too_slow_is_given_up_and_its_bytes_are_kept(
 ) -> None:
     server.manner = "trickling"  # about 80 bytes a second
     monkeypatch.setattr(verified_files, "SLOW_AFTER_S", 0.1)
-    with pytest.raises(SourceError, match="a.gz comes at .* bytes a second; the next attempt"):
+    with pytest.raises(SourceError, match=r"a.gz comes at .* bytes a second; the next attempt"):
         find(server.tiny)
     (part,) = (tmp_path / "cache" / "tiny").glob(".*.part")
     assert 0 < part.stat().st_size < len(PACKED["a.gz"])
