@@ -36,9 +36,11 @@ FORMAT = (
 )
 
 # Each text of a notebook is read on its own. Nothing in it ends the box that it stands in, and
-# nothing in it is code of HTML or Typst: a generated one may quote somebody else's run.
+# nothing in it is code of HTML or Typst: a generated one may quote somebody else's run, and so may
+# the author's.
 TEXT_FORMAT = (
     f"{FORMAT}-fenced_divs-native_divs-bracketed_spans-native_spans-raw_attribute-header_attributes"
+    "-inline_code_attributes-table_attributes"
     "-yaml_metadata_block-pandoc_title_block+tex_math_double_backslash"
 )
 
@@ -56,10 +58,25 @@ MAX_UNBROKEN_ROWS = 30
 
 # Of HTML, the line break is kept: within a table's cell it has no other spelling in Markdown.
 FILTER = f"""
+-- An attribute may be a script (onclick) in HTML, and code in Typst. A heading keeps the name that
+-- pandoc made, a picture its size, and code its language: one with ` would end the block in Typst.
+local function without_attributes(element)
+  if not element.attr then return nil end
+  local classes, kept = {{}}, {{}}
+  if element.tag == "CodeBlock" and (element.classes[1] or ""):match("^[%w_.+#-]+$") then
+    classes = {{ element.classes[1] }}
+  elseif element.tag == "Image" then
+    kept = {{ width = element.attributes.width, height = element.attributes.height }}
+  end
+  element.attr = pandoc.Attr(element.tag == "Header" and element.identifier or "", classes, kept)
+  return element
+end
+
 local function read_text(block)
   local kind = block.classes[1]
   if kind ~= "{AUTHORS}" and kind ~= "{GENERATED}" then return nil end
   local read = pandoc.read(block.text, "{TEXT_FORMAT}", {{ columns = {COLUMNS} }})
+  read = read:walk({{ Inline = without_attributes, Block = without_attributes }})
   if kind == "{GENERATED}" then
     read = read:walk({{ Image = function(image) return image.caption end }})
   end

@@ -66,7 +66,7 @@ def tools(used: Sequence[Run]) -> str:
     imported = imports_behind([*map(_module_of, used), "hwcli.report.display"])
     versions: dict[str, str] = {}
     for run in used:
-        versions |= run.environment.get("versions", {})
+        versions |= run.environment.versions
     named = []
     for module in TOOLS:
         if module not in imported:
@@ -142,8 +142,8 @@ def runs_table(runs: Sequence[Run]) -> Table:
                 "run": run.id,
                 "whose": "reference" if run.is_reference else "own",
                 "commit": _commit(run),
-                "dtype": run.environment.get("dtype"),
-                "torch": run.environment.get("versions", {}).get("torch"),
+                "dtype": run.environment.dtype,
+                "torch": run.environment.versions.get("torch"),
                 "machine": run.machine,
             }
             for run in runs
@@ -164,7 +164,7 @@ REPRODUCED = "reproduced"
 
 def _command_line(run: Run) -> str:
     """Return the command of a run, without the folders and other runs that it was given."""
-    given = run.environment.get("command_line", [])
+    given = run.environment.command_line
     kept: list[str] = []
     is_value = False
     for word in given:
@@ -176,7 +176,7 @@ def _command_line(run: Run) -> str:
 
 
 def _commit(run: Run) -> str:
-    commit = run.environment.get("commit")
+    commit = run.environment.commit
     if not commit:
         return "unknown"
-    return f"{commit[:10]}{'+' if run.environment.get('dirty') else ''}"
+    return f"{commit[:10]}{'+' if run.environment.dirty else ''}"

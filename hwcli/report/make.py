@@ -233,10 +233,20 @@ def _keep_beside(path: Path) -> Path:
     """Copy a notebook that cannot be merged to a name that is free, or has this very copy."""
     content = path.read_bytes()
     number = 1
-    while _bytes(backup := path.with_name(f"hw2.old-{number}.ipynb")) not in (None, content):
+    while not _may_hold(backup := path.with_name(f"hw2.old-{number}.ipynb"), content):
         number += 1
     write_atomic(backup, content)
     return backup
+
+
+def _may_hold(path: Path, content: bytes) -> bool:
+    """Tell whether a file can be written without losing what is there."""
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is there, and may hold words
+        return False
 
 
 def _tell_what_is_open(

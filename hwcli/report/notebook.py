@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode, reader, v4
+from nbformat.validator import isvalid
 
 from hwcli.errors import HwError, OutputError
 from hwcli.output.units import duration
@@ -157,6 +158,7 @@ def read(path: Path) -> NotebookNode | None:
     """Read an earlier notebook without its outputs; None where there is none.
 
     What the format does not allow a cell to have is left out, if it holds nothing of the author's.
+    The notebook's own metadata is not checked: other programs write it, and it is made anew.
 
     Raises:
         OutputError: it cannot be read, and may hold the author's words.
@@ -166,24 +168,40 @@ def read(path: Path) -> NotebookNode | None:
     try:
         # The reader of the library prints what is wrong, and goes on.
         notebook: NotebookNode = nbformat.convert(reader.reads(path.read_text("utf-8")), 4)
-        notebook.cells = [_repaired(cell) for cell in notebook.cells]
-        # Cells have ids since version 4.5 only; they get them when the notebook is assembled.
-        nbformat.validate({**notebook, "nbformat_minor": 4}, relax_add_props=True)
+        notebook.cells = [_repaired(k, cell) for k, cell in enumerate(notebook.cells, start=1)]
         json.dumps(notebook, ensure_ascii=False).encode()  # JSON can spell half of a character
-    except Exception:  # whatever nbformat meets in a damaged file
+    except Exception as error:  # whatever nbformat meets in a damaged file
+        # Other errors than these speak of nbformat's own code.
+        reason = f" ({str(error).splitlines()[0]})" if isinstance(error, ValueError) else ""
         raise OutputError(
-            f"{path}: not a readable notebook, but it may hold your words; repair it or move it"
+            f"{path}: not a readable notebook{reason}, but it may hold your words; repair it or "
+            "move it"
         ) from None
     return notebook
 
 
-def _repaired(cell: NotebookNode) -> NotebookNode:
-    """Return a cell with what its type may have; an id that it cannot have is left out."""
-    kept = {key: cell[key] for key in ("cell_type", "metadata", "source")}
+def _repaired(number: int, cell: NotebookNode) -> NotebookNode:
+    """Return a cell with what its type may have; an id that it cannot have is left out.
+
+    Raises:
+        ValueError: it may hold words, and cannot be read.
+    """
+    kept: dict[str, Any] = {"cell_type": cell.cell_type, "metadata": {}, "source": cell.source}
     if cell.cell_type == "code":
         kept |= {"outputs": [], "execution_count": None}
     elif "attachments" in cell:
         kept["attachments"] = cell.attachments
+    # As of version 4.4: since 4.5 a cell must have an id, which it gets when it is assembled.
+    try:
+        nbformat.validate(kept, ref="cell", version=4, version_minor=4)
+    except nbformat.ValidationError as error:
+        where = ".".join(map(str, error.relative_path)) or "cell_type"
+        raise ValueError(f"cell {number} has no usable {where!r}") from None
+    kept["metadata"] = {  # entry by entry: an odd one takes no other along
+        key: value
+        for key, value in cell.metadata.items()
+        if isvalid({**kept, "metadata": {key: value}}, ref="cell", version=4, version_minor=4)
+    }
     id_ = cell.get("id")
     if isinstance(id_, str) and CELL_ID.fullmatch(id_):
         kept["id"] = id_

@@ -7,6 +7,7 @@ _PIECE = re.compile(
     r"""
     ^[ ]{0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n(?:.*?^[ ]{0,3}(?P=fence)|.*)   # a block of code
     | (?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)                           # code within a line
+    | \\\\\[(?:[^\n]|\n(?!\s*\n))+?\\\\\] | \\\\\((?:[^\n]|\n(?!\s*\n))+?\\\\\)  # as pandoc has it
     | \\[\\$`]
     | \$\$.+?\$\$
     | \$(?![\s$])(?:[^$\n]|\n(?!\s*\n))+?(?<![\s\\])\$(?!\d)               # as pandoc has it

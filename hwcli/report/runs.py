@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.config import FOLDER_NAME, Section, every_value
@@ -44,6 +44,47 @@ class _Trained(sentiment.Recipe):
     """What is read of a config of sentiment-train."""
 
     texts: tuple[str, ...]
+
+
+class _Read(Section):
+    """What is read of a file that says more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Place(_Read):
+    """A machine that trained some of a run's trials."""
+
+    machine: str
+    num_trials: int
+
+
+class Environment(_Read):
+    """What is read of an ``env.json``; runs of earlier versions lack some of it.
+
+    Attributes:
+        started: when the run was started, in ISO 8601.
+        commit: of the code.
+        dirty: it had changes that were not committed.
+        command_line: of the run, word by word.
+        versions: of the packages.
+        cpu: its name, with its widest vectors.
+        gpu: its name.
+        threads: that computed.
+        dtype: of the numbers.
+        trained_on: the machines that trained the trials.
+    """
+
+    started: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    command_line: tuple[str, ...] = ()
+    versions: Mapping[str, str] = {}
+    cpu: str | None = None
+    gpu: str | None = None
+    threads: int | None = None
+    dtype: str | None = None
+    trained_on: tuple[_Place, ...] = ()
 
 
 # Of each command, the part of a config that decides its numbers; it belongs to no experiment.
@@ -83,7 +124,7 @@ class Run:
     name: str
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    environment: Environment
     is_reference: bool = False
     is_copy: bool = False
     twin: str | None = None
@@ -108,24 +149,23 @@ class Run:
         try:
             with Image.open(path, formats=["PNG"]) as picture:
                 picture.verify()
-        except (OSError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return None
         return path
 
     @property
     def machine(self) -> str:
         """Return processor with its widest vectors, or GPU, and the threads."""
-        environment = self.environment
-        cpu, threads = environment.get("cpu"), environment.get("threads")
-        own = environment.get("gpu") or cpu
+        here = self.environment
+        own = here.gpu or here.cpu
         places = Counter[str]()
-        for place in environment.get("trained_on") or ():
-            places[str(place["machine"])] += int(place["num_trials"])
+        for place in here.trained_on:
+            places[place.machine] += place.num_trials
         places = Counter({name.partition(", partly on ")[0]: n for name, n in places.items()})
         if places and own not in places:  # a cluster trained what this machine sent there
             return short_cpu_name(places.most_common(1)[0][0])
-        name = environment.get("gpu") or (short_cpu_name(str(cpu)) if cpu else "an unknown machine")
-        return str(name) + (f", {counted(threads, 'thread')}" if threads else "")
+        name = here.gpu or (short_cpu_name(here.cpu) if here.cpu else "an unknown machine")
+        return name + (f", {counted(here.threads, 'thread')}" if here.threads else "")
 
 
 def read_run(path: Path, *, is_reference: bool = False) -> Run:
@@ -150,7 +190,7 @@ def read_run(path: Path, *, is_reference: bool = False) -> Run:
     if model := CONFIGS.get(command):
         known = {key: value for key, value in config.items() if key in model.model_fields}
         config |= every_value(_checked(model, known, "config.yaml"))
-    environment = _read(path / "env.json", read_json)
+    environment = _checked(Environment, _read(path / "env.json", read_json), "env.json")
     if SUMMARIES[command] is VitSweepSummary:
         try:
             read_record(path)
@@ -222,7 +262,7 @@ def _time_of(run: Run) -> str:
     A copied file has the time of the copy.
     """
     finished = datetime.fromtimestamp((run.path / "summary.json").stat().st_mtime, UTC)
-    return str(run.environment.get("started") or finished.isoformat(timespec="seconds"))
+    return run.environment.started or finished.isoformat(timespec="seconds")
 
 
 def find_runs(root: Path, reference: Path | None = None, project: Path | None = None) -> Runs:

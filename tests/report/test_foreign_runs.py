@@ -15,7 +15,7 @@ from hwcli.report.cells import Cell
 from hwcli.report.merge import to_node
 from hwcli.report.runs import find_runs
 
-from .conftest import link_committed
+from .conftest import COMMITTED, link_committed
 
 CELL = "\n%% code evil\nraise SystemExit\n%% text evil-too\nend"
 
@@ -102,3 +102,43 @@ def test_no_text_of_a_run_runs_or_reads_anything_where_it_is_printed(
     pypdf = pytest.importorskip("pypdf")
     pdf_file = io.BytesIO(pdf.to_pdf(text, tmp_path, title="T", author=None))
     assert "/Annots" not in pypdf.PdfReader(pdf_file).pages[0]
+
+
+WITH_ATTRIBUTES = (
+    """`SMUGGLED`{autofocus="" tabindex="0" onfocus="x()"}""",
+    """[SMUGGLED](https://example.org){onclick="x()"}""",
+    """<https://example.org/SMUGGLED>{style="x"}""",
+    """[SMUGGLED]\n\n[SMUGGLED]: https://example.org {onclick="x()"}""",
+    """```{.py onclick="x()" style="x"}\nSMUGGLED\n```""",
+    """| SMUGGLED |\n|---|\n| 1 |\n\n: c {typst:stroke="panic()" onclick="x()"}""",
+    """~~~ {class="py```#panic()"}\n#panic("SMUGGLED")\n~~~""",
+    """~~~\n```\n#panic("SMUGGLED")\n~~~""",
+)
+
+
+@pytest.mark.parametrize("attack", WITH_ATTRIBUTES)
+def test_no_attribute_runs_anything_in_a_text_or_where_the_author_quotes_it(
+    tmp_path: Path, attack: str
+) -> None:
+    quoted = to_node(Cell("text", "As generated.", "q2-answer"))
+    quoted.source = attack
+    made = v4.new_notebook(cells=[to_node(Cell("text", attack, "q1-answer")), quoted])
+    text = document.to_markdown(made, tmp_path, tmp_path, print)
+    page = html.to_html(text, tmp_path, title="T", author=None)
+    body = page[page.index("<body>") :]
+    assert body.count("SMUGGLED") >= 2
+    assert re.findall(r"<[^>]*\s(?:on\w+|style|autofocus)=[^>]*>", body) == []
+    assert pdf.to_pdf(text, tmp_path, title="T", author=None).startswith(b"%PDF")
+
+
+def test_what_runs_nothing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(
+        (COMMITTED / "rnn-trace/alternating-sum/trace.png").read_bytes()
+    )
+    text = "# A heading\n\n```c++\n1\n```\n\n![](a.png){width=30% onclick=x .inline-svg}"
+    cell = v4.new_markdown_cell(text)
+    made = document.to_markdown(v4.new_notebook(cells=[cell]), tmp_path, tmp_path, print)
+    page = document.run_pandoc(made, "html", tmp_path)
+    assert '<h1 id="a-heading">' in page
+    assert '<pre class="c++">' in page or 'class="sourceCode cpp"' in page
+    assert re.search(r'<img src="own-\w+\.png" style="width:30\.0%" />', page)

@@ -232,3 +232,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 ) -> None:
     (tmp_path / "file").touch()
     refused(["report", *arguments], line)
+
+
+def test_an_earlier_copy_that_cannot_be_read_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, locked = tmp_path / "hw2.ipynb", tmp_path / "hw2.old-1.ipynb"
+    path.write_text("new words")
+    locked.write_text("old words")
+    read = Path.read_bytes
+
+    def refuse(asked: Path) -> bytes:
+        if asked == locked:
+            raise PermissionError
+        return read(asked)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for _ in range(2):  # the second time the copy is there already
+        assert make._keep_beside(path).name == "hw2.old-2.ipynb"
+    assert locked.read_text() == "old words"
+    assert (tmp_path / "hw2.old-2.ipynb").read_text() == "new words"

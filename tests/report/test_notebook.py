@@ -35,6 +35,7 @@ def written(folder: Path, *added: dict[str, Any]) -> Path:
         {"cell_type": "code", "attachments": {}, "outputs": [{"output_type": "odd"}]},
         {"cell_type": "code"},
         {"cell_type": "raw", "execution_count": 3},
+        {"metadata": {"tags": "one"}},
     ],
 )
 def test_what_a_cell_cannot_have_is_left_out_and_its_words_stay(
@@ -50,21 +51,72 @@ def test_what_a_cell_cannot_have_is_left_out_and_its_words_stay(
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_odd_entry_of_metadata_goes_and_the_others_stay(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    content = json.loads(path.read_text())
+    content["cells"][0]["metadata"] |= {"tags": ["a", "a"], "slideshow": {"slide_type": "skip"}}
+    path.write_text(json.dumps(content))
+    old = notebook.read(path)
+    assert old is not None
+    assert sorted(old.cells[0].metadata) == ["hw2", "slideshow"]
+    made = notebook.to_notebook(notebook.assemble(CELLS, old), CELLS, notebook.Author())
+    nbformat.validate(made)
+    assert [cell.source for cell in made.cells] == ["The answer is 7.", "✎ Why?"]
+
+
 @pytest.mark.parametrize(
-    "more",
+    "odd",
     [
-        {"cell_type": "heading"},
-        {"source": 7},
-        {"metadata": []},
-        {"metadata": {"tags": "one"}},
-        {"attachments": {"a.png": 7}},
-        {"source": "\ud83d"},
+        {"kernelspec": {"name": "python3"}},
+        {"language_info": {}},
+        {"authors": 3},
+        {"title": 3},
     ],
 )
-def test_a_notebook_that_cannot_be_read_is_one_line(tmp_path: Path, more: dict[str, Any]) -> None:
+def test_the_notebooks_own_metadata_may_be_odd(tmp_path: Path, odd: dict[str, Any]) -> None:
+    path = written(tmp_path)
+    content = json.loads(path.read_text())
+    content["metadata"] |= odd
+    path.write_text(json.dumps(content))
+    old = notebook.read(path)
+    made = notebook.to_notebook(notebook.assemble(CELLS, old), CELLS, notebook.Author.of(old))
+    nbformat.validate(made)
+    assert [cell.source for cell in made.cells] == ["The answer is 7.", "✎ Why?"]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"cell_type": "heading"}, " (cell 3 has no usable 'cell_type')"),
+        ({"source": 7}, " (cell 3 has no usable 'source')"),
+        ({"attachments": {"a.png": {"x": 7}}}, " (cell 3 has no usable 'attachments.a.png.x')"),
+        ({"attachments": {"a.png": 7}}, ""),
+        ({"metadata": []}, ""),
+    ],
+)
+def test_a_notebook_that_cannot_be_read_is_one_line(
+    tmp_path: Path, more: dict[str, Any], reason: str
+) -> None:
     cell = {"cell_type": "markdown", "id": "mine", "metadata": {}, "source": "Mine."}
     path = written(tmp_path, cell | more)
-    with pytest.raises(OutputError, match=f"^{path}: not a readable notebook, but it may hold"):
+    with pytest.raises(OutputError) as raised:
+        notebook.read(path)
+    assert str(raised.value) == (
+        f"{path}: not a readable notebook{reason}, but it may hold your words; repair it or move it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("{", "", "Notebook does not appear to be JSON"),
+        ("answer", "\\ud83d", "'utf-8' codec can't encode character"),
+    ],
+)
+def test_a_damaged_file_says_what_is_wrong(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(OutputError, match=rf"notebook \({reason}[^\n]*\), but it may hold"):
         notebook.read(path)
 
 

@@ -20,6 +20,9 @@ BARE = "\\begin{align}\na &= b \\\\\nc &= d\n\\end{align}"
         # A formula that pandoc reads already stays, and so does what stands between two of them.
         ("$x$ and $y$ and $$ z $$ and $w$", None),
         (f"$${BARE}$$ and $\\begin{{pmatrix}}a\\end{{pmatrix}}$", None),
+        (rf"\\[ {BARE} \\] and \\(\\begin{{cases}}a\\end{{cases}}\\)", None),
+        (rf"\\[ {BARE}", rf"\\[ $${BARE}$$"),
+        ("\\\\[ a\n\n$ x $ \\\\]", "\\\\[ a\n\n$x$ \\\\]"),
         # Sums of money are none.
         ("It costs $5, not $6.", None),
         ("Not 5$ and not 6$, then $x$", None),
@@ -40,7 +43,8 @@ def test_what_a_notebook_typesets_is_spelled_as_pandoc_reads_it(
 
 
 @pytest.mark.parametrize(
-    "formula", ["$ x_1 $", "$x_1 $", BARE, r"\begin{equation}x\end{equation}", r"\\(x\\)"]
+    "formula",
+    ["$ x_1 $", "$x_1 $", BARE, r"\begin{equation}x\end{equation}", r"\\(x\\)", rf"\\[{BARE}\\]"],
 )
 def test_it_is_printed_as_a_formula(tmp_path: Path, formula: str) -> None:
     text = with_formulas_of_a_notebook(f"It is {formula} here.")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def test_whole_runs_are_found_by_command_and_name(own: Path) -> None:
         ("vit-sweep/config.yaml", "seeds: '0'", "damaged: config.yaml has no usable 'epochs'"),
         ("sentiment-train/config.yaml", "texts: []", "damaged: config.yaml has no usable 'seed'"),
         ("env.json", None, "damaged: env.json cannot be read"),
+        ("env.json", '{"versions": null}', "damaged: env.json has no usable 'versions'"),
+        ("env.json", '{"versions": {"torch": 2}}', "damaged: env.json has no usable 'versions.t"),
+        ("env.json", '{"trained_on": [{}]}', "damaged: env.json has no usable 'trained_on.0.mac"),
+        ("env.json", '{"command_line": [1]}', "damaged: env.json has no usable 'command_line.0'"),
+        ("env.json", '{"commit": 7}', "damaged: env.json has no usable 'commit'"),
         ("vit-sweep/trials.csv", None, "damaged: trials.csv: no such file"),
         ("vit-sweep/trials.csv", "torn", "damaged: trials.csv: cannot be read"),
     ],
@@ -84,7 +90,10 @@ def test_a_picture_that_is_torn_or_no_png_is_not_shown(tmp_path: Path) -> None:
     path = run.path / "trace.png"
     assert run.picture("trace") == path
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:20], b"", b"no picture"):
+    header = len(b"\x89PNG\r\n\x1a\n") + 25
+    short_chunk = bytes(4) + b"sRGB" + zlib.crc32(b"sRGB").to_bytes(4, "big")
+    with_short_chunk = whole[:header] + short_chunk + whole[header:]
+    for content in (whole[: len(whole) // 2], whole[:20], b"", b"no picture", with_short_chunk):
         path.write_bytes(content)
         assert run.picture("trace") is None
         assert "q1-picture" not in {c.id for c in recurrences.section(find_runs(tmp_path))}
@@ -330,3 +339,13 @@ def test_the_folder_of_one_experiment_is_refused_with_the_one_to_name(
 def test_a_run_knows_its_machine() -> None:
     run = read_run(COMMITTED / "attention-bench/default")
     assert run.machine == "Intel(R) Xeon(R) Processor with AMX, 2 threads"
+
+
+def test_a_run_whose_environment_says_little_is_shown(own: Path) -> None:
+    for run in SHOWN:
+        (own / run / "env.json").write_text('{"threads": 3, "newer": [1]}')
+    runs = find_runs(own)
+    assert runs.left_out == {}
+    assert {run.machine for run in runs.whole.values()} == {"an unknown machine, 3 threads"}
+    sources = [cell.source for cell in all_cells(runs, {"runs": ".."}, Author())]
+    assert any("unknown" in source for source in sources)

@@ -12,7 +12,7 @@ import pytest
 from hwcli.config import every_value, load
 from hwcli.report import front_and_back_matter, notebook, vision
 from hwcli.report.cells import Cell
-from hwcli.report.runs import find_runs, read_run
+from hwcli.report.runs import Environment, find_runs, read_run
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import answers_table
 from hwcli.vision.augmentation import AugmentationConfig
@@ -133,7 +133,7 @@ def test_reference_runs_are_marked_in_front_and_in_the_appendix(tmp_path: Path) 
 )
 def test_a_printed_command_replaces_no_run(given: str, printed: str) -> None:
     (trace,) = find_runs(COMMITTED).of("rnn-trace")
-    run = replace(trace, environment={"command_line": shlex.split(given)})
+    run = replace(trace, environment=Environment(command_line=tuple(shlex.split(given))))
     assert front_and_back_matter._command_line(run) == printed
 
 
