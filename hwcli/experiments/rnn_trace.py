@@ -42,7 +42,7 @@ from hwcli.rnn.sequences import (
     with_named_letters,
 )
 from hwcli.rnn.spec import LARGEST, NetworkSpec
-from hwcli.rnn.spec_file import as_spec_file
+from hwcli.rnn.spec_file import as_spec_file, without_shipped_weights
 from hwcli.rnn.spelling import description, recurrence
 from hwcli.rnn.summarise import summarise
 from hwcli.rnn.summary import TraceSummary
@@ -113,9 +113,16 @@ class Config(RunConfig):
     @model_validator(mode="before")
     @classmethod
     def _name_and_design(cls, values: Any) -> Any:
-        """Put numbers in the place of named inputs, and designed weights in that of the network."""
+        """Put numbers in the place of named inputs, and designed weights in that of the network.
+
+        Layers replace the shipped network's only one.
+        """
         if not isinstance(values, dict):
             return values
+        network = values.get("network")
+        if isinstance(network, dict) and network.get("layers"):
+            shipped = resolve(COMMAND)["network"]
+            values = {**values, "network": without_shipped_weights(network, shipped)}
         letters = values.get("letters")
         if isinstance(letters, dict) and isinstance(values.get("inputs"), str | list):
             values = {**values, "inputs": with_named_letters(values["inputs"], letters)}
@@ -194,9 +201,13 @@ def _refuse_unreadable(config: Config, sequence: Sequence[Letter]) -> None:
             )
     if len(sequence) == D == 1 and config.letters is None:
         (number,) = sequence[0]
-        if number not in config.alphabet and set(str(number)) <= set(map(str, config.alphabet)):
+        digits = set(map(str, config.alphabet))
+        # Where all ten digits can be read, a longer number may be meant as it stands.
+        few = len(digits) < 10 and all(len(digit) == 1 for digit in digits)
+        if few and number not in config.alphabet and set(str(number)) <= digits:
             raise ValueError(
-                f"{number} is one step, and is not in the alphabet: write {','.join(str(number))}"
+                f"{number} is one step, and is not in the alphabet: write "
+                f"{','.join(str(number))}, or give an alphabet that has it"
             )
 
 
@@ -301,7 +312,7 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
     summary = summarise(
         first, config.network, config.name, config.steps, others, found_loss, inputs
     )
-    folder.write("trace.csv", trace_table(first.traced).to_csv())
+    folder.write("trace.csv", trace_table(first.network, first.traced).to_csv())
     last = [] if summary.final.t <= len(summary.steps) else [summary.final]
     for step in (*summary.steps, *last):
         folder.append_metrics(t=step.t, hidden=step.hidden, output=step.output)

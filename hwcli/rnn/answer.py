@@ -9,7 +9,7 @@ from typing import Literal
 
 from hwcli.errors import ConfigError
 from hwcli.rnn.activations import decided
-from hwcli.rnn.cells import AnyNetwork
+from hwcli.rnn.cells import AnyNetwork, make_stepper
 from hwcli.rnn.closed_form import ClosedForm, closed_form
 from hwcli.rnn.exact import shown, to_float
 from hwcli.rnn.expectations import Verdict, judge, read_property
@@ -110,7 +110,8 @@ def all_gradients(
         return gradients(network, traced.tail)
     steps = traced.tail[-MAX_ON_TAPE:]
     if steps[0].t == 1:
-        return stack_gradients(network, steps, network.initial_state)
+        # The tape computes in the numbers it starts from: in float64 where the trace does.
+        return stack_gradients(network, steps, make_stepper(network).start)
     return stack_gradients(network, steps[1:], steps[0].hidden)
 
 

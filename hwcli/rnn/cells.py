@@ -74,7 +74,7 @@ class Layer:
             return (*(a * apply(self.cell_activation, b) for a, b in zip(o, c, strict=True)), *c)
         r, u = (gate[name](apply, x, h) for name in GATES["gru"][:2])
         # As in torch, the reset gate multiplies w_rec h, not h: n = tanh(w_in x + r (w_rec h) + b)
-        # and h' = (1 - u) n + u h.
+        # and h' = (1 - u) n + u h. Torch's second bias of the candidate, r (w_rec h + b_hn), is 0.
         n = [
             apply(
                 gate["candidate"].activation,
@@ -90,11 +90,15 @@ class Layer:
         ]
         return tuple((1 - a) * new + a * old for a, new, old in zip(u, n, h, strict=True))
 
-    @property
-    def is_exact(self) -> bool:
+    def is_exact(self, *, reads_states: bool) -> bool:
         """Tell whether its states are rationals whose digits grow no faster than the length.
 
-        Gates without bounds multiply the state: its digits would double with each step.
+        Gates multiply the state. Where a gate without bounds is computed from that state, the
+        digits would double with each step. Where it is computed from a layer below, they would
+        grow with the square of the length.
+
+        Args:
+            reads_states: its inputs are the states of a layer below.
         """
         used = {gate.activation for gate in self.gates.values()}
         if self.kind == "lstm":
@@ -102,7 +106,7 @@ class Layer:
         factors = {
             gate.activation
             for name, gate in self.gates.items()
-            if name not in ("hidden", "candidate")
+            if name not in ("hidden", "candidate") and (reads_states or any(map(any, gate.w_rec)))
         }
         return used <= EXACT and not factors & UNBOUNDED
 
@@ -149,7 +153,7 @@ class Stack:
     @property
     def is_exact(self) -> bool:
         """Tell whether states are rationals."""
-        return all(layer.is_exact for layer in self.layers)
+        return all(layer.is_exact(reads_states=i > 0) for i, layer in enumerate(self.layers))
 
     @property
     def may_grow(self) -> bool:

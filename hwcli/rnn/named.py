@@ -10,7 +10,7 @@ from typing import Any
 
 from hwcli.errors import ConfigError
 from hwcli.rnn.exact import Number
-from hwcli.rnn.letters import Alphabet
+from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.network import Letter
 from hwcli.rnn.properties import (
     Weighed,
@@ -93,7 +93,7 @@ def named_property(name: str, alphabet: Alphabet) -> MooreMachine | Weighed | No
             )
         return _explored(alphabet, found[name].start, found[name].step, found[name].label)
     if name in REGULAR and alphabet.are_bits:
-        return regular_machine(REGULAR[name], alphabet)
+        return _over_bits(REGULAR[name])
     if name in WEIGHED:
         weighed = WEIGHED[name]()
         if weighed.num_inputs != D:
@@ -103,6 +103,8 @@ def named_property(name: str, alphabet: Alphabet) -> MooreMachine | Weighed | No
             )
         return weighed
     if name in REGULAR:
+        if D != 1:
+            raise ConfigError(f"{name} is about 1 input per step: the network reads {D}")
         raise ConfigError(f"{name} is about bits: give alphabet = 0,1 and inputs of 0 and 1")
     if (m := _modulus(name)) is not None:
         if D != 1:
@@ -129,7 +131,7 @@ def name_of(shown: MooreMachine, alphabet: Alphabet) -> str | None:
     }
     if alphabet.are_bits:
         for name, expression in REGULAR.items():
-            candidates[name] = partial(regular_machine, expression, alphabet)
+            candidates[name] = partial(_over_bits, expression)
     if len(alphabet.letters[0]) == 1 and not alphabet.names:
         numbers = [x for (x,) in alphabet.letters]
         m = len(shown.values)
@@ -168,6 +170,11 @@ def first_difference(shown: MooreMachine, expected: MooreMachine) -> tuple[Lette
                 return words[pair]
             queue.append(pair)
     return None
+
+
+def _over_bits(expression: str) -> MooreMachine:
+    # A user may give the bits names of their own, even each other's: the digits mean the numbers.
+    return regular_machine(expression, Alphabet(BITS))
 
 
 def _modulus(name: str) -> int | None:

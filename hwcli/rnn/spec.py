@@ -24,6 +24,7 @@ from hwcli.rnn.spec_fields import (
     VectorField,
     as_rows,
     as_vector,
+    is_given,
     num_inputs,
     num_units,
     with_our_names,
@@ -35,6 +36,14 @@ MAX_HIDDEN = 64
 # Weights of networks that are computed in float64: products of two of them, summed over 64 units,
 # stay in its range.
 SMALLEST, LARGEST = 1e-100, 1e100
+# What is written in the layers of a network that has some.
+OF_SIMPLE_NETWORKS = (
+    "w_in", "w_rec", "bias", "w_feedback", "initial_state", "activation", "threshold",
+)  # fmt: skip
+IN_A_LAYER = "write it in a layer, and all of the network in a file for --spec"
+# What a unit with a threshold computes.
+STEPS = ("step", "step-ge")
+NO_ACTIVATION = "leave it out, or write step-ge"
 
 
 class NetworkSpec(Section):
@@ -106,13 +115,13 @@ class NetworkSpec(Section):
                     raise ValueError(f"network.{key}: a value is needed")
         for reason, cure, keys in self._unread():
             for key in keys:
-                if getattr(self, key) != type(self).model_fields[key].default:
+                if is_given(getattr(self, key), type(self).model_fields[key].default):
                     raise ValueError(f"network.{key} has no effect {reason}: {cure}")
         for layer in self._layers():
             if layer.num_units > MAX_HIDDEN:
                 raise ValueError(
-                    f"network.w_in has {layer.num_units} rows: up to {MAX_HIDDEN} hidden units are "
-                    "read"
+                    f"network has {layer.num_units} hidden units in a layer: up to {MAX_HIDDEN} "
+                    "are read"
                 )
         for network in self.networks():
             _refuse_beyond_float64(network)
@@ -121,11 +130,7 @@ class NetworkSpec(Section):
     def _unread(self) -> Iterator[tuple[str, str, Sequence[str]]]:
         """Yield why a network would not read some keys, what to write instead, and the keys."""
         if self.layers:
-            yield (
-                "beside network.layers",
-                "write it in a layer, and all of the network in a file for --spec",
-                ("w_in", "w_rec", "bias", "w_feedback", "initial_state", "activation", "threshold"),
-            )
+            yield "beside network.layers", IN_A_LAYER, OF_SIMPLE_NETWORKS
         if self.output_activation == "argmax":
             yield (
                 "with network.output_activation = argmax",
@@ -134,15 +139,18 @@ class NetworkSpec(Section):
             )
         if self.output_recurrent:
             yield "beside network.output_recurrent", "leave one of them out", ("w_feedback",)
-        if self.threshold is not None and self.activation not in ("step", "step-ge"):
-            yield "beside network.threshold", "leave one of them out", ("activation",)
+        elif not is_given(self.w_feedback, 0):
+            yield (
+                "without network.w_feedback or network.output_recurrent",
+                "leave it out",
+                ("initial_output",),
+            )
+        if self.threshold is not None and self.activation not in STEPS:
+            yield "beside network.threshold", NO_ACTIVATION, ("activation",)
         if self.output_threshold is not None:
-            if self.output_activation not in ("step", "step-ge"):
-                yield (
-                    "beside network.output_threshold",
-                    "leave one of them out",
-                    ("output_activation",),
-                )
+            # Many presets have linear outputs: a threshold that is set beside them replaces these.
+            if self.output_activation not in (*STEPS, "identity"):
+                yield "beside network.output_threshold", NO_ACTIVATION, ("output_activation",)
         elif self.w_out is None and self.output_activation != "identity":
             yield (
                 "without network.w_out",

@@ -112,6 +112,13 @@ UnitActivationField = Annotated[
 """The activation of a single unit, which cannot be ``softmax``."""
 
 
+def is_given(value: object, default: object) -> bool:
+    """Tell whether a value differs from its default; zeros for each unit do not differ from 0."""
+    if default == 0 and isinstance(value, tuple):
+        return any(value)
+    return value != default
+
+
 # --------------------------------------------------------------------------------------
 # How large it has to be
 

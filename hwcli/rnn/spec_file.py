@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from hwcli.errors import ConfigError
+from hwcli.errors import ConfigError, short
 from hwcli.rnn.activations import ALIASES
 from hwcli.rnn.exact import to_json
 from hwcli.rnn.letters import Alphabet
-from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.spec import IN_A_LAYER, NO_ACTIVATION, OF_SIMPLE_NETWORKS, STEPS, NetworkSpec
 from hwcli.rnn.spec_fields import NAMES, with_our_names
 from hwcli.yaml_files import read_yaml
 
@@ -65,16 +65,49 @@ def _complete(network: Any) -> Any:
         given = with_our_names(network)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    # It is the default, which a network without output weights leaves unused: only here is it known
-    # to be given.
-    activation = str(given.get("output_activation"))
-    if ALIASES.get(activation, activation) == "logistic" and given.get("w_out") is None:
-        raise ConfigError(
-            f"network.output_activation = {activation!r} has no effect without network.w_out: "
-            "give w_out, or linear outputs"
-        )
     defaults = {key: field.default for key, field in NetworkSpec.model_fields.items()}
+    # The config of a run spells out every default.
+    if not defaults.keys() <= given.keys():
+        _refuse_unread(given)
     return {**defaults, **given}
+
+
+def _refuse_unread(given: dict[str, Any]) -> None:
+    """Refuse what a network would not read, where its value alone may be a default or a preset's.
+
+    Only here is it known to be given.
+
+    Raises:
+        ConfigError: one line with the key and the cure.
+    """
+
+    def activation(key: str) -> str:
+        written = str(given.get(key))
+        return ALIASES.get(written, written)
+
+    unread: list[tuple[str, str, str]] = []
+    for key, threshold in (("activation", "threshold"), ("output_activation", "output_threshold")):
+        if given.get(threshold) is not None and activation(key) not in (*STEPS, "None"):
+            unread.append((key, f"beside network.{threshold}", NO_ACTIVATION))
+    if activation("output_activation") == "logistic" and given.get("w_out") is None:
+        cure = "give w_out, or linear outputs"
+        unread.append(("output_activation", "without network.w_out", cure))
+    if given.get("layers"):
+        weights = [key for key in ("w_in", "w_rec") if given.get(key) is not None]
+        unread += [(key, "beside network.layers", IN_A_LAYER) for key in weights]
+    for key, reason, cure in unread:
+        raise ConfigError(f"network.{key} = {short(given[key])} has no effect {reason}: {cure}")
+
+
+def without_shipped_weights(network: dict[str, Any], shipped: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the layers of a network replace of the shipped one, over which it is laid."""
+    # A run's own config spells the shipped weights as they were read.
+    read = NetworkSpec.model_validate(shipped).model_dump(mode="json")
+    return {
+        key: value
+        for key, value in network.items()
+        if key not in OF_SIMPLE_NETWORKS or value not in (shipped.get(key), read[key])
+    }
 
 
 def as_spec_file(spec: NetworkSpec, alphabet: Alphabet) -> str:

@@ -15,6 +15,7 @@ from hwcli.rnn.spec_fields import (
     VectorField,
     as_rows,
     as_vector,
+    is_given,
     num_inputs,
     num_units,
     with_our_names,
@@ -89,7 +90,7 @@ class LayerSpec(Section):
                 f"{', '.join(self.gates) or 'none'}"
             )
         for key, cure in _NOT_READ[self.cell].items():
-            if getattr(self, key) != type(self).model_fields[key].default:
+            if is_given(getattr(self, key), type(self).model_fields[key].default):
                 raise ValueError(
                     f"network.layers: {key} has no effect in a layer of {self.cell} cells: {cure}"
                 )

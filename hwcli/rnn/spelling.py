@@ -17,7 +17,7 @@ CANDIDATES = {"lstm": "g", "gru": "n"}
 
 def recurrence(network: Network, unit: int, t: int | str) -> str:
     """Spell one unit's step: ``h_2 = -h_1 + x_2``, or ``h_t = -h_{t-1} + x_t`` for t = "t"."""
-    h, x = _units("h", network.num_hidden), _units("x", network.num_inputs)
+    h, x = units("h", network.num_hidden), units("x", network.num_inputs)
     terms = [
         *_weighted(network.w_rec[unit], h, _before(t)),
         *_weighted(network.w_in[unit], x, t),
@@ -32,10 +32,10 @@ def recurrences(network: AnyNetwork, t: int | str) -> tuple[str, ...]:
     if not isinstance(network, Stack):
         return tuple(recurrence(network, unit, t) for unit in range(network.num_hidden))
     lines: list[str] = []
-    below = _units("x", network.num_inputs)
+    below = units("x", network.num_inputs)
     for layer, mark in zip(network.layers, _marks(network), strict=True):
         lines += _of_layer(layer, mark, below, t)
-        below = _units(f"h{mark}", layer.num_units)
+        below = units(f"h{mark}", layer.num_units)
     return tuple(lines)
 
 
@@ -44,15 +44,15 @@ def _of_layer(layer: Layer, mark: str, below: Sequence[str], t: int | str) -> li
 
     What is computed alike for every unit from its gates stands there once, without a number.
     """
-    h = _units(f"h{mark}", layer.num_units)
+    h = units(f"h{mark}", layer.num_units)
     symbols = {**SYMBOLS, "candidate": CANDIDATES.get(layer.kind, "")}
     lines = []
     for name, gate in layer.gates.items():
-        for unit, symbol in enumerate(_units(f"{symbols[name]}{mark}", layer.num_units)):
+        for unit, symbol in enumerate(units(f"{symbols[name]}{mark}", layer.num_units)):
             from_below = _weighted(gate.w_in[unit], below, t)
             from_before = _weighted(gate.w_rec[unit], h, _before(t))
             if layer.kind == "gru" and name == "candidate" and any(gate.w_rec[unit]):
-                reset = _units(f"r{mark}", layer.num_units)[unit]
+                reset = units(f"r{mark}", layer.num_units)[unit]
                 from_before = [(1, f"{reset}_{t}·({_sum(from_before)})")]
             inner = _sum([*from_below, *from_before, (gate.bias[unit], "")])
             lines.append(f"{symbol}_{t} = {_applied(gate.activation, inner)}")
@@ -76,7 +76,7 @@ def _marks(stack: Stack) -> list[str]:
     return [f"({number})" if several else "" for number in range(1, len(stack.layers) + 1)]
 
 
-def _units(symbol: str, n: int) -> list[str]:
+def units(symbol: str, n: int) -> list[str]:
     """Number the units of a layer, where there are several."""
     return [f"{symbol}[{j}]" for j in range(1, n + 1)] if n > 1 else [symbol]
 
@@ -102,7 +102,7 @@ def output_formulas(network: AnyNetwork) -> tuple[str, ...]:
         rows, biases, mark = network.w_out, network.output_bias, _marks(network)[-1]
     else:
         rows, biases, mark = (network.w_out,), (network.output_bias,), ""
-    h = _units(f"h{mark}", len(rows[0]))
+    h = units(f"h{mark}", len(rows[0]))
     sums = [
         _sum([*_weighted(row, h, "t"), (bias, "")]) for row, bias in zip(rows, biases, strict=True)
     ]
@@ -127,12 +127,24 @@ def start_in_words(network: AnyNetwork) -> str:
 
 def state_in_symbols(network: AnyNetwork, t: str) -> str:
     """Name the numbers of a state in their order: ``h_t``, or ``(h_t, c_t)`` of an LSTM."""
+    held = [f"{symbol}_{t}" for symbol, _ in _state(network)]
+    return held[0] if len(held) == 1 else f"({', '.join(held)})"
+
+
+def names_in_state(network: AnyNetwork) -> list[str]:
+    """Name each number of a state: ``h[1]``, ``h[2]``, or ``h``, ``c`` of an LSTM."""
+    return [name for symbol, n in _state(network) for name in units(symbol, n)]
+
+
+def _state(network: AnyNetwork) -> list[tuple[str, int]]:
+    """Return the parts of a state in their order: what each is called, and its number of units."""
     if not isinstance(network, Stack):
-        return f"h_{t}"
+        return [("h", network.num_hidden)]
     held = []
     for layer, mark in zip(network.layers, _marks(network), strict=True):
-        held += [f"h{mark}_{t}", *([f"c{mark}_{t}"] if layer.kind == "lstm" else [])]
-    return held[0] if len(held) == 1 else f"({', '.join(held)})"
+        parts = ("h", "c") if layer.kind == "lstm" else ("h",)
+        held += [(f"{symbol}{mark}", layer.num_units) for symbol in parts]
+    return held
 
 
 def description(network: AnyNetwork) -> str:

@@ -6,13 +6,13 @@ A number is an int or a float as it is and a rational as ``"p/q"``; see
 """
 
 import builtins
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hwcli.config import Section
 from hwcli.output.run_folder import Summary
-from hwcli.rnn.spec import NetworkSpec
+from hwcli.rnn.spec import OF_SIMPLE_NETWORKS, NetworkSpec
 
 Value = int | float | str
 """A number of the trace: an int or float as it is, a rational as ``"p/q"``."""
@@ -36,6 +36,14 @@ class NetworkSummary(Section):
     recurrence: tuple[str, ...]
     output: tuple[str, ...]
     start: str
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _without_unread_weights(cls, spec: Any) -> Any:
+        # Older runs kept the shipped weights beside layers, which they did not read.
+        if not isinstance(spec, dict) or not spec.get("layers"):
+            return spec
+        return {key: value for key, value in spec.items() if key not in OF_SIMPLE_NETWORKS}
 
 
 class StepSummary(Section):

@@ -1,5 +1,6 @@
 """What a trace shows: its tables, and the answer with its evidence in words."""
 
+import math
 from collections.abc import Sequence
 
 from hwcli.output.tables import Column, Table
@@ -8,16 +9,18 @@ from hwcli.rnn.activations import DEFINITIONS, EXACT, UNBOUNDED
 from hwcli.rnn.answer import Answer
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
-from hwcli.rnn.exact import Number, shown
+from hwcli.rnn.exact import Number, shown, to_float
 from hwcli.rnn.gradients import lesson
 from hwcli.rnn.letters import Alphabet, vector
 from hwcli.rnn.observations import Checks
 from hwcli.rnn.spelling import (
+    names_in_state,
     number,
     output_formulas,
     recurrences,
     start_in_words,
     state_in_symbols,
+    units,
     unrolled_lines,
 )
 from hwcli.rnn.state_machine import MooreMachine
@@ -76,27 +79,26 @@ def steps_table(network: AnyNetwork, closed: ClosedForm | None, traced: Trace, n
     )
 
 
-def trace_table(traced: Trace) -> Table:
+def trace_table(network: AnyNetwork, traced: Trace) -> Table:
     """Return all steps that a trace keeps as numbers, a column for each: t, x, h, z and y."""
+    held = names_in_state(network)
     steps = (*traced.head, *(step for step in traced.tail if step.t > len(traced.head)))
     rows = []
     for step in steps:
         z = step.preactivation
-        parts = {"x": step.letter, "h": step.hidden, "z": z if isinstance(z, tuple) else (z,)}
-        row: dict[str, object] = {"t": step.t}
-        for symbol, numbers in parts.items():
-            names = _columns(symbol, len(numbers))
-            row |= zip(names, map(_in_csv, numbers), strict=True)
-        rows.append({**row, "y": _in_csv(step.output)})
+        outputs = z if isinstance(z, tuple) else (z,)
+        names = (*units("x", len(step.letter)), *held, *units("z", len(outputs)), "y")
+        numbers = (*step.letter, *step.hidden, *outputs, step.output)
+        rows.append({"t": step.t, **dict(zip(names, map(_in_csv, numbers), strict=True))})
     return Table("The trace", [Column(key, key) for key in rows[0]], rows)
 
 
-def _columns(symbol: str, n: int) -> list[str]:
-    return [f"{symbol}[{j}]" for j in range(1, n + 1)] if n > 1 else [symbol]
-
-
 def _in_csv(value: Number) -> object:
-    return value if isinstance(value, float) else shown(value)
+    """Return a number for programs: exact while it is short, else float64 where that holds it."""
+    text = shown(value)
+    nearest = to_float(value)
+    is_held = math.isfinite(nearest) and (nearest != 0 or value == 0)
+    return nearest if isinstance(value, float) or ("≈" in text and is_held) else text
 
 
 def first_steps(num: int, length: int) -> str:

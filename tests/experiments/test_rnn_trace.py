@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hwcli import cli
+from hwcli.rnn.summary import TraceSummary
 from hwcli.yaml_files import read_yaml
 
 
@@ -229,7 +230,8 @@ def test_the_presets_are_listed(
         (["--preset", "parity", "--inputs", "1011"], "inputs: 1011 is one step, and is not in the"),
         (
             ["--preset", "parity", "--inputs-file", "joined.txt"],
-            "inputs_file = joined.txt: 1011 is one step, and is not in the alphabet: write 1,0,1,1",
+            "inputs_file = joined.txt: 1011 is one step, and is not in the alphabet: write 1,0,1,1,"
+            " or give an alphabet that has it",
         ),
         (
             ["--inputs", "1e400", "--set", "network.activation=tanh"],
@@ -250,6 +252,23 @@ def test_the_presets_are_listed(
         (
             ["--spec", "sigmoid.yaml"],
             "network.output_activation = 'sigmoid' has no effect without network.w_out",
+        ),
+        (
+            ["--spec", "threshold.yaml"],
+            "network.output_activation = 'sigmoid' has no effect beside network.output_threshold: "
+            "leave it out, or write step-ge",
+        ),
+        (
+            ["--spec", "hidden.yaml"],
+            "network.activation = 'linear' has no effect beside network.threshold: leave it out",
+        ),
+        (
+            ["--spec", "layers.yaml"],
+            "network.w_rec = -1 has no effect beside network.layers: write it in a layer",
+        ),
+        (
+            ["--w-rec", "2", "--set", "network.layers={w_in: 1, w_rec: 2}"],
+            "network.w_rec has no effect beside network.layers: write it in a layer",
         ),
         (
             ["--w-rec", "3", "--set", "network.w_feedback=1"],
@@ -283,6 +302,10 @@ def test_a_mistake_is_one_line(
         "w_in: 1\nw_rec: 1\ninputs: 1,1\ntargets: 0,1\nloss: cross-entropy\n"
     )
     Path("sigmoid.yaml").write_text("w_in: 1\nw_rec: 1\noutput_activation: sigmoid\n")
+    unit = "w_in: 1\nw_rec: 1\nw_out: 1\n"
+    Path("threshold.yaml").write_text(unit + "output_activation: sigmoid\noutput_threshold: 1\n")
+    Path("hidden.yaml").write_text(unit + "activation: linear\nthreshold: 1\n")
+    Path("layers.yaml").write_text("w_rec: -1\nw_out: 1\nlayers: {w_in: 1, w_rec: 2}\n")
     rest = "w_out: [1, 1]\n"
     Path("uneven.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1]]\n" + rest)
     Path("short.yaml").write_text("w_in: [[1], [1]]\nw_rec: [[1, 2], [1, 1]]\nw_out: [1]\n")
@@ -356,6 +379,57 @@ def test_named_letters_may_stand_in_a_file_and_any_file_name_names_the_run(
     found = json.loads((there / "results/rnn-trace/exercise-1/summary.json").read_text())
     assert found["name"] == "exercise-1"
     assert found["final"]["output"] == 2  # two a's
+
+
+def test_bits_may_have_names(hw2: Callable[..., int], there: Path) -> None:
+    arguments = ["--design", ".*bb", "--set", "letters={a: 0, b: 1}", "--length", "5"]
+    assert hw2("rnn-trace", *arguments) == 0
+    Path("exercise.yaml").write_text(
+        "w_in: 1\nw_rec: 1\nbias: -1/2\nw_out: 1\nactivation: step\noutput_activation: linear\n"
+        "letters: {a: 0, b: 1}\ninputs: abba\n"
+    )
+    assert hw2("rnn-trace", "--spec", "exercise.yaml", "--expect", "[ab]*b[ab]*") == 0
+    found = json.loads((there / "results/rnn-trace/exercise/summary.json").read_text())
+    assert (found["property"]["id"], found["final"]["output"]) == ("latch", 1)
+
+
+def test_layers_may_be_set_and_their_configs_and_summaries_are_read_again(
+    hw2: Callable[..., int], there: Path
+) -> None:
+    folder = there / "results/rnn-trace"
+    layers = ["--set", "network.layers={w_in: 1, w_rec: 2}", "--inputs", "1,1"]
+    assert hw2("rnn-trace", *layers, "--name", "layered") == 0
+    summary = json.loads((folder / "layered/summary.json").read_text())
+    assert summary["final"]["hidden"] == [3]  # 2 · 1 + 1
+    # Runs before this one kept the shipped weights beside the layers.
+    config = read_yaml(folder / "layered/config.yaml")
+    kept = {"w_in": [[1]], "w_rec": [[-1]]}
+    config["network"] |= kept
+    Path("older.yaml").write_text(json.dumps(config))
+    for flag in ("--config", "--spec"):
+        assert hw2("rnn-trace", flag, "older.yaml", "--name", "again", "--replace") == 0
+        again = json.loads((folder / "again/summary.json").read_text())
+        assert again["final"] == summary["final"]
+    summary["network"]["spec"] |= kept
+    assert TraceSummary.model_validate(summary).network.spec.w_rec is None
+
+
+def test_a_runs_own_config_is_an_exercise_too(hw2: Callable[..., int], there: Path) -> None:
+    # Without output weights, which its config spells as null beside a logistic output.
+    Path("two.yaml").write_text("w_in: 2\nw_rec: 1\ninputs: 1,2\n")
+    assert hw2("rnn-trace", "--spec", "two.yaml") == 0
+    config = there / "results/rnn-trace/two/config.yaml"
+    assert hw2("rnn-trace", "--spec", str(config), "--name", "again") == 0
+    found = json.loads((there / "results/rnn-trace/again/summary.json").read_text())
+    assert found["final"]["output"] == 6
+
+
+def test_a_number_of_two_digits_is_one_input_where_integers_are_read(
+    hw2: Callable[..., int], there: Path
+) -> None:
+    assert hw2("rnn-trace", "--inputs", "15", "--name", "fifteen") == 0
+    found = json.loads((there / "results/rnn-trace/fifteen/summary.json").read_text())
+    assert found["final"]["hidden"] == [15]
 
 
 def test_a_network_of_several_outputs_and_argmax_claims_nothing_it_cannot_prove(

@@ -61,6 +61,8 @@ def random_network(generator: random.Random) -> tuple[dict[str, Any], list[Any]]
         "activation": activation,
         "output_activation": generator.choice([*ACTIVATIONS, "identity", "step"]),
     }
+    if not any(spec["w_feedback"]):
+        spec["initial_output"] = 0  # nothing would read it
     return spec, numbers
 
 

@@ -83,24 +83,35 @@ def latch(**output: Any) -> dict[str, Any]:
             "output_activation": "identity", **output}  # fmt: skip
 
 
+@pytest.mark.parametrize("spelled", ["", "ab", "10"])
 @pytest.mark.parametrize(
-    ("spec", "letters", "name"),
+    ("spec", "name"),
     [
         # 0 until the first one, then 1: not latch-first-one, which is 1 until then.
-        (latch(w_out=1), BITS, "latch"),
-        (latch(w_out=-1, output_bias=1), BITS, "latch-first-one"),
-        (latch(w_out=-2, output_bias=1), BITS, "latch-first-one"),  # -1 stands for 0
-        (latch(w_out=-2, output_bias=2), BITS, "latch"),  # 2 does not stand for 1
-        ({**latch(w_out=1), "w_rec": 0}, BITS, "last-input"),
-        ({**latch(w_out=-1, output_bias=1), "w_rec": 0}, BITS, "function-of-last-input"),
+        (latch(w_out=1), "latch"),
+        (latch(w_out=-1, output_bias=1), "latch-first-one"),
+        (latch(w_out=-2, output_bias=1), "latch-first-one"),  # -1 stands for 0
+        (latch(w_out=-2, output_bias=2), "latch"),  # 2 does not stand for 1
+        ({**latch(w_out=1), "w_rec": 0}, "last-input"),
+        ({**latch(w_out=-1, output_bias=1), "w_rec": 0}, "function-of-last-input"),
     ],
 )
-def test_what_is_recognised_by_a_name_passes_as_that_name(
-    spec: dict[str, Any], letters: Any, name: str
+def test_what_is_recognised_by_a_name_passes_as_that_name_however_bits_are_spelled(
+    spec: dict[str, Any], name: str, spelled: str
 ) -> None:
     network = NetworkSpec.model_validate(spec).network()
-    found = answer(network, letters, Alphabet(tuple(letters)), max_states=100, seed=0)
-    assert found.finding.id == name
+    # "10" gives each bit the other's name.
+    alphabet = Alphabet(BITS, dict(zip(BITS, spelled, strict=True)) if spelled else {})
+    for expected in ("latch-first-one", "last-input", "latch-first-zero"):
+        found = answer(network, BITS, alphabet, max_states=100, seed=0, expected=expected)
+        assert found.finding.id == name
+        assert found.verdict is not None
+        assert found.verdict.passed == (expected == name)
+
+
+def test_of_pairs_of_bits_it_is_said_that_one_bit_is_read() -> None:
+    with pytest.raises(ConfigError, match="parity is about 1 input per step: the network reads 2"):
+        read_property("parity", Alphabet(BIT_PAIRS))
 
 
 def test_networks_named_by_their_machine_pass_what_they_are_named() -> None:

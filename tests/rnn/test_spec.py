@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hwcli.rnn.letters import BITS
+from hwcli.config import load
+from hwcli.experiments.rnn_trace import COMMAND, Config
+from hwcli.rnn.answer import answer
+from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.spelling import output_formulas, recurrences, start_in_words
 from hwcli.rnn.trace import trace
@@ -68,7 +71,17 @@ def gru(**gates: Any) -> dict[str, Any]:
         ({**SIMPLE, "activation": "tanh", "threshold": 1},
          "network.activation has no effect beside network.threshold"),
         ({**SIMPLE, "w_out": 1, "output_activation": "tanh", "output_threshold": 1},
-         "network.output_activation has no effect beside network.output_threshold"),
+         "network.output_activation has no effect beside network.output_threshold: leave it out, "
+         "or write step-ge"),
+        ({**SIMPLE, "w_out": 1, "initial_output": 1},
+         "network.initial_output has no effect without network.w_feedback or network.output_rec"),
+        ({"layers": SIMPLE, "w_out": 1, "initial_output": 1}, "network.initial_output has no"),
+        ({**SIMPLE, "w_out": [[1], [2]], "initial_output": 1, "output_activation": "argmax"},
+         "network.initial_output has no effect without"),
+        ({"layers": [SIMPLE, {"w_in": [[1]] * 65, "w_rec": [[0] * 65] * 65}], "w_out": 1},
+         "network has 65 hidden units in a layer: up to 64 are read"),
+        ({"w_in": [[1] * 65], "w_rec": [[0] * 65] * 65, "transposed": True},
+         "network has 65 hidden units in a layer: up to 64 are read"),
         ({"layers": lstm(cell_activation="softmax"), "w_out": 1}, "it compares several outputs"),
         ({"layers": gru(reset={**GATE, "activation": "argmax"}), "w_out": 1},
          "it compares several outputs"),
@@ -84,6 +97,27 @@ def test_what_would_not_be_read_is_refused(spec: dict[str, Any], line: str) -> N
 def test_a_default_that_is_spelled_out_is_no_mistake() -> None:
     spelled = NetworkSpec.model_validate({"layers": SIMPLE, "w_out": 1}).model_dump(mode="json")
     assert NetworkSpec.model_validate(spelled).layers[0].w_in == ((1,),)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"w_in": [[1], [1]], "w_rec": [[0, 0], [0, 0]], "w_out": [1, 1], "w_feedback": [0, 0],
+         "output_recurrent": 1, "initial_output": 1},
+        {"layers": lstm(bias=[0, 0]), "w_out": 1, "bias": [0, 0], "initial_state": [0]},
+        {"layers": {**gru(), "initial_cell": [0, 0]}, "w_out": 1},
+    ],
+)  # fmt: skip
+def test_zeros_for_each_unit_are_no_mistake_either(spec: dict[str, Any]) -> None:
+    (network,) = NetworkSpec.model_validate(spec).networks()
+    assert not any(network.initial_state[:-1])
+
+
+def test_a_threshold_replaces_the_linear_outputs_of_a_preset() -> None:
+    flags = {"network.output_threshold": 3, "inputs": "1,1,0,1,1"}
+    config = load(Config, COMMAND, preset="count-ones", flags=flags)
+    steps = trace(config.network.network(), config.inputs).head
+    assert [step.output for step in steps] == [0, 0, 0, 1, 1]
 
 
 def test_the_matrices_of_layers_are_transposed_too() -> None:
@@ -169,3 +203,47 @@ def test_gates_that_multiply_without_bounds_are_computed_in_float64() -> None:
     bounded = {**gates, "update": {"w_in": 0, "w_rec": 1, "activation": "step"}}
     spec = {"layers": {"cell": "gru", "gates": bounded}, "w_out": 1}
     assert NetworkSpec.model_validate(spec).networks()[0].is_exact
+
+
+# c' = (1 - 2x) c + x, of linear gates.
+PARITY_CELL: dict[str, Any] = {
+    "cell": "lstm",
+    "gates": {
+        "input": {"w_in": 1, "w_rec": 0, "activation": "linear"},
+        "forget": {"w_in": -2, "w_rec": 0, "bias": 1, "activation": "linear"},
+        "output": {"w_in": 0, "w_rec": 0, "bias": 1, "activation": "linear"},
+        "candidate": {"w_in": 0, "w_rec": 0, "bias": 1, "activation": "linear"},
+    },
+    "cell_activation": "linear",
+}
+
+
+def test_gates_of_the_inputs_alone_keep_the_numbers_exact() -> None:
+    spec: dict[str, Any] = {"layers": PARITY_CELL, "w_out": 1, "output_activation": "linear"}
+    (network,) = NetworkSpec.model_validate(spec).networks()
+    assert network.is_exact
+    found = answer(network, BITS, Alphabet(BITS), max_states=100, seed=0, expected="parity")
+    assert (found.finding.id, found.finding.kind) == ("parity", "state-machine")
+    assert found.verdict is not None
+    assert (found.verdict.passed, found.verdict.proved) == (True, True)
+    # Of a layer below they multiply states.
+    above = {**spec, "layers": [SIMPLE, PARITY_CELL]}
+    assert not NetworkSpec.model_validate(above).networks()[0].is_exact
+
+
+def test_the_gradients_of_a_rounded_network_are_rounded_from_the_first_step_on() -> None:
+    # h' = (1 - u) x + u h with u = relu(h): h is 1/2, 1/4, 1/16 and 1/256.
+    gates = {
+        "reset": {"w_in": 0, "w_rec": 0, "activation": "step"},
+        "update": {"w_in": 0, "w_rec": 1, "activation": "relu"},
+        "candidate": {"w_in": 1, "w_rec": 0, "activation": "linear"},
+    }
+    spec = {"layers": {"cell": "gru", "gates": gates, "initial_state": "1/2"}, "w_out": 1}
+    (network,) = NetworkSpec.model_validate(spec).networks()
+    found = answer(network, [(0,)] * 3, Alphabet(((0,), (1,))), max_states=9, seed=0).gradients
+    assert found is not None
+    slopes = [slope for ((slope,),) in found.hidden]
+    # dh_3/dx_3 = 1 - h_2, dh_3/dx_2 = 2 h_2 (1 - h_1), dh_3/dx_1 = 2 h_2 · 2 h_1 (1 - h_0).
+    assert slopes == [1 / 32, 3 / 32, 15 / 16]
+    # Exact ones would have twice as many digits after each step.
+    assert all(isinstance(slope, float) for slope in slopes)

@@ -7,7 +7,7 @@ import pytest
 from hwcli.rnn.answer import Answer, answer
 from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.spec import NetworkSpec
-from hwcli.rnn.tables import answer_lines, evidence_lines, final_line, steps_table
+from hwcli.rnn.tables import answer_lines, evidence_lines, final_line, steps_table, trace_table
 
 INTEGERS = tuple((n,) for n in range(-9, 10))
 
@@ -25,6 +25,7 @@ def found(inputs: Any, letters: Any = INTEGERS, expected: str | None = None, **s
 
 
 HOMEWORK: dict[str, Any] = {"w_in": 1, "w_rec": -1, "w_out": 1000}
+LINEAR: dict[str, Any] = {"output_activation": "identity"}
 STEP: dict[str, Any] = {"activation": "step", "output_activation": "identity"}
 
 
@@ -200,6 +201,22 @@ def test_the_state_of_a_stack_is_named_by_what_it_holds() -> None:
     assert "(h_t, c_t)" in headings
     two = found([2], ((2,),), layers=[{"w_in": 1, "w_rec": 0}, cell], w_out=1)
     assert "(h(1)_T, h(2)_T, c(2)_T) = (2, 1, 6)" in final_line(two)
+    assert trace_table(one.network, one.traced).to_csv().splitlines() == [
+        "t,x,h,c,z,y",
+        "1,2,1,6,1,1",
+    ]
+    names = trace_table(two.network, two.traced).to_csv().splitlines()[0]
+    assert names == "t,x,h(1),h(2),c(2),z,y"
+
+
+def test_a_number_of_many_digits_is_a_float_where_programs_read_it() -> None:
+    grown = found([1, 0, 0, 0], BITS, w_in="1/3", w_rec=10**9, w_out=10**290, **LINEAR)
+    rows = trace_table(grown.network, grown.traced).rows
+    assert rows[0]["h"] == "1/3"
+    assert rows[2]["h"] == pytest.approx(1e18 / 3, rel=1e-15)
+    assert rows[1]["z"] == pytest.approx(1e299 / 3, rel=1e-15)
+    # 10^317 / 3 is beyond float64.
+    assert rows[3]["z"] == "≈3.3333e+316"
 
 
 def test_a_machine_that_holds_up_to_a_length_is_no_proof_for_all() -> None:

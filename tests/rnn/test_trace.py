@@ -73,15 +73,16 @@ def linear_networks(draw: st.DrawFn) -> Network:
     def vector(n: int) -> Any:
         return st.lists(number, min_size=n, max_size=n)
 
+    fed_back = draw(vector(H))
     return network(
         w_in=draw(st.lists(vector(D), min_size=H, max_size=H)),
         w_rec=draw(st.lists(vector(H), min_size=H, max_size=H)),
         w_out=draw(vector(H)),
         bias=draw(vector(H)),
-        w_feedback=draw(vector(H)),
+        w_feedback=fed_back,
         initial_state=draw(vector(H)),
         output_bias=draw(number),
-        initial_output=draw(number),
+        initial_output=draw(number) if any(fed_back) else 0,
         output_activation="identity",
     )
 

@@ -7,6 +7,7 @@ from hwcli.attention.bench.cost import flops
 from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
 from hwcli.attention.bench.results import AttentionSummary, Shape, curve_name
 from hwcli.attention.bench.units import listed, round_text, time_text
+from hwcli.attention.causal import CHUNK
 
 # The largest outputs of so many lengths show how much they change.
 NUM_SAMPLES = 3
@@ -110,7 +111,10 @@ def crossing_sentences(summary: AttentionSummary) -> list[str]:
 
 
 def _equal_operations(summary: AttentionSummary) -> str:
-    """Say from which length on softmax attention takes as many operations as linear attention."""
+    """Say from which length on softmax attention takes as many operations as linear attention.
+
+    In chunks the counts may cross more than once: the last crossing is meant.
+    """
     shape, direction = summary.shape, summary.directions[0]
     softmax = next(method for method in summary.methods if method in SOFTMAX)
     assert summary.linear is not None
@@ -119,9 +123,14 @@ def _equal_operations(summary: AttentionSummary) -> str:
         compiled = summary.machine.kernels == "compiled"
         return flops(Case(method, T, direction, shape.causal, D=shape.dim, compiled=compiled))
 
-    T = 1
-    while operations(softmax, T) < operations(summary.linear, T):
-        T += 1
+    # Softmax's operations grow with T^2. Where they are twice as many, a chunk that is not full
+    # cannot turn the order around again.
+    longest = 4 * CHUNK
+    while operations(softmax, longest) < 2 * operations(summary.linear, longest):
+        longest *= 2
+    T = longest
+    while T > 1 and operations(softmax, T - 1) >= operations(summary.linear, T - 1):
+        T -= 1
     return f"T = D = {T:,}" if shape.dim == T else f"T = {T:,}"
 
 
@@ -164,7 +173,7 @@ def price(summary: AttentionSummary) -> list[str]:
     if own is not None and shape.feature_map != "identity":
         said += (
             f" With the {shape.feature_map} map of this run, {own.negative_share:.0%} are negative "
-            f"and {own.near_zero_share:.0%} cancel so far."
+            f"and {own.near_zero_share:.0%} cancel by more than {CANCELLED:.0%}."
         )
     return [said]
 

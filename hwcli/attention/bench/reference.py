@@ -66,7 +66,7 @@ def run_gate(example: Case) -> list[GateEntry]:
     entries = []
     for causal in (False, True):
         checks: dict[tuple[MethodName, str], list[Check]] = defaultdict(list)
-        skipped: dict[MethodName, set[int]] = defaultdict(set)
+        skipped: dict[tuple[MethodName, str], list[int]] = defaultdict(list)
         for dtype, T in itertools.product(dtypes, GATE_LENGTHS):
             case = replace(
                 example,
@@ -81,7 +81,7 @@ def run_gate(example: Case) -> list[GateEntry]:
             fitting = [each.method for each in cases if cost.peak_bytes(each) <= GATE_BYTES]
             for method in methods_for(causal):
                 if method not in fitting:
-                    skipped[method].add(T)
+                    skipped[method, dtype].append(T)
             for method, checked in check(case, fitting).items():
                 checks[method, dtype].append(checked)
         for method in methods_for(causal):
@@ -93,7 +93,8 @@ def run_gate(example: Case) -> list[GateEntry]:
                     max_error=_largest(checks[method, example.dtype]),
                     max_error_float64=_largest(checks[method, dtypes[-1]]),
                     passed=bool(all_checks) and all(each.passed for each in all_checks),
-                    skipped=tuple(sorted(skipped[method])),
+                    skipped=tuple(skipped[method, example.dtype]),
+                    skipped_float64=tuple(skipped[method, dtypes[-1]]),
                 )
             )
     return entries

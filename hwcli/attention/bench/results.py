@@ -51,6 +51,7 @@ class GateEntry(Section):
 
     Attributes:
         skipped: the lengths that were left out, as the method would need too much memory there.
+        skipped_float64: likewise, of the check in float64.
     """
 
     method: MethodName
@@ -59,6 +60,7 @@ class GateEntry(Section):
     max_error_float64: float | None
     passed: bool
     skipped: tuple[int, ...] = ()
+    skipped_float64: tuple[int, ...] = ()
 
 
 class NormalizerStudy(Section):

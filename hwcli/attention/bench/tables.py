@@ -242,11 +242,15 @@ def gate_table(summary: AttentionSummary) -> Table:
             f"Largest error at T = {', '.join(map(str, GATE_LENGTHS))}, relative to a bound on the "
             "rounding error (the same formula with absolute values, times the row's condition).",
             *(
-                f"{entry.method}{', causal,' if entry.causal else ''} was not checked at T = "
-                f"{listed([str(T) for T in entry.skipped])}, where it needs more than "
+                f"{entry.method}{', causal,' if entry.causal else ''} was not checked in {dtype} "
+                f"at T = {listed(list(map(str, lengths)))}, where it needs more than "
                 f"{bytes_text(GATE_BYTES)}."
                 for entry in summary.gate
-                if entry.skipped
+                for dtype, lengths in {
+                    summary.shape.dtype: entry.skipped,
+                    "float64": entry.skipped_float64,
+                }.items()
+                if lengths
             ),
         ],
     )

@@ -59,6 +59,23 @@ def test_a_wrong_method_does_not_pass(
     assert found.error > 30 * tolerance(case)
 
 
+def test_what_is_left_out_is_recorded_for_each_number_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reference, "GATE_LENGTHS", (1, 7))
+    # At T = 7 the running sums of two heads hold 2 · (4 · 7 · 5 + 4 · 7 · 25) numbers: 6,720 bytes
+    # in float32 and 13,440 in float64. No other method needs as much.
+    monkeypatch.setattr(reference, "GATE_BYTES", 10_000)
+    gate = reference.run_gate(Case("linear", 7, feature_map="elu1", D=5))
+    assert all(entry.passed for entry in gate)
+    left_out = {
+        (entry.method, entry.causal): (entry.skipped, entry.skipped_float64)
+        for entry in gate
+        if entry.skipped or entry.skipped_float64
+    }
+    assert left_out == {("linear", True): ((), (7,))}
+
+
 def test_what_is_not_a_number_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "attend", lambda case, q, k, v: q + k + v / 0)
     assert not check(Case("linear", 7, D=2), ["linear"])["linear"].passed
