@@ -162,7 +162,7 @@ def test_a_driver_that_was_stopped_finds_its_jobs_again(
         program.send_signal(2)
         _, told = program.communicate(timeout=30)
     assert program.returncode == 130
-    assert "stay in SLURM's queue" in told
+    assert "trials in SLURM's queue" in told
     before = set(folders_by_job(tmp_path))
     assert summary_of(run(tmp_path, environment))["status"] == "complete"
     assert set(folders_by_job(tmp_path)) == before
