@@ -15,6 +15,7 @@ from tests.attention.reference import MAPS, draw, gradients, plain_linear
 FORMS = {False: LinearAttention, True: CausalLinearAttention}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_causal", FORMS)
 @pytest.mark.parametrize("name", MAPS)
 def test_the_gradients_pass_a_numerical_check(

@@ -51,6 +51,7 @@ def run(tmp_path: Path, **values: Any) -> tuple[dict[str, Any], Path]:
     return stored, path.parent
 
 
+@pytest.mark.slow
 def test_a_run_leaves_every_figure_and_file(tmp_path: Path) -> None:
     summary, folder = run(tmp_path, T="31,62,124", direction="both", causal=True, heads=3, batch=2)
     assert (summary["command"], summary["name"]) == ("attention-bench", "default")

@@ -242,8 +242,8 @@ def test_results_of_other_code_are_told(
     [
         ("predictions.safetensors", b"", "its predictions.safetensors is missing or damaged"),
         ("result.json", b'{"test_accuracy": 0.99}', "its result.json is damaged"),
-        ("result.json", b"<<<<<<< HEAD", ""),
-        ("identity.json", b"", ""),
+        pytest.param("result.json", b"<<<<<<< HEAD", "", marks=pytest.mark.slow),
+        pytest.param("identity.json", b"", "", marks=pytest.mark.slow),
         ("metrics.jsonl", b"", ""),
         ("checkpoint.safetensors", b"x", "a damaged checkpoint of "),
     ],

@@ -32,6 +32,7 @@ def test_calls_are_timed_in_turns() -> None:
 
 
 @pytest.mark.skipif("VmHWM" not in measure.memory_gauge("cpu"), reason="needs Linux's /proc")
+@pytest.mark.slow
 def test_peak_memory_is_what_the_cost_model_says() -> None:
     has_kernels = native.reason_against(64, torch.float32) is None
     for case in (
