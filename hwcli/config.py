@@ -105,6 +105,11 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Of a run: it is part of paths, commands and code."""
 
 
+def spelled_as_name(text: str) -> str:
+    """Return a text with what a folder's name does not have replaced by dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+
+
 def _folder_name(name: str) -> str:
     # A sweep keeps its trials in a folder of that name, next to its runs.
     if not FOLDER_NAME.fullmatch(name) or name == "trials":
@@ -241,7 +246,7 @@ def resolve(
     if chosen is None:
         values = _merge(shipped.values, _preset_values(presets, shipped.preset))
         values = _merge(values, own.values)
-        name = shipped.preset if path is None else re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)
+        name = shipped.preset if path is None else spelled_as_name(path.stem)
     else:
         asked = _preset_values(presets, chosen)
         layers: Sequence[Mapping[str, Any]] = (own.values, asked)

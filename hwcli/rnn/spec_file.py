@@ -1,11 +1,11 @@
 """An exercise in one file: the network's keys and the config's stand side by side."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hwcli.config import spelled_as_name
 from hwcli.errors import ConfigError, short
 from hwcli.rnn.activations import ALIASES
 from hwcli.rnn.exact import to_json
@@ -54,7 +54,7 @@ def read_spec(path: Path) -> dict[str, Any]:
 
 
 def _run_name(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "spec"
+    return spelled_as_name(path.stem).lstrip("._-") or "spec"
 
 
 def _complete(network: Any) -> Any:

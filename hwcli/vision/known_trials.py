@@ -64,6 +64,7 @@ class KnownTrials:
     def read_folder(self) -> None:
         """Read the run's folder again: another process may have finished a run meanwhile."""
         self.in_folder: SweepRecord = read_known(self._folder.path)
+        self._kept = self.in_folder.done()
 
     def read(
         self, trial: TrialRecord, name: str, labels: LabelArray
@@ -77,7 +78,7 @@ class KnownTrials:
         """
         place = self._store(trial.id).path
         stored, predictions, epochs = read_trial(trial, self._store(trial.id), labels)
-        kept = self.in_folder.done().get(trial.id)
+        kept = self._kept.get(trial.id)
         if kept is None or (self._folder.may_replace and stored.state == "done"):
             if stored.state == "damaged":
                 self._tell(name, f"not used: {stored.reason}; delete {place} to train it again")
