@@ -71,6 +71,9 @@ class RunStatus:
         failures: one reason a failed trial.
         seconds_left: of a sweep that runs.
         trained_on: how many trials were trained on which processor or GPU.
+        lowest_test_accuracy: of its finished trials, or of the run itself where it is no sweep; a
+            share of 1. None where nothing has one.
+        highest_test_accuracy: likewise.
     """
 
     command: str
@@ -80,6 +83,8 @@ class RunStatus:
     failures: Sequence[str] = ()
     seconds_left: float | None = None
     trained_on: Mapping[str, int] = field(default_factory=dict)
+    lowest_test_accuracy: float | None = None
+    highest_test_accuracy: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return one flat row, for CSV and the table."""
@@ -89,6 +94,8 @@ class RunStatus:
             "status": self.status,
             **{state: self.trials.get(state, 0) for state in STATES},
             "seconds_left": self.seconds_left,
+            "lowest_test_accuracy": self.lowest_test_accuracy,
+            "highest_test_accuracy": self.highest_test_accuracy,
             "trained_on": "; ".join(self.trained_on),
             "failures": "; ".join(self.failures),
         }
@@ -155,6 +162,7 @@ def status_table(out: Path) -> Table:
             Column("name", "name", priority=0),
             Column("status", "run", priority=0),
             Column("counts", "trials", priority=1),
+            Column("accuracies", "test accuracy, %", priority=1),
             Column("seconds_left", "time left", duration, priority=1),
             Column("trained_on", "trained on", priority=2),
         ],
@@ -162,6 +170,7 @@ def status_table(out: Path) -> Table:
             {
                 **run.to_row(),
                 "counts": _describe_counts(run.trials) if run.trials else None,
+                "accuracies": _describe_accuracies(run),
                 "trained_on": _describe_machines(run.trained_on) or None,
             }
             for run in runs
@@ -173,18 +182,30 @@ def status_table(out: Path) -> Table:
 def trials_table(out: Path) -> Table:
     """Return one row for each trial; ``--csv`` and ``--json`` hold identity and result, too."""
     trials = read_trials(out)
+    settings = zip(_describe_settings(trials), trials, strict=True)
+    # By settings, 8 before 10; those of a command stay together.
+    settings = sorted(settings, key=lambda pair: (pair[1].command, _padded(pair[0]), pair[1].id))
     return Table(
         title=f"Trials in {out}",
         columns=[
             Column("command", "command", priority=0),
             Column("id", "trial", priority=0),
+            Column("settings", "what differs", priority=1),
             Column("state", "state", priority=0),
             Column("share", "done", "{:.0%}", priority=1),
+            Column("test_accuracy", "test accuracy", "{:.2%}", priority=1),
             Column("reason", "why it failed", priority=1),
             Column("trained_on", "trained on", priority=2),
             Column("commit", "commit", priority=3),
         ],
-        rows=[{k: v or None for k, v in asdict(trial).items()} for trial in trials],
+        rows=[
+            {
+                **{k: v or None for k, v in asdict(trial).items()},
+                "settings": text or None,
+                "test_accuracy": _test_accuracy(trial.result),
+            }
+            for text, trial in settings
+        ],
         notes=[] if trials else ["None yet."],
     )
 
@@ -205,14 +226,19 @@ def _read_run(folder: Path) -> RunStatus:
     listed = _read_listed(folder)
     if listed is None:
         machine = _machine(_read_mapping(folder / "env.json"))
-        known = {machine: 1} if machine else {}
-        if is_held(folder / ".lock"):
-            status = "running"
-        return RunStatus(command, folder.name, status, trained_on=known)
+        accuracy = _test_accuracy(_read_mapping(folder / "summary.json"))
+        return RunStatus(
+            command=command,
+            name=folder.name,
+            status="running" if is_held(folder / ".lock") else status,
+            trained_on={machine: 1} if machine else {},
+            lowest_test_accuracy=accuracy,
+            highest_test_accuracy=accuracy,
+        )
     if isinstance(listed, str):
         return RunStatus(command, folder.name, listed)
     store = TrialStore(folder.parent / "trials")
-    trials, durations = [], []
+    trials, durations, accuracies = [], [], []
     for row in listed:
         trial = read_trial(store.folder(row["id"]), command)
         ended = row.get("state") if trial.state != "interrupted" else "done"
@@ -225,10 +251,13 @@ def _read_run(folder: Path) -> RunStatus:
                 row["state"],
                 reason=row.get("reason") or "",
                 trained_on=_machine({k: name for k, name in where.items() if name != "null"}),
+                result={"test_accuracy": row.get("result.test_accuracy")},
             )
         trials.append(trial)
         with suppress(KeyError, TypeError, ValueError):
             durations.append(float(trial.result["train_s"]))
+        if (accuracy := _test_accuracy(trial.result)) is not None:
+            accuracies.append(accuracy)
     counts = Counter(trial.state for trial in trials)
     running = [trial for trial in trials if trial.state == "running"]
     # While a finished run is extended, its summary is that of before.
@@ -242,6 +271,8 @@ def _read_run(folder: Path) -> RunStatus:
         failures=[f"{trial.id}: {trial.reason}" for trial in trials if trial.state == "failed"],
         seconds_left=_seconds_left(trials, running, store, durations),
         trained_on=dict(Counter(trial.trained_on for trial in trials if trial.trained_on)),
+        lowest_test_accuracy=min(accuracies, default=None),
+        highest_test_accuracy=max(accuracies, default=None),
     )
 
 
@@ -305,6 +336,40 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def _test_accuracy(result: Mapping[str, Any]) -> float | None:
+    with suppress(TypeError, ValueError):
+        return float(result.get("test_accuracy"))  # type: ignore[arg-type]
+    return None
+
+
+def _describe_accuracies(run: RunStatus) -> str | None:
+    """Say 93.19, or 92.58 to 93.22 where the trials of a sweep differ."""
+    ends = (run.lowest_test_accuracy, run.highest_test_accuracy)
+    texts = [f"{100 * end:.2f}" for end in ends if end is not None]
+    return " to ".join(dict.fromkeys(texts)) or None
+
+
+def _padded(text: str) -> str:
+    return re.sub(r"\d+", lambda number: number[0].zfill(9), text)
+
+
+def _describe_settings(trials: Sequence[TrialStatus]) -> list[str]:
+    """Name the settings of each trial in which the trials of its command differ."""
+    differing = {}
+    for command in {trial.command for trial in trials}:
+        identities = [trial.identity for trial in trials if trial.command == command]
+        keys = dict.fromkeys(key for identity in identities for key in identity)
+        differing[command] = [key for key in keys if len({i.get(key) for i in identities}) > 1]
+    return [
+        ", ".join(
+            f"{key.removeprefix('config.')} {trial.identity[key]}"
+            for key in differing[trial.command]
+            if key in trial.identity
+        )
+        for trial in trials
+    ]
 
 
 def _machine(environment: Mapping[str, Any]) -> str:

@@ -125,6 +125,40 @@ def test_a_run_folder_alone_says_how_its_trials_ended(tmp_path: Path) -> None:
     assert found.failures == ["b: it broke"]
 
 
+def test_accuracies_stand_beside_the_runs_and_the_settings_that_differ_beside_the_trials(
+    tmp_path: Path,
+) -> None:
+    store = TrialStore(tmp_path / "command" / "trials")
+    for number, accuracy in ((8, 0.93), (10, 0.91)):
+        store.folder(toy(number)).prepare(toy(number))
+        store.folder(toy(number)).finish({"test_accuracy": accuracy})
+    table = status.trials_table(tmp_path)
+    assert [(row["settings"], row["test_accuracy"]) for row in table.rows] == [
+        ("number 8", 0.93),
+        ("number 10", 0.91),
+    ]
+
+    def runs(listed: str | None, summary: dict[str, object]) -> tuple[object, object]:
+        run = tmp_path / "command" / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir()
+        (run / "config.yaml").write_text("{}")
+        (run / "summary.json").write_text(json.dumps({"status": "complete", **summary}))
+        if listed is not None:
+            (run / "trials.csv").write_text(listed)
+        (found,) = status.read_runs(tmp_path)
+        (row,) = status.status_table(tmp_path).rows
+        return found.highest_test_accuracy, row["accuracies"]
+
+    ids = [folder.path.name for folder in store.folders()]
+    assert runs("id,state\n" + "".join(f"{i},done\n" for i in ids), {}) == (0.93, "91.00 to 93.00")
+    # A run folder that was copied alone lists the accuracies itself.
+    alone = "id,state,result.test_accuracy\na,done,0.925\nb,failed,\n"
+    assert runs(alone, {}) == (0.925, "92.50")
+    assert runs(None, {"test_accuracy": 0.934}) == (0.934, "93.40")
+    assert runs(None, {}) == (None, None)
+
+
 def test_a_finished_run_that_is_being_extended_is_not_complete(finished: Path) -> None:
     run = finished / "command/run"
     (run / "summary.json").write_text(json.dumps({"status": "complete"}))
