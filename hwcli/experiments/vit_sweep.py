@@ -134,16 +134,21 @@ def make_trials(config: Config, files: Found) -> list[Trial]:
             trial = TrialConfig.model_validate(
                 {**with_point(values, point), **shared, "seed": seed}
             )
-            flops = sum(training.epoch_flops(trial, epoch) for epoch in range(trial.epochs))
             trials.append(
                 Trial(
                     config=trial,
                     label={**{axis.name: point[axis.field] for axis in config.axes}, "seed": seed},
                     facts={"command": COMMAND, "recipe": RECIPE_VERSION, "data": files.digest},
-                    cost=flops * trial.data.num_train,
+                    cost=flops_from(0, trial),
                 )
             )
     return trials
+
+
+def flops_from(epoch: int, config: TrialConfig) -> int:
+    """Count the floating-point operations of a training from an epoch to its end."""
+    left = sum(training.epoch_flops(config, later) for later in range(epoch, config.epochs))
+    return left * config.data.num_train
 
 
 def resolve_device(config: Config) -> torch.device:
@@ -317,6 +322,15 @@ class Sweep:
                 )
         return None
 
+    def flops_left(self) -> dict[str, int]:
+        """Count what each trial still takes, by its id, if it goes on from its last checkpoint."""
+        folders = {trial.id: self.store.folder(trial) for trial in self.trials}
+        done = {i: len(f.epochs()) if f.checkpoint.is_file() else 0 for i, f in folders.items()}
+        return {
+            trial.id: flops_from(done[trial.id], config)
+            for trial, config in zip(self.trials, self.configs, strict=True)
+        }
+
     def train(self) -> list[Outcome]:
         """Train what is missing; return how each trial of it ended."""
         found = self.record().trials
@@ -361,7 +375,8 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     sweep = Sweep(config, folder)
     states = {found.id: sweep.known.state(found) for found in sweep.record().trials}
     settled = {"done"} if config.retry_failed else {"done", "failed"}
-    todo = [trial for trial in sweep.trials if states[trial.id] not in settled]
+    left = sweep.flops_left()
+    todo = [left[trial.id] for trial in sweep.trials if states[trial.id] not in settled]
     workers = min(num_workers(config, sweep.worker_bytes), max(len(todo), 1))
     middle = sorted(sweep.trials, key=lambda trial: trial.cost)[len(sweep) // 2]
     config_timed = sweep.configs[sweep.trials.index(middle)]
@@ -370,19 +385,24 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     if is_local or resolve_device(config).type == "cpu":
         per_flop = training.seconds_per_flop(config_timed)
         per_flop *= runtime.slowdown_of_sharing(workers) if is_local else 1.0
+
+    def estimate(trial: Trial) -> str | None:
+        is_over = states[trial.id] in settled
+        return None if per_flop is None or is_over else duration(left[trial.id] * per_flop)
+
     rows = [
         {
             **trial.label,
             "state": states[trial.id],
             "num_params": num_params(c.layers, c.heads, c.model),
             "flops": trial.cost,
-            "estimate": None if per_flop is None else duration(trial.cost * per_flop),
+            "estimate": estimate(trial),
         }
         for trial, c in zip(sweep.trials, sweep.configs, strict=True)
     ]
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        seconds = per_flop * makespan([], [trial.cost for trial in todo], workers)
+        seconds = per_flop * makespan([], sorted(todo, reverse=True), workers)
         note = (
             f"{counted(workers, 'trial')} {'trains' if workers == 1 else 'train'} at a time. "
             "Times are estimated from timed steps of the network with "

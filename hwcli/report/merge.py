@@ -104,8 +104,9 @@ def _give_back_entries(old: NotebookNode, generated: Mapping[str, Cell]) -> None
 def _digests(notebook: NotebookNode) -> dict[str, str | None]:
     """Return a digest of the text of each generated cell, by its id; None where it is not kept."""
     kept = notebook.metadata.get(KEY, {}).get("generated", {})
-    # Earlier notebooks list the ids alone.
-    return dict(kept) if isinstance(kept, Mapping) else dict.fromkeys(kept)
+    if isinstance(kept, list):  # earlier notebooks list the ids alone
+        return dict.fromkeys(map(str, kept))
+    return dict(kept) if isinstance(kept, Mapping) else {}
 
 
 def kept_digests(cells: Sequence[Cell]) -> dict[str, str]:
@@ -169,6 +170,12 @@ def _as_added(node: NotebookNode) -> NotebookNode:
     copied: NotebookNode = copy.deepcopy(node)
     copied.metadata.pop(KEY, None)
     return copied
+
+
+def is_entry(value: object) -> bool:
+    """Tell whether what stands under our key in a cell's metadata is what we write there."""
+    keys = ("id", "kind", "source")
+    return isinstance(value, Mapping) and all(isinstance(value.get(key), str) for key in keys)
 
 
 def _entry(cell: Cell) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from hwcli.report.merge import (
     Merged,
     deleted_ids,
     hand_on,
+    is_entry,
     kept_digests,
     merge,
     names_of,
@@ -57,11 +58,20 @@ class Author:
     def of(cls, notebook: NotebookNode | None) -> "Author":
         """Return what an earlier notebook holds."""
         kept = {} if notebook is None else notebook.metadata.get(KEY, {}).get("author", {})
+        if not isinstance(kept, Mapping):  # edited by hand, as the texts below may be
+            return cls()
+
+        def text(key: str, otherwise: str) -> str:
+            value = kept.get(key)
+            return value if isinstance(value, str) else otherwise
+
+        acknowledged = kept.get("acknowledged", ())
+        is_list = isinstance(acknowledged, Sequence) and not isinstance(acknowledged, str)
         return cls(
-            kept.get("name", ""),
-            tuple(kept.get("acknowledged", ())),
-            kept.get("title", TITLE),
-            kept.get("paper", pdf.A4),
+            text("name", ""),
+            tuple(map(str, acknowledged)) if is_list else (),
+            text("title", TITLE),
+            paper if (paper := text("paper", pdf.A4)) in pdf.PAPERS else pdf.A4,
         )
 
     def with_declared(
@@ -168,6 +178,10 @@ def read(path: Path) -> NotebookNode | None:
     try:
         # The reader of the library prints what is wrong, and goes on.
         notebook: NotebookNode = nbformat.convert(reader.reads(path.read_text("utf-8")), 4)
+        if not isinstance(notebook.get("metadata"), dict):
+            notebook.metadata = NotebookNode()
+        if not isinstance(notebook.metadata.get(KEY, {}), dict):
+            del notebook.metadata[KEY]
         notebook.cells = [_repaired(k, cell) for k, cell in enumerate(notebook.cells, start=1)]
         json.dumps(notebook, ensure_ascii=False).encode()  # JSON can spell half of a character
     except Exception as error:  # whatever nbformat meets in a damaged file
@@ -202,6 +216,8 @@ def _repaired(number: int, cell: NotebookNode) -> NotebookNode:
         for key, value in cell.metadata.items()
         if isvalid({**kept, "metadata": {key: value}}, ref="cell", version=4, version_minor=4)
     }
+    if not is_entry(kept["metadata"].get(KEY)):
+        kept["metadata"].pop(KEY, None)
     id_ = cell.get("id")
     if isinstance(id_, str) and CELL_ID.fullmatch(id_):
         kept["id"] = id_

@@ -271,7 +271,7 @@ def plan_table(
             Column("state", "state"),
             Column("num_params", "parameters", "{:,}"),
             Column("flops", "training FLOPs", "{:.2e}", priority=3),
-            Column("estimate", "estimated time"),
+            Column("estimate", "time left"),
         ],
         rows=rows,
         notes=notes,

@@ -227,7 +227,6 @@ def _train_and_test(
         test_accuracy=test.accuracy,
         test_loss=test.loss,
         num_test=len(data.test),
-        trained_on=TrainedOn.from_environment(describe_environment(config)),
     )
     predictions = Predictions(predicted.to(torch.uint8).numpy(), confidence.half().numpy())
     return TrialOutput(result, predictions, history)

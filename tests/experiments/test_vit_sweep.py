@@ -195,6 +195,34 @@ def test_a_dry_run_says_how_many_train_at_a_time_and_which_layers_stay_in_float3
     assert "computed in float32" not in shown(grid=["model.width=48"], precision="float32")
 
 
+def test_a_dry_run_leaves_out_the_epochs_that_are_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
+    monkeypatch.setattr(training, "seconds_per_flop", lambda config: 1e-9)
+    # Each epoch takes as long as the others where no token is left out.
+    config = make(device="cpu", jobs="1", epochs=4, **{"augmentation.early_tokens": 1.0})
+    folder = RunFolder(tmp_path, "vit-sweep", "default")
+    before = vit_sweep.plan(config, folder)
+    sweep = vit_sweep.Sweep(config, folder)
+    trial = sweep.trials[0]
+    place = sweep.store.folder(trial)
+    place.prepare(trial)
+    place.write_epochs([{"epoch": epoch} for epoch in range(3)])
+    # Without a checkpoint it begins again.
+    assert vit_sweep.plan(config, folder).seconds == before.seconds
+    place.checkpoint.write_bytes(b"")
+    after = vit_sweep.plan(config, folder)
+    assert before.seconds is not None and after.seconds is not None
+    assert before.seconds - after.seconds == pytest.approx(0.75 * trial.cost * 1e-9)
+    # Trained to its end, it is only tested.
+    place.write_epochs([{"epoch": epoch} for epoch in range(4)])
+    tested = vit_sweep.plan(config, folder)
+    assert tested.seconds is not None and isinstance(tested.shown, Table)
+    assert before.seconds - tested.seconds == pytest.approx(trial.cost * 1e-9)
+    assert tested.shown.rows[0]["estimate"] == "0 s"
+
+
 def test_a_processor_without_bfloat16_is_told_where_it_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

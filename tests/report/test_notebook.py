@@ -64,6 +64,17 @@ def test_an_odd_entry_of_metadata_goes_and_the_others_stay(tmp_path: Path) -> No
     assert [cell.source for cell in made.cells] == ["The answer is 7.", "✎ Why?"]
 
 
+def test_an_entry_of_ours_that_was_edited_by_hand_counts_as_none(tmp_path: Path) -> None:
+    for odd in (3, {}, {"id": 3, "kind": "text", "source": ""}, {"id": "a", "kind": "prompt"}):
+        path = written(tmp_path)
+        content = json.loads(path.read_text())
+        for cell in content["cells"]:
+            cell["metadata"]["hw2"] = odd
+        path.write_text(json.dumps(content))
+        made = notebook.assemble(CELLS, notebook.read(path))
+        assert [cell.source for cell in made.cells] == ["The answer is 7.", "✎ Why?"]
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -71,6 +82,9 @@ def test_an_odd_entry_of_metadata_goes_and_the_others_stay(tmp_path: Path) -> No
         {"language_info": {}},
         {"authors": 3},
         {"title": 3},
+        {"hw2": 3},
+        {"hw2": {"author": 3, "generated": 3}},
+        {"hw2": {"author": {"name": 3, "acknowledged": 3, "title": [], "paper": "b7"}}},
     ],
 )
 def test_the_notebooks_own_metadata_may_be_odd(tmp_path: Path, odd: dict[str, Any]) -> None:
