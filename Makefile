@@ -48,7 +48,7 @@ $(VENV)/.torch-$(TORCH): | $(BIN)/python
 ifneq ($(TORCH),cpu)
 	@ls $(VENV)/.torch-* >/dev/null 2>&1 || echo "installing PyTorch and the other packages (about 3.3 GB to download on Linux, $(VENV) ends at about 6.4 GB; TORCH=cpu takes less)"
 else
-	@echo "installing PyTorch without CUDA (about 200 MB to download, $(VENV) ends at about 2 GB)"
+	@echo "installing PyTorch without CUDA and the other packages (about 0.5 GB to download, $(VENV) ends at about 2 GB)"
 ifneq ($(TORCH_INDEX),)
 	$(PIP_ALOUD) --index-url '$(TORCH_INDEX)' torch torchvision
 else

@@ -139,9 +139,9 @@ def look_at_precision(device: torch.device, *, fast: bool) -> Finding:
     """Return what ``precision: auto`` means here."""
     what = "GPU" if device.type == "cuda" else "device" if device.type == "mps" else "processor"
     text = (
-        f"bfloat16: this {what} has products of it"
+        f"bfloat16: this {what} multiplies it fast"
         if fast
-        else f"float32: this {what} has no fast products of bfloat16"
+        else f"float32: this {what} does not multiply bfloat16 fast"
     )
     return Finding("precision", text, facts={"auto": text.partition(":")[0]})
 
@@ -153,7 +153,7 @@ def look_at_memory(device: torch.device) -> Finding:
     limit = runtime.worker_limit(runtime.WORKER_BYTES, runtime.DRIVER_BYTES)
     jobs, decided_by = (limit.number, limit.decided_by) if device.type == "cpu" else (1, "device")
     reason = {
-        "cores": "as many as cores",
+        "cores": "one per core",
         "memory": f"memory allows no more at {_size(runtime.WORKER_BYTES)} each",
         "device": "they share one device",
     }[decided_by]

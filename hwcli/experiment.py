@@ -43,12 +43,12 @@ class Plan:
 
     def needs(self) -> str:
         """Say in a sentence what the run would take."""
-        time = "a time that cannot be known here"
+        time = "a time that cannot be known here,"
         if self.seconds is not None:
-            time = f"about {duration(self.seconds)} on this machine, as busy as it is now"
+            time = f"about {duration(self.seconds)} on this machine, as busy as it is now,"
         return (
-            f"It would take {time}, {size(self.memory_bytes)} of memory and "
-            f"{size(self.disk_bytes)} of disk. No run was written."
+            f"The run would take {time} {size(self.memory_bytes)} of memory and "
+            f"{size(self.disk_bytes)} of disk. Nothing was run."
         )
 
 

@@ -192,12 +192,12 @@ def run(
         code = _hw2(part.arguments(out))
         seconds[part] = time.monotonic() - before
         if code in INTERRUPTED:
-            terminal.log("stopped; run the same command again to go on")
+            terminal.log("stopped; run the same command again to continue")
             return code if code > 0 else 128 - code
         # A smaller grid that the part was to extend is finished, too.
         states[part] = "finished" if code == 0 and part.is_done(out) else "failed"
         if states[part] == "failed":
-            terminal.log(f"{where} failed (exit code {code}); the other parts go on")
+            terminal.log(f"{where} failed (exit code {code}); the other parts continue")
     terminal.log(f"part {len(parts) + 1} of {len(parts) + 1}: the hand-in")
     paths = make.build(
         make.own_runs(out),
@@ -285,7 +285,7 @@ def plan_table(
         rows=rows,
         notes=[
             f"About {duration(seconds)} in all on this machine, as busy as it is now. "
-            "`hw2 COMMAND ... --dry-run` shows a part in detail. No run was written."
+            "`hw2 COMMAND ... --dry-run` shows a part in detail. Nothing was run."
         ],
     )
 

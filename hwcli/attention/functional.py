@@ -70,7 +70,7 @@ def linear_attention(
 ) -> Tensor:
     """Compute linear attention in O(T) time and memory.
 
-    Long sequences are worked off in blocks that stay in the cache; causal ones in chunks.
+    Long sequences are computed in blocks that stay in the cache; causal ones in chunks.
 
     Args:
         q: queries, (B, H, T, D).

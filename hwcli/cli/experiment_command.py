@@ -118,7 +118,7 @@ def run(
                 terminal.log(planned.needs())
                 forecast = folder.forecast(resolved)
                 if planned.refused:
-                    forecast = f"It would be refused: {planned.refused}."
+                    forecast = f"The run would be refused: {planned.refused}."
                 terminal.log(forecast)
                 return
             # Nothing is shown before it is kept: whoever reads the output may leave early.

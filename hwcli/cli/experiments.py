@@ -201,8 +201,8 @@ def sentiment_predict(
     for setting in settings or ():
         if not setting.strip().startswith("data."):
             raise ConfigError(
-                f"--set {setting}: here settings say how the file is read, such as "
-                "data.text_column=review; the model has its own"
+                f"--set {setting}: only settings of the file can be given here, such as "
+                "data.text_column=review; the model keeps its own"
             )
     data = load(Config, COMMAND, overrides=settings or ()).data
     given = predict.gather_texts(texts or [], file, data, terminal.log)

@@ -15,13 +15,13 @@ from hwcli.cli.options import RESULTS, Acknowledge, Author, Out, Quiet, out_opti
 @app.command(cls=Command, rich_help_panel=HAND_IN)
 def homework(
     preset: Annotated[
-        str, Option(metavar="NAME", help="quick (short runs) or standard (the reference's runs).")
+        str, Option(metavar="NAME", help="quick (short runs) or standard (long ones, as the reference).")
     ] = "quick",
     out: Out = RESULTS,
     author: Author = None,
     acknowledge: Acknowledge = None,
     dry_run: Annotated[
-        bool, Option("--dry-run", help="Show what each part would take, without a run.")
+        bool, Option("--dry-run", help="Show the time, memory and disk that each part needs.")
     ] = False,
 ) -> None:
     """Run all four questions, then make the hand-in; finished parts are reused."""

@@ -33,7 +33,7 @@ def settings_option(help: str, **more: Any) -> Any:
 
 Out = Annotated[Path, out_option("Where runs are written.")]
 ConfigFile = Annotated[
-    Path | None, path_option("--config", "PATH", "YAML file with what you change.")
+    Path | None, path_option("--config", "PATH", "YAML file with the settings that you change.")
 ]
 Quiet = Annotated[bool, Option("--quiet", help="Print the result only, no progress.")]
 AsJson = Annotated[bool, Option("--json", help="JSON instead of a table.")]
@@ -80,7 +80,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
         switch("--replace", "Replace a finished run of this name that has other settings."),
         False,
     ),
-    "dry_run": (switch("--dry-run", "Show what would be done, without a run."), False),
+    "dry_run": (switch("--dry-run", "Show what would be done and what it needs, and run nothing."), False),
     "quiet": (Quiet, False),
 }
 """The options of every experiment: annotation and default by parameter."""

@@ -73,7 +73,9 @@ def fetch(
             if each != name:
                 terminal.log(str(error))
     if failed:
-        raise failed[-1] if len(failed) == 1 else SourceError(f"{len(failed)} were not to be had")
+        raise failed[-1] if len(failed) == 1 else SourceError(
+            f"{len(failed)} data sets could not be fetched; see above"
+        )
 
 
 @app.command(cls=Command, rich_help_panel=TOOLS)
@@ -85,7 +87,7 @@ def status(
     as_json: AsJson = False,
     as_csv: Annotated[bool, Option("--csv", help="CSV instead of a table.")] = False,
 ) -> None:
-    """Show runs and trials: done, running, failed or missing, time left, where trained."""
+    """Show the state of each run or trial, its accuracy, the time left and where it was trained."""
     from hwcli.output import terminal
     from hwcli.sweep import status
 
@@ -107,7 +109,7 @@ def export(
     out: Annotated[Path, out_option("Where runs are.")] = RESULTS,
     into: Annotated[
         Path | None,
-        path_option("--into", "DIR", "Folder to write to (default: DIR/export/KIND)."),
+        path_option("--into", "DIR", "Folder to write to (default: export/KIND in the folder of --out)."),
     ] = None,
 ) -> None:
     """Write the metrics of all trials and runs for another tool to show."""
@@ -122,9 +124,9 @@ def doctor(
     out: Annotated[Path, out_option("Where runs would be written.")] = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Look at this machine: what hw2 will use, how fast it is, and what is wrong.
+    """Report what hw2 will use on this machine, how fast the machine is, and what is wrong.
 
-    The first time takes longer: kernels are compiled. The output fits into a question.
+    The first time takes longer: kernels are compiled. Paste the output when you ask for help.
     """
     from hwcli import doctor as examination
     from hwcli.output import terminal

@@ -126,7 +126,7 @@ class Config(RunConfig):
         description="What is timed: forward, forward+backward or both."
     )
     methods: Annotated[Literal["auto"] | tuple[MethodName, ...], BeforeValidator(_methods)] = Field(
-        description=f"Implementations to measure, names of {', '.join(METHODS)}; auto: all."
+        description=f"Implementations to measure, any of {', '.join(METHODS)}; auto: all."
     )
     feature_map: FeatureMapName = Field(
         description=f"Feature map of linear attention: {', '.join(FEATURE_MAPS)}; "

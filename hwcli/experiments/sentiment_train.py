@@ -36,7 +36,7 @@ from hwcli.sweep.trial import Trial
 COMMAND = "sentiment-train"
 RunSummary = SentimentSummary
 
-WHEN_STOPPED = "stopped; run the same command again to go on where it was"
+WHEN_STOPPED = "stopped; run the same command again to continue"
 BYTES_PER_NUMBER = 4
 PICTURES = ("calibration.png", "length.png", "curves.png")
 
@@ -72,7 +72,7 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     work.prepare(trial)
     folder.claim(config, runtime.fingerprint(device=data.device.type, dtype=data.precision_name))
     if work.is_owned():
-        terminal.log("another process trains this very classifier; waiting for it")
+        terminal.log("another process is training this classifier; waiting")
     with work.own(timeout_s=None):
         result = train_classifier(config, data, work.path)
         (work.path / "test.safetensors").unlink(missing_ok=True)

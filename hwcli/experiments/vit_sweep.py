@@ -80,7 +80,8 @@ class Config(RunConfig, SweepRecipe):
         "or auto (compiled where possible)."
     )
     jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = Field(
-        description="Trials that train at the same time; auto: one per core, or one on a GPU."
+        description="Trials that train at the same time; auto: one per core, fewer if memory is "
+        "short; one on a GPU."
     )
     retry_failed: bool = Field(description="Train trials again that failed earlier.")
     fail_fast: bool = Field(description="Stop at the first failed trial.")
@@ -225,7 +226,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     except KeyboardInterrupt:
         terminal.log(
             f"stopped: {len(sweep.record().done())} of {len(sweep)} trials are done; of the others "
-            "each finished epoch is kept; run the same command again to go on"
+            "each finished epoch is kept; run the same command again to continue"
         )
         raise
     record = sweep.record()

@@ -198,10 +198,10 @@ def _command() -> tuple[str, ...]:
             raise KernelError(_sentence(f"CXX = {named}: {str(error).lower()}")) from None
     found = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     if found is None:
-        raise KernelError("no C++ compiler; g++ or clang++ would do, or one that CXX names")
+        raise KernelError("no C++ compiler; install g++ or clang++, or name one by CXX")
     if sys.platform == "darwin" and not _has_command_line_tools():
         # There /usr/bin/c++ is always, and opens a window that offers to install the real one.
-        raise KernelError("no C++ compiler; xcode-select --install brings one")
+        raise KernelError("no C++ compiler; run xcode-select --install")
     return (found,)
 
 

@@ -162,7 +162,7 @@ class RunFolder(Closing):
         if not self._lock.acquire():
             if not wait:
                 return False
-            self._log(f"{self.command} {self.name}: another process is writing it; waiting for it")
+            self._log(f"{self.command} {self.name}: another process is writing this run; waiting")
             self._lock.acquire(timeout_s=None)
             self.refuse_to_lose(config)
         remove_leftovers(self.path)
@@ -201,7 +201,7 @@ class RunFolder(Closing):
                 return
             what = f"is a finished run with other settings{_describe(config, earlier)}"
         raise OutputError(
-            f"{self.path} {what}; give this one another name by --name, or replace that one by "
+            f"{self.path} {what}; choose another name with --name, or replace that run with "
             "--replace"
         )
 
@@ -222,7 +222,7 @@ class RunFolder(Closing):
             if not config.contains(theirs):
                 raise OutputError(
                     f"{self.path}: another process is writing a run of this name with other "
-                    f"settings{_describe(config, theirs)}; give this one another name by --name"
+                    f"settings{_describe(config, theirs)}; choose another name with --name"
                 )
             return
 
@@ -230,14 +230,14 @@ class RunFolder(Closing):
         """Say what a run with this config would do to the folder; reads only."""
         there = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not os.access(there, os.W_OK):
-            return f"It would be refused: {there} cannot be written."
+            return f"The run would be refused: {there} cannot be written."
         if self.summary() is None:
-            return f"It would write {self.path}."
+            return f"The run would write {self.path}."
         try:
             self.refuse_to_lose(config)
         except OutputError as error:
-            return f"It would be refused: {error}."
-        return f"It would {'replace' if self.may_replace else 'extend or renew'} {self.path}."
+            return f"The run would be refused: {error}."
+        return f"The run would {'replace' if self.may_replace else 'extend or rewrite'} {self.path}."
 
     def summary(self) -> dict[str, Any] | None:
         """Return what the folder's finished run found; None if there is none that can be read."""

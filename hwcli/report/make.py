@@ -85,7 +85,7 @@ def build(
     Raises:
         OutputError: there are no runs, the folder cannot be written, or the author's words in the
             notebook cannot be told from what was generated and no new notebook is asked for.
-        UnprintableError: the PDF cannot be set; the other files are written.
+        UnprintableError: the PDF could not be made; the other files are written.
         ConfigError: the paper is unknown.
     """
     if paper is not None and paper not in pdf.PAPERS:
@@ -164,7 +164,7 @@ def _mergeable(
 
 @dataclass(frozen=True)
 class _Printed:
-    """The PDF and the page, by format, and why there is no PDF if it cannot be set."""
+    """The PDF and the page, by format, and why there is no PDF if it could not be made."""
 
     files: dict[str, str | bytes]
     unprintable: pdf.UnprintableError | None
@@ -188,7 +188,7 @@ def _print(
         figures = Path(temporary)
         text = document.to_markdown(made, figures, folder, say)
         if "pdf" in formats:
-            say("setting the PDF")
+            say("making the PDF")
             if letters := pdf.foreign_letters(f"{text}{title}{author.name}"):
                 say(
                     f"hw2.pdf: {letters} need a font of this machine; look whether they are there, "
@@ -201,7 +201,7 @@ def _print(
             except pdf.UnprintableError as error:
                 unprintable = error
         if "html" in formats:
-            say("setting the page")
+            say("making the web page")
             files["html"] = html.to_html(text, figures, title=title, author=name)
         for line in document.unreadable_formulas(made, figures):
             say(line)

@@ -123,8 +123,8 @@ def to_pdf(
     except typst.TypstError as error:
         first = (str(error).splitlines() or ["no reason given"])[0]
         raise UnprintableError(
-            f"hw2.pdf cannot be set ({first[:200]}); look for a link or picture of yours that "
-            "leads nowhere"
+            f"hw2.pdf could not be made ({first[:200]}); check your links and pictures: the "
+            "target of one may be missing"
         ) from None
     assert isinstance(made, bytes)
     return made

@@ -178,7 +178,7 @@ def read_run(path: Path, *, is_reference: bool = False) -> Run:
     if not (path / "summary.json").exists():
         raise DamagedRunError("not finished: it has no summary.json")
     if not FOLDER_NAME.fullmatch(path.name):
-        raise DamagedRunError("its name is none that a run can have")
+        raise DamagedRunError("its folder's name cannot be a run's")
     summary = _read(path / "summary.json", read_json)
     for key, expected in (("command", command), ("name", path.name)):
         if summary.get(key) != expected:

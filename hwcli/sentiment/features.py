@@ -186,7 +186,7 @@ def _fill(
     if needed > free:
         raise OutputError(
             f"features need {needed / 1e9:.1f} GB, {place.parent} has {free / 1e9:.1f} GB free; "
-            "make room, name another folder by HW2_CACHE, or take a pooled head"
+            "make room, name another folder by HW2_CACHE, or choose --head mean"
         )
     marked = time.perf_counter()
     num_done = sum(map(len, batches[:done]))

@@ -63,7 +63,7 @@ def self_test(
                 )
             except Exception as error:
                 raise SourceError(
-                    f"encoder {name}: {kind} is no architecture that is read here "
+                    f"encoder {name}: {kind} is an architecture that hw2 cannot read "
                     f"({type(error).__name__}: {first_line(error)})"
                 ) from None
         rows[kept] = together

@@ -57,7 +57,7 @@ class TrialQueue:
         """
         if ending == "unwritable":
             raise OutputError(
-                f"{content['reason']}; mend that (free some space) and run the command again"
+                f"{content['reason']}; solve that (free some space) and run the command again"
             )
         if ending == "busy":
             self._owned_by_others.append(trial)

@@ -177,7 +177,7 @@ class SweepRecipe(Recipe):
         description="More axes of the grid: fields of the recipe with their values."
     )
     seeds: Annotated[IntRange, _all_from(0, LARGEST_SEED)] = Field(
-        description="Seeds of weights, dropout and batches; each trains every cell once."
+        description="Seeds of weights, dropout and batches; every cell is trained once with each."
     )
 
     @classmethod

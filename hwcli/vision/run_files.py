@@ -34,7 +34,7 @@ def refuse_to_lose(
         return
     there, own = lost[0].identity["config"], here.model_dump(include=set(HOW))
     differ = [key for key in HOW if there[key] != own[key]]
-    cures = ["give this one another name by --name", "or replace that one by --replace"]
+    cures = ["choose another name with --name", "or replace that run with --replace"]
     if differ:
         settings = " ".join(f"--set {key}={there[key]}" for key in differ)
         cures.insert(0, f"add to it by {settings}, where this machine can")

@@ -221,7 +221,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     shown = planned.shown.to_markdown()
     assert "measured" in shown
     assert "predicted: needs" in shown
-    assert planned.needs().startswith("It would take about 1 min ")
+    assert planned.needs().startswith("The run would take about 1 min ")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_an_earlier_recipes_run_is_refused_by_the_setting_that_differs(tmp_path:
         line = r"other settings \(.*augmentation.early_tokens 1.0 there, 0.5 here"
         with pytest.raises(OutputError, match=line):
             folder.refuse_to_lose(config)
-        assert "It would be refused" in folder.forecast(config)
+        assert "The run would be refused" in folder.forecast(config)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_ctrl_c_stops_soon_and_says_how_to_go_on(uninterrupted: Path, tmp_path: 
         os.killpg(program.pid, signal.SIGINT)  # the terminal signals every process at once
         _, shown = program.communicate(timeout=60)
     assert program.returncode == 130
-    assert "run the same command again to go on" in shown
+    assert "run the same command again to continue" in shown
     assert "Traceback" not in shown
     assert not (tmp_path / "vit-sweep" / "standard" / "summary.json").exists()
     summary_of(run(tmp_path))

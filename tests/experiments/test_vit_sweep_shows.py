@@ -281,7 +281,7 @@ def test_ctrl_c_says_what_is_kept(
         show(tmp_path, make_config())
     assert (
         "stopped: 0 of 4 trials are done; of the others each finished epoch is kept; run the same "
-        "command again to go on"
+        "command again to continue"
     ) in capsys.readouterr().err
 
 

@@ -188,7 +188,7 @@ def test_a_mac_without_its_tools_is_told_how_to_get_them(
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert reason() == "no C++ compiler; xcode-select --install brings one"
+    assert reason() == "no C++ compiler; run xcode-select --install"
 
 
 @pytest.mark.parametrize(

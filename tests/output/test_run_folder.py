@@ -90,18 +90,18 @@ def test_a_finished_run_is_replaced_only_by_one_that_contains_it(
     before = summary.read_bytes()
     with RunFolder(tmp_path, "command", later.name) as folder:
         if fits:
-            assert folder.forecast(later) == f"It would extend or renew {folder.path}."
+            assert folder.forecast(later) == f"The run would extend or rewrite {folder.path}."
             assert folder.claim(later, {})
             return
         line = (
-            r"finished run with other settings \(.+ there, .+ here\); give .* by --name, .* --repl"
+            r"finished run with other settings \(.+ there, .+ here\); choose .* with --name, .* --repl"
         )
         with pytest.raises(OutputError, match=line):
             folder.claim(later, {})
-        assert folder.forecast(later).startswith("It would be refused: ")
+        assert folder.forecast(later).startswith("The run would be refused: ")
     assert summary.read_bytes() == before
     with RunFolder(tmp_path, "command", later.name, replace=True) as folder:
-        assert folder.forecast(later) == f"It would replace {folder.path}."
+        assert folder.forecast(later) == f"The run would replace {folder.path}."
         assert folder.claim(later, {})
 
 
@@ -193,7 +193,7 @@ def test_a_second_run_of_the_name_waits_and_says_so(tmp_path: Path) -> None:
         with RunFolder(tmp_path, "command", "n", say) as folder:
             assert not folder.claim(CONFIG, {}, wait=False)
             assert folder.claim(RunConfig(), {})
-        assert said == ["command n: another process is writing it; waiting for it"]
+        assert said == ["command n: another process is writing this run; waiting"]
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_a_dry_run_says_that_the_folder_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path / "out", "command", "n")
-    assert folder.forecast(RunConfig(name="n")) == f"It would write {folder.path}."
+    assert folder.forecast(RunConfig(name="n")) == f"The run would write {folder.path}."
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     said = folder.forecast(RunConfig(name="n"))
-    assert said == f"It would be refused: {tmp_path} cannot be written."
+    assert said == f"The run would be refused: {tmp_path} cannot be written."
 
 
 def test_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:

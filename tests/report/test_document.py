@@ -44,7 +44,7 @@ def test_a_link_to_nothing_stops_no_pdf(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_set_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(pdf.UnprintableError, match=r"^hw2.pdf cannot be set \(.*gone.png"):
+    with pytest.raises(pdf.UnprintableError, match=r"^hw2.pdf could not be made \(.*gone.png"):
         pdf.to_pdf("![](gone.png)", tmp_path, title="T", author=None)
 
 

@@ -157,7 +157,7 @@ def test_a_name_that_no_run_can_have_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "rnn-trace/alternating-sum").rename(tmp_path / "rnn-trace" / name)
     change(tmp_path / "rnn-trace" / name / "summary.json", name=name)
     runs = find_runs(tmp_path)
-    assert runs.left_out == {f"rnn-trace/{name}": "its name is none that a run can have"}
+    assert runs.left_out == {f"rnn-trace/{name}": "its folder's name cannot be a run's"}
 
 
 def with_cells(own: Path, num_cells: int, name: str) -> None:
