@@ -111,8 +111,9 @@ def spelled_as_name(text: str) -> str:
 
 
 def _folder_name(name: str) -> str:
-    # A sweep keeps its trials in a folder of that name, next to its runs.
-    if not FOLDER_NAME.fullmatch(name) or name == "trials":
+    # A sweep keeps its trials in a folder of that name, next to its runs. Some file systems take
+    # Trials for the same name.
+    if not FOLDER_NAME.fullmatch(name) or name.lower() == "trials":
         raise ValueError(
             "expected a folder's name of at most 100 letters, digits, . _ -, other than trials"
         )

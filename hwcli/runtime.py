@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -73,17 +74,27 @@ CGROUPS = Path("/sys/fs/cgroup")
 def num_cores() -> int:
     """Count the CPU cores this process may use (a SLURM job often gets fewer than the node has).
 
-    A container's quota of processor time counts as well, rounded up to whole cores.
+    A container's quota of processor time counts as well, rounded up to whole cores. The efficiency
+    cores of Apple's processors do not count: a sweep would wait for trials on these slower ones.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
-        cores = os.cpu_count() or 1
+        cores = _performance_cores() or os.cpu_count() or 1
     for folder in _cgroup_folders("cpu"):
         quota, period = _cpu_quota(folder)
         if quota and period:
             cores = min(cores, -(-quota // period))
     return cores
+
+
+@functools.cache
+def _performance_cores() -> int | None:
+    """Return how many fast cores an Apple processor has; None on any other."""
+    if sys.platform != "darwin":
+        return None
+    answer = _output_of("sysctl", "-n", "hw.perflevel0.logicalcpu")
+    return int(answer) or None if answer.isdecimal() else None
 
 
 CPU_TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -225,13 +236,42 @@ def machine_id() -> str:
 
     Containers count as machines of their own: they do not see each other's processes.
     """
-    parts = [platform.node()]
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with suppress(OSError):
-            parts.append(
-                Path(path).readlink().name if path.endswith("ns/pid") else Path(path).read_text()
-            )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    if sys.platform == "darwin":
+        boot = _output_of("sysctl", "-n", "kern.bootsessionuuid")
+    else:
+        boot = _text_of("/proc/sys/kernel/random/boot_id")
+    return _digest(_machine_name(), boot, _process_space())
+
+
+@functools.cache
+def host_id() -> str:
+    """Return what :func:`machine_id` does, but a name that stays when the machine restarts."""
+    return _digest(_machine_name(), _text_of("/etc/machine-id"), _process_space())
+
+
+@functools.cache
+def _machine_name() -> str:
+    if sys.platform == "darwin":  # its host name changes with the network
+        answer = _output_of("ioreg", "-rd1", "-c", "IOPlatformExpertDevice")
+        if found := re.search(r'"IOPlatformUUID" = "([^"]+)"', answer):
+            return found[1]
+    return platform.node()
+
+
+def _process_space() -> str:
+    with suppress(OSError):
+        return Path("/proc/self/ns/pid").readlink().name
+    return ""
+
+
+def _text_of(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text()
+    return ""
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(filter(None, parts)).encode()).hexdigest()[:16]
 
 
 ALIVE = "alive"
@@ -310,7 +350,10 @@ def worker_variables(num_threads: int) -> dict[str, str]:
     for huge pages, a training step on a CPU is 15 % faster (tests/benchmarks/LOG.md). Other
     allocators do not read these names.
     """
-    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    threads = (
+        *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+        "VECLIB_MAXIMUM_THREADS",  # Apple's Accelerate
+    )
     return dict.fromkeys(threads, str(num_threads)) | {
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(2**40),

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,14 @@ def test_only_changed_code_makes_a_run_that_no_commit_has(
     assert runtime.fingerprint()["dirty"] is False
 
 
-def test_bfloat16_is_fast_only_where_the_processor_says_so() -> None:
-    flags = runtime.cpu_flags()
-    fast = "avx512_bf16" in flags or "amx_bf16" in flags
-    assert runtime.has_fast_bf16(torch.device("cpu")) == fast
+@pytest.mark.parametrize(
+    ("flag", "fast"), [("avx2", False), ("avx512_bf16", True), ("amx_bf16", True)]
+)
+def test_bfloat16_is_fast_only_where_the_processor_says_so(
+    flag: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset({flag}))
+    assert runtime.has_fast_bf16(torch.device("cpu")) is fast
     assert not runtime.has_fast_bf16(torch.device("mps"))
 
 
@@ -126,10 +131,68 @@ def test_a_quota_of_processor_time_counts_as_cores(
     assert runtime.num_cores() == 7
 
 
+@pytest.fixture
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Pretend to be on macOS, where commands answer what the test puts here."""
+    cached = (
+        *(runtime._performance_cores, runtime._machine_name),
+        *(runtime.machine_id, runtime.host_id),
+    )
+    answers: dict[str, str] = {}
+    monkeypatch.setattr(runtime.sys, "platform", "darwin")
+    monkeypatch.setattr(runtime, "_output_of", lambda *command: answers.get(command[-1], ""))
+    monkeypatch.setattr(runtime, "_process_space", lambda: "")
+    monkeypatch.setattr(runtime, "_text_of", lambda path: "")
+    monkeypatch.delattr(runtime.os, "sched_getaffinity", raising=False)
+    for function in cached:
+        function.cache_clear()
+    yield answers
+    for function in cached:
+        function.cache_clear()
+
+
+def test_only_the_fast_cores_of_an_apple_processor_count(
+    on_a_mac: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.os, "cpu_count", lambda: 11)
+    monkeypatch.setattr(runtime, "_cgroup_folders", lambda _: [])
+    assert runtime.num_cores() == 11  # an Intel processor knows no such name
+    runtime._performance_cores.cache_clear()
+    on_a_mac["hw.perflevel0.logicalcpu"] = "5"
+    assert runtime.num_cores() == 5
+
+
+def test_a_mac_keeps_its_names_in_another_network_and_one_of_them_over_a_restart(
+    on_a_mac: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names(node: str, boot: str) -> tuple[str, str]:
+        monkeypatch.setattr(runtime.platform, "node", lambda: node)
+        on_a_mac["kern.bootsessionuuid"] = boot
+        for function in (runtime._machine_name, runtime.machine_id, runtime.host_id):
+            function.cache_clear()
+        return runtime.machine_id(), runtime.host_id()
+
+    at_home = names("mac.home", "A")
+    assert names("mac.university", "A") != at_home  # the host name is all that is known
+    on_a_mac["IOPlatformExpertDevice"] = '  "IOPlatformUUID" = "5C6B-11"\n'
+    at_home = names("mac.home", "A")
+    assert names("mac.university", "A") == at_home
+    restarted = names("mac.home", "B")
+    assert restarted[0] != at_home[0]
+    assert restarted[1] == at_home[1]
+
+
+def test_every_library_that_computes_is_told_the_number_of_threads() -> None:
+    told = runtime.worker_variables(3)
+    for library in ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "VECLIB_MAXIMUM"):
+        assert told[f"{library}_THREADS"] == "3"
+
+
 def test_two_threads_of_a_core_count_as_one_where_processes_compute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "CPU_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(runtime, "_cgroup_folders", lambda _: [])
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: range(4), raising=False)
     assert runtime.slowdown_of_sharing(8) == 2.0  # nothing is known of these four
     for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):

@@ -21,23 +21,28 @@ STEPS = ("epoch", "step", "t")
 OF_AN_EPOCH = {field.name for field in fields(Epoch)}
 
 
+Points = list[tuple[int, dict[str, float]]]
+"""Step and numbers of each row."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """The metrics of one trial or run.
 
     Attributes:
         project: the command.
-        name: the trial's id, or the run's name.
+        name: the trial's id, or the run's name; ``<run>/<id>`` where a run has other numbers for a
+            trial than those that came before.
         config: what decides its numbers, flat.
         result: what it found, flat.
-        points: step and numbers of each row.
+        points: its numbers by step.
     """
 
     project: str
     name: str
     config: Mapping[str, Any]
     result: Mapping[str, Any]
-    points: list[tuple[int, dict[str, float]]]
+    points: Points
 
 
 def export(kind: str, out: Path, into: Path) -> Path:
@@ -75,17 +80,18 @@ def export(kind: str, out: Path, into: Path) -> Path:
 def read_curves(out: Path) -> Iterator[Curve]:
     """Yield the curves of all trials, and of the runs that are no sweeps.
 
-    Trials that only a run's folder still has, in its ``metrics.jsonl``, are among them.
+    Trials that only a run's folder still has, in its ``metrics.jsonl``, are among them, and so are
+    those of a copied run whose numbers are of another machine.
 
     Raises:
         OutputError: there is no such folder.
     """
-    there: set[tuple[str, str]] = set()
+    there: dict[tuple[str, str], list[Points]] = {}
     for trial in read_trials(out):
         folder = TrialStore(out / trial.command / "trials").folder(trial.id)
         points = _points(folder.epochs())
         if points:
-            there.add((trial.command, trial.id))
+            there[trial.command, trial.id] = [points]
             yield Curve(trial.command, trial.id, trial.identity, trial.result, points)
     for run in read_runs(out):
         path = out / run.command / run.name / "metrics.jsonl"
@@ -95,18 +101,20 @@ def read_curves(out: Path) -> Iterator[Curve]:
         for record in read_jsonl(path):
             by_name.setdefault(str(record.pop("trial", run.name)), []).append(record)
         for name, records in by_name.items():
-            if (run.command, name) in there:
-                continue
-            there.add((run.command, name))
             config: dict[str, Any] = {}
             if name != run.name:  # a trial: its point of the grid stands in every record
                 config = {k: v for k, v in records[0].items() if k not in OF_AN_EPOCH}
             points = _points([{k: v for k, v in r.items() if k not in config} for r in records])
-            if points:
-                yield Curve(run.command, name, config, {}, points)
+            known = there.setdefault((run.command, name), [])
+            # A trial that was trained further since then begins with what the run has of it.
+            if not points or any(points == others[: len(points)] for others in known):
+                continue
+            unique = f"{run.name}/{name}" if known else name
+            known.append(points)
+            yield Curve(run.command, unique, config, {}, points)
 
 
-def _points(records: list[dict[str, Any]]) -> list[tuple[int, dict[str, float]]]:
+def _points(records: list[dict[str, Any]]) -> Points:
     points = []
     for index, record in enumerate(records):
         step = next((record[key] for key in STEPS if isinstance(record.get(key), int)), index)

@@ -53,6 +53,7 @@ class LiveView(Closing):
         self._shares_at_start: dict[str, float] = {}
         self._running: dict[str, _Running] = {}
         self._ended: set[str] = set()
+        self._told_busy: set[str] = set()
         self._started = self._last = time.monotonic()
         # Of all workers together, and the most of them that were seen at a time.
         self._worker_s, self._num_workers = 0.0, 0
@@ -92,8 +93,10 @@ class LiveView(Closing):
             if event.kind == "restarted":  # from now on there may be fewer workers
                 self._num_workers = len(self._running)
             if event.kind == "busy":
-                text = f"{trial}: already training in another process; will use its result"
-                self._line(text, always=True)
+                if trial.id not in self._told_busy:
+                    text = f"{trial}: already training in another process; will use its result"
+                    self._line(text, always=True)
+                self._told_busy.add(trial.id)
             elif event.kind != "done":
                 self._line(f"{trial}: {event.kind}: {event.reason}", always=True)
         self._num_workers = max(self._num_workers, len(self._running))

@@ -42,6 +42,7 @@ class Owner:
         machine: its :func:`hwcli.runtime.machine_id`.
         process: its number there.
         started: its :func:`hwcli.runtime.process_start`.
+        host: the machine's :func:`hwcli.runtime.host_id`; empty where an older version wrote it.
         share: the part of the trial that is done.
         share_at_start: the part that was done when the process began.
         seconds: since then.
@@ -51,6 +52,7 @@ class Owner:
     machine: str
     process: int
     started: str | None
+    host: str = ""
     share: float = 0.0
     share_at_start: float = 0.0
     seconds: float = 0.0
@@ -63,7 +65,8 @@ class Owner:
             return seen is not None and (
                 seen == self.started or runtime.ALIVE in (seen, self.started)
             )
-        return self.age_s < LOST_AFTER_S
+        # This machine before it was started again: no process of then is left.
+        return self.host != runtime.host_id() and self.age_s < LOST_AFTER_S
 
 
 def read_owner(folder: Path) -> Owner | None:
@@ -92,6 +95,8 @@ class Ownership(Closing):
         self._timeout_s = timeout_s
         self._lock = Lock(folder / ".lock")
         self._stop = threading.Event()
+        # What the heartbeat writes must not come after what close removes.
+        self._writing = threading.Lock()
         self._began = time.monotonic()
         self._shares: tuple[float, float] | None = None
         self.taken = False
@@ -116,9 +121,10 @@ class Ownership(Closing):
     def close(self, error: BaseException | None) -> None:
         """Give the trial back."""
         self._stop.set()
-        if self.taken and self._lock.is_still_ours():
-            with suppress(OSError):
-                (self._folder / OWNER).unlink(missing_ok=True)
+        with self._writing:
+            if self.taken and self._lock.is_still_ours():
+                with suppress(OSError):
+                    (self._folder / OWNER).unlink(missing_ok=True)
         self._lock.release()
         self.taken = False
 
@@ -140,6 +146,7 @@ class Ownership(Closing):
             machine=runtime.machine_id(),
             process=me,
             started=runtime.process_start(me),
+            host=runtime.host_id(),
             share=latest,
             share_at_start=first,
             seconds=time.monotonic() - self._began,
@@ -150,10 +157,11 @@ class Ownership(Closing):
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            if not self._lock.is_still_ours():
-                return
-            with suppress(OutputError):  # a full disk now may have room again later
-                self._write()
+            with self._writing:
+                if self._stop.is_set() or not self._lock.is_still_ours():
+                    return
+                with suppress(OutputError):  # a full disk now may have room again later
+                    self._write()
 
     def _take_over(self) -> bool:
         """Replace the lock of an owner that is lost; return whether that was so."""

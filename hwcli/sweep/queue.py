@@ -1,5 +1,6 @@
 """The trials that a launcher still has to train, and what follows from each ending."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import Any
 from hwcli.errors import OutputError
 from hwcli.sweep.attempt import Ending
 from hwcli.sweep.events import Event
+from hwcli.sweep.ownership import HEARTBEAT_S
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
@@ -26,7 +28,8 @@ class TrialQueue:
     def __init__(self, store: TrialStore):
         self.waiting: deque[Trial] = deque()
         self._store = store
-        self._owned_by_others: list[Trial] = []
+        # With the time at which each was found to be owned.
+        self._owned_by_others: list[tuple[Trial, float]] = []
         self._deaths: Counter[str] = Counter()
         self._checkpoints: dict[str, float] = {}
 
@@ -39,14 +42,22 @@ class TrialQueue:
         self._owned_by_others.clear()
 
     def poll_others(self) -> Iterator[Event]:
-        """See what became of trials that other programs own; queue those they have given up."""
-        for trial in list(self._owned_by_others):
+        """See what became of trials that other programs own; queue those they have given up.
+
+        An owner shows that it lives once in a heartbeat. Where clocks differ, it may seem dead all
+        the time: without that wait, its trial would be tried again at every look.
+        """
+        for trial, found_at in list(self._owned_by_others):
             event = self.final_event(trial)
+            is_free = time.monotonic() - found_at > HEARTBEAT_S and (
+                not self._store.folder(trial).is_owned()
+            )
+            if event is None and not is_free:
+                continue
+            self._owned_by_others.remove((trial, found_at))
             if event is not None:
-                self._owned_by_others.remove(trial)
                 yield event
-            elif not self._store.folder(trial).is_owned():
-                self._owned_by_others.remove(trial)
+            else:
                 self.waiting.append(trial)
 
     def settle(self, trial: Trial, ending: Ending, content: dict[str, Any]) -> Event:
@@ -60,7 +71,7 @@ class TrialQueue:
                 f"{content['reason']}; solve that (free some space) and run the command again"
             )
         if ending == "busy":
-            self._owned_by_others.append(trial)
+            self._owned_by_others.append((trial, time.monotonic()))
             return Event("busy", trial)
         if ending == "done":
             return Event("done", trial, result=content)

@@ -1,8 +1,5 @@
 """Which runs are finished and which trials are done, from the files alone; nothing is written."""
 
-import csv
-import io
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,53 +7,28 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args
+from typing import Any
 
-from hwcli.config import flatten
 from hwcli.errors import OutputError
 from hwcli.locks import is_held
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table, csv_text
 from hwcli.output.units import duration
-from hwcli.runtime import short_cpu_name
 from hwcli.sweep.forecast import makespan
 from hwcli.sweep.ownership import read_owner
-from hwcli.sweep.store import State, TrialFolder, TrialStore
-
-STATES: tuple[State, ...] = get_args(State)
-
-
-@dataclass(frozen=True)
-class TrialStatus:
-    """The state of one trial.
-
-    Attributes:
-        command: whose store it is in.
-        id: of the trial.
-        state: one of :data:`STATES`.
-        share: the part that is done, from 0 to 1; None where it is not known.
-        reason: why it failed.
-        trained_on: the processor or GPU.
-        commit: of the code that trained it.
-        identity: what decides its numbers, flat: ``config.layers``.
-        result: what it found, flat.
-    """
-
-    command: str
-    id: str
-    state: State
-    share: float | None = None
-    reason: str = ""
-    trained_on: str = ""
-    commit: str = ""
-    identity: Mapping[str, Any] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_row(self) -> dict[str, Any]:
-        """Return one flat row, for CSV."""
-        record = asdict(self)
-        return {**record.pop("identity"), **record.pop("result"), **record}
+from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial_status import (
+    STATES,
+    TrialStatus,
+    accuracy_of,
+    describe_settings,
+    machine,
+    read_listed_trial,
+    read_mapping,
+    read_rows,
+    read_trial,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +40,7 @@ class RunStatus:
         name: of the run.
         status: ``complete``, ``partial``, ``running``, ``not finished`` or ``damaged ...``.
         trials: how many are in which state; empty where the run is no sweep.
-        failures: one reason a failed trial.
+        failures: one line for each failed or damaged trial: its settings that differ, its id, why.
         seconds_left: of a sweep that runs.
         trained_on: how many trials were trained on which processor or GPU.
         lowest_test_accuracy: of its finished trials, or of the run itself where it is no sweep; a
@@ -107,48 +79,40 @@ def read_runs(out: Path) -> list[RunStatus]:
     Raises:
         OutputError: there is no such folder.
     """
-    _check_is_there(out)
-    configs = (*out.glob("*/*/config.yaml"), *out.glob(f"*/*/{STAGING}/config.yaml"))
-    folders = {p.parent.parent if p.parent.name == STAGING else p.parent for p in configs}
-    return [_read_run(folder) for folder in sorted(folders)]
+    return [_read_run(folder) for folder in _run_folders(out)]
 
 
 def read_trials(out: Path) -> list[TrialStatus]:
     """Return the state of each trial of each command, used by a run or not.
 
+    Trials that only runs list, such as those of a copied run, come after those of the stores.
+
     Raises:
         OutputError: there is no such folder.
     """
     _check_is_there(out)
-    return [
-        read_trial(folder, path.parent.name)
-        for path in sorted(out.glob("*/trials"))
-        for folder in TrialStore(path).folders()
-    ]
+    found = {}
+    for path in sorted(out.glob("*/trials")):
+        for stored in TrialStore(path).folders():
+            found[path.parent.name, stored.path.name] = read_trial(stored, path.parent.name)
+    for folder in _run_folders(out):
+        rows, command = read_rows(folder), folder.parent.name
+        for row in rows if isinstance(rows, list) else ():
+            if (command, row["id"]) not in found:
+                store = TrialStore(folder.parent / "trials")
+                found[command, row["id"]] = read_listed_trial(row, store, command)
+    return list(found.values())
+
+
+def _run_folders(out: Path) -> list[Path]:
+    _check_is_there(out)
+    configs = (*out.glob("*/*/config.yaml"), *out.glob(f"*/*/{STAGING}/config.yaml"))
+    return sorted({p.parent.parent if p.parent.name == STAGING else p.parent for p in configs})
 
 
 def _check_is_there(out: Path) -> None:
     if not out.is_dir():
         raise OutputError(f"out = {str(out)!r}: no such folder; runs are written to it")
-
-
-def read_trial(folder: TrialFolder, command: str) -> TrialStatus:
-    """Return the state of one trial."""
-    state = folder.state()
-    result, failure = folder.result() or {}, folder.failure() or {}
-    owner = read_owner(folder.path) if state == "running" else None
-    environment = result.get("trained_on") or _read_mapping(folder.environment)
-    return TrialStatus(
-        command=command,
-        id=folder.path.name,
-        state=state,
-        share=1.0 if state == "done" else owner.share if owner else None,
-        reason=str(failure.get("reason", "")) if state == "failed" else "",
-        trained_on=_machine(environment),
-        commit=str(environment.get("commit") or "")[:7],
-        identity=_flat(folder.identity() or {}),
-        result=_flat(result),
-    )
 
 
 def status_table(out: Path) -> Table:
@@ -182,9 +146,11 @@ def status_table(out: Path) -> Table:
 def trials_table(out: Path) -> Table:
     """Return one row for each trial; ``--csv`` and ``--json`` hold identity and result, too."""
     trials = read_trials(out)
-    settings = zip(_describe_settings(trials), trials, strict=True)
     # By settings, 8 before 10; those of a command stay together.
-    settings = sorted(settings, key=lambda pair: (pair[1].command, _padded(pair[0]), pair[1].id))
+    settings = sorted(
+        zip(describe_settings(trials), trials, strict=True),
+        key=lambda pair: (pair[1].command, _padded(pair[0]), pair[1].id),
+    )
     return Table(
         title=f"Trials in {out}",
         columns=[
@@ -201,8 +167,9 @@ def trials_table(out: Path) -> Table:
         rows=[
             {
                 **{k: v or None for k, v in asdict(trial).items()},
+                "state": f"queued, job {trial.job}" if trial.job else trial.state,
                 "settings": text or None,
-                "test_accuracy": _test_accuracy(trial.result),
+                "test_accuracy": trial.test_accuracy,
             }
             for text, trial in settings
         ],
@@ -223,92 +190,68 @@ def to_csv(records: Sequence[RunStatus] | Sequence[TrialStatus]) -> str:
 def _read_run(folder: Path) -> RunStatus:
     command = folder.parent.name
     status = _read_status(folder / "summary.json")
-    listed = _read_listed(folder)
-    if listed is None:
-        machine = _machine(_read_mapping(folder / "env.json"))
-        accuracy = _test_accuracy(_read_mapping(folder / "summary.json"))
+    rows = read_rows(folder)
+    if isinstance(rows, str):
+        return RunStatus(command, folder.name, rows)
+    # Also a sweep that trains nothing at the moment: it starts, waits for a queue or draws.
+    is_written = is_held(folder / ".lock")
+    if rows is None:
+        trained_on = machine(read_mapping(folder / "env.json"))
+        accuracy = accuracy_of(read_mapping(folder / "summary.json"))
         return RunStatus(
             command=command,
             name=folder.name,
-            status="running" if is_held(folder / ".lock") else status,
-            trained_on={machine: 1} if machine else {},
+            status="running" if is_written else status,
+            trained_on={trained_on: 1} if trained_on else {},
             lowest_test_accuracy=accuracy,
             highest_test_accuracy=accuracy,
         )
-    if isinstance(listed, str):
-        return RunStatus(command, folder.name, listed)
     store = TrialStore(folder.parent / "trials")
-    trials, durations, accuracies = [], [], []
-    for row in listed:
-        trial = read_trial(store.folder(row["id"]), command)
-        ended = row.get("state") if trial.state != "interrupted" else "done"
-        if trial.state in ("missing", "interrupted") and row.get("state") == ended in STATES:
-            # The store is working space: the run folder alone says how it ended.
-            where = {key: row.get(f"result.trained_on.{key}") for key in ("gpu", "processor")}
-            trial = TrialStatus(
-                command,
-                row["id"],
-                row["state"],
-                reason=row.get("reason") or "",
-                trained_on=_machine({k: name for k, name in where.items() if name != "null"}),
-                result={"test_accuracy": row.get("result.test_accuracy")},
-            )
-        trials.append(trial)
-        with suppress(KeyError, TypeError, ValueError):
-            durations.append(float(trial.result["train_s"]))
-        if (accuracy := _test_accuracy(trial.result)) is not None:
-            accuracies.append(accuracy)
+    trials = [read_listed_trial(row, store, command) for row in rows]
     counts = Counter(trial.state for trial in trials)
     running = [trial for trial in trials if trial.state == "running"]
     # While a finished run is extended, its summary is that of before.
-    if (folder / STAGING).is_dir() and counts["missing"] + counts["interrupted"]:
+    if (folder / STAGING).is_dir() and any(
+        counts[state] for state in ("queued", "interrupted", "missing")
+    ):
         status = "not finished"
+    accuracies = [trial.test_accuracy for trial in trials if trial.test_accuracy is not None]
     return RunStatus(
         command=command,
         name=folder.name,
-        status="running" if running else status,
+        status="running" if running or is_written else status,
         trials={state: counts[state] for state in STATES},
-        failures=[f"{trial.id}: {trial.reason}" for trial in trials if trial.state == "failed"],
-        seconds_left=_seconds_left(trials, running, store, durations),
+        failures=_describe_failures(trials),
+        seconds_left=_seconds_left(trials, running, store),
         trained_on=dict(Counter(trial.trained_on for trial in trials if trial.trained_on)),
         lowest_test_accuracy=min(accuracies, default=None),
         highest_test_accuracy=max(accuracies, default=None),
     )
 
 
-def _read_listed(folder: Path) -> list[dict[str, Any]] | str | None:
-    """Return the trials that a run lists; a text where the list is damaged, None where none is."""
-    for place in (folder / STAGING, folder):
-        for name in ("trials.csv", "trials.json"):
-            path = place / name
-            if not path.exists():
-                continue
-            try:
-                if name == "trials.csv":
-                    text = path.read_text(encoding="utf-8")
-                    rows: list[Any] = list(csv.DictReader(io.StringIO(text)))
-                else:
-                    rows = read_json(path)
-            except (OSError, ValueError, csv.Error):
-                return f"damaged {name}"
-            whole = isinstance(rows, list) and all(
-                isinstance(row, dict) and isinstance(row.get("id"), str) and "/" not in row["id"]
-                for row in rows
-            )
-            return rows if whole and rows else f"damaged {name}"
-    return None
+def _describe_failures(trials: Sequence[TrialStatus]) -> list[str]:
+    lines = []
+    for trial, settings in zip(trials, describe_settings(trials), strict=True):
+        name = f"{settings} ({trial.id})" if settings else trial.id
+        if trial.state == "failed":
+            lines.append(f"{name}: {trial.reason}")
+        if trial.state == "damaged":
+            lines.append(f"{name}: damaged: {trial.reason}")
+    return lines
 
 
 def _seconds_left(
     trials: Sequence[TrialStatus],
     running: Sequence[TrialStatus],
     store: TrialStore,
-    durations: Sequence[float],
 ) -> float | None:
     """Estimate the time that a sweep still takes, as if all its trials took equally long."""
     if not running:
         return None
-    paces = []
+    durations, paces = [], []
+    for trial in trials:
+        with suppress(KeyError, TypeError, ValueError):
+            durations.append(float(trial.result["train_s"]))
     for trial in running:
         owner = read_owner(store.folder(trial.id).path)
         if owner is not None and owner.share - owner.share_at_start > 0.01:
@@ -316,7 +259,8 @@ def _seconds_left(
     if not (paces or durations):
         return None
     seconds = fmean(paces or durations)
-    left = {t.id: 1 - (t.share or 0.0) for t in trials if t.state not in ("done", "failed")}
+    ended = ("done", "failed", "damaged")
+    left = {t.id: 1 - (t.share or 0.0) for t in trials if t.state not in ended}
     shares = [left.pop(trial.id) for trial in running]
     return seconds * makespan(shares, left.values(), len(running))
 
@@ -330,20 +274,6 @@ def _read_status(summary: Path) -> str:
         return "damaged summary.json"
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        found = read_json(path)
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
-def _test_accuracy(result: Mapping[str, Any]) -> float | None:
-    with suppress(TypeError, ValueError):
-        return float(result.get("test_accuracy"))  # type: ignore[arg-type]
-    return None
-
-
 def _describe_accuracies(run: RunStatus) -> str | None:
     """Say 93.19, or 92.58 to 93.22 where the trials of a sweep differ."""
     ends = (run.lowest_test_accuracy, run.highest_test_accuracy)
@@ -353,29 +283,6 @@ def _describe_accuracies(run: RunStatus) -> str | None:
 
 def _padded(text: str) -> str:
     return re.sub(r"\d+", lambda number: number[0].zfill(9), text)
-
-
-def _describe_settings(trials: Sequence[TrialStatus]) -> list[str]:
-    """Name the settings of each trial in which the trials of its command differ."""
-    differing = {}
-    for command in {trial.command for trial in trials}:
-        identities = [trial.identity for trial in trials if trial.command == command]
-        keys = dict.fromkeys(key for identity in identities for key in identity)
-        differing[command] = [key for key in keys if len({i.get(key) for i in identities}) > 1]
-    return [
-        ", ".join(
-            f"{key.removeprefix('config.')} {trial.identity[key]}"
-            for key in differing[trial.command]
-            if key in trial.identity
-        )
-        for trial in trials
-    ]
-
-
-def _machine(environment: Mapping[str, Any]) -> str:
-    """Return the GPU, or the processor with its widest vectors, without trademark signs."""
-    name = environment.get("gpu") or environment.get("processor") or environment.get("cpu") or ""
-    return re.sub(r"\((?:R|TM)\)", "", short_cpu_name(str(name))).strip()
 
 
 def _describe_machines(machines: Mapping[str, int]) -> str:
@@ -388,11 +295,3 @@ def _describe_counts(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
     rest = [f"{counts[s]} {s}" for s in STATES if s != "done" and counts.get(s)]
     return ", ".join([f"{counts.get('done', 0)}/{total} done", *rest])
-
-
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scalars of nested mappings, by dotted keys; lists as JSON."""
-    return {
-        key: json.dumps(value) if isinstance(value, list) else value
-        for key, value in flatten(record)
-    }

@@ -9,9 +9,10 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -53,13 +54,21 @@ class Workers(Launcher):
         store: where trials live.
         num_workers: processes at the most; started when there is work for them.
         num_threads: of each.
+        is_spent: asked in a worker whose trial has failed: whether its process must train no other.
     """
 
     def __init__(
-        self, function: TrialFunction, store: TrialStore, *, num_workers: int, num_threads: int = 1
+        self,
+        function: TrialFunction,
+        store: TrialStore,
+        *,
+        num_workers: int,
+        num_threads: int = 1,
+        is_spent: Callable[[], bool] | None = None,
     ):
         super().__init__(store)
         self._function = function
+        self._is_spent = is_spent or has_used_cuda
         self._num_workers = num_workers
         self._num_threads = num_threads
         self._workers: list[_Worker] = []
@@ -94,18 +103,15 @@ class Workers(Launcher):
                     yield Event("progress", trial, progress=message)
                 else:
                     worker.trial = None
-                    yield self._queue.settle(trial, *message)
+                    ending, content, is_spent = message
+                    if is_spent:
+                        self._workers.remove(worker)
+                        _end([worker])
+                    yield self._queue.settle(trial, ending, content)
 
     def stop(self) -> None:
         """Close every pipe, which ends the workers within a moment; checkpoints stay."""
-        for worker in self._workers:
-            worker.connection.close()
-        deadline = time.monotonic() + SECONDS_TO_LEAVE
-        for worker in self._workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+        _end(self._workers)
         self._workers.clear()
         self._queue.clear()
 
@@ -138,7 +144,7 @@ class Workers(Launcher):
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_work,
-            args=(theirs, pickle.dumps(self._function), self._store.path),
+            args=(theirs, pickle.dumps((self._function, self._is_spent)), self._store.path),
             daemon=True,
         )
         # Read when the child is born, before any code of ours.
@@ -183,6 +189,17 @@ class Workers(Launcher):
         yield event
 
 
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.connection.close()
+    deadline = time.monotonic() + SECONDS_TO_LEAVE
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
 def _describe_exit(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
@@ -194,20 +211,33 @@ def _describe_exit(code: int | None) -> str:
 # Inside a worker
 
 
-def _work(connection: Connection, pickled_function: bytes, store_path: Path) -> None:
+def has_used_cuda() -> bool:
+    """Tell whether this process has used a GPU of NVIDIA's.
+
+    A kernel that fails there breaks the whole process: every later one fails too.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def _work(connection: Connection, pickled_functions: bytes, store_path: Path) -> None:
     """Train what comes through the pipe, one after the other, until the pipe closes."""
     _be_killed_first()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     # Unpickled only now: it imports torch, which takes seconds, and the listener is awake by then.
-    function: TrialFunction = pickle.loads(pickled_function)
+    function: TrialFunction
+    is_spent: Callable[[], bool]
+    function, is_spent = pickle.loads(pickled_functions)
     store = TrialStore(store_path)
     # What was imported stays: the collector need not walk over it again and again.
     gc.freeze()
     while True:
         trial: Trial = pickle.loads(inbox.get())
         with suppress(BrokenPipeError):
-            connection.send(attempt(trial, function, store.folder(trial), connection.send))
+            ending, content = attempt(trial, function, store.folder(trial), connection.send)
+            # One that is spent waits for its pipe to close; it is given no other trial.
+            connection.send((ending, content, ending == "failed" and is_spent()))
 
 
 def _be_killed_first(score: Path = Path("/proc/self/oom_score_adj")) -> None:

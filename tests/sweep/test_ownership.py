@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +15,9 @@ from hwcli.locks import Lock
 from hwcli.output.files import write_atomic
 from hwcli.sweep import ownership
 from hwcli.sweep.attempt import attempt
+from hwcli.sweep.live import LiveView
 from hwcli.sweep.ownership import LOST_AFTER_S, Ownership, OwnershipLostError, read_owner
+from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialFolder, TrialStore
 from tests.sweep.toy_trials import toy, toy_trial
 
@@ -21,7 +25,8 @@ from tests.sweep.toy_trials import toy, toy_trial
 def as_another_node(path: Path, age_s: float) -> None:
     """Let the owner be a process of another node that was last heard of so long ago."""
     owner = json.loads((path / "owner.json").read_text())
-    (path / "owner.json").write_text(json.dumps({**owner, "machine": "another node"}))
+    another = {"machine": "another node, just started", "host": "another node"}
+    (path / "owner.json").write_text(json.dumps({**owner, **another}))
     then = time.time() - age_s
     os.utime(path / "owner.json", (then, then))
 
@@ -48,6 +53,23 @@ def test_a_process_that_died_owns_nothing(tmp_path: Path) -> None:
     assert not owner.is_alive()
     (tmp_path / "owner.json").write_text("<<<<<<< HEAD")
     assert read_owner(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "alive"),
+    [({"host": runtime.host_id()}, False), ({"host": "another"}, True), ({}, True)],
+)
+def test_what_this_machine_trained_before_a_restart_is_dead_at_once(
+    tmp_path: Path, host: dict[str, str], alive: bool
+) -> None:
+    # Without "host": an older version wrote it.
+    record = {"machine": "before the restart", "process": os.getpid(), "started": "1", **host}
+    (tmp_path / "owner.json").write_text(json.dumps(record))
+    then = time.time() - 10
+    os.utime(tmp_path / "owner.json", (then, then))
+    owner = read_owner(tmp_path)
+    assert owner is not None
+    assert owner.is_alive() is alive
 
 
 def test_another_users_hidden_process_counts_as_alive(
@@ -112,6 +134,58 @@ def test_the_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.Monke
         owner = read_owner(tmp_path)
         assert owner is not None
         assert (owner.share_at_start, owner.share) == (0.25, 0.5)
+
+
+def test_a_heartbeat_that_is_writing_when_the_trial_is_given_back_leaves_no_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+    mine = Ownership(tmp_path, 0)
+
+    def slow(path: Path, content: str, *, durable: bool) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            began.set()
+            assert mine._stop.wait(10)
+            time.sleep(0.2)
+        write_atomic(path, content, durable=durable)
+        if began.is_set():
+            ended.set()
+
+    monkeypatch.setattr(ownership, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(ownership, "write_atomic", slow)
+    with mine:
+        assert began.wait(10)
+    assert ended.wait(10)
+    assert read_owner(tmp_path) is None
+
+
+def test_a_trial_whose_owner_has_another_clock_is_told_once_and_not_tried_at_every_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial, store = toy(3), TrialStore(tmp_path)
+    folder, queue, view = store.folder(trial), TrialQueue(store), LiveView([trial])
+    folder.prepare(trial)
+    clock = SimpleNamespace(now=0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("hwcli.sweep.queue.time", clock)
+    # The file server's clock says that the owner lives, this machine's that it is dead.
+    monkeypatch.setattr(Ownership, "_owner_is_lost", lambda self: False)
+    num_attempts = 0
+    with folder.own(0):
+        as_another_node(folder.path, LOST_AFTER_S + 100)
+        queue.waiting.append(trial)
+        for seconds in (0, 1, 2, 21, 22, 43):
+            clock.now = seconds
+            assert list(queue.poll_others()) == []
+            while queue.waiting:
+                ending = attempt(
+                    queue.waiting.popleft(), toy_trial, folder, lambda _: None, lock_timeout_s=0
+                )
+                view.show(queue.settle(trial, *ending))
+                num_attempts += 1
+    assert num_attempts == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "number 3: already training in another process; will use its result"
+    ]
 
 
 def test_leftovers_of_the_dead_are_swept_away_and_those_of_the_living_kept(tmp_path: Path) -> None:

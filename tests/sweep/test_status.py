@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.config import Section
 from hwcli.errors import ConfigError, OutputError
 from hwcli.locks import Lock
 from hwcli.output.run_folder import STAGING
@@ -18,6 +19,7 @@ from hwcli.sweep import export, status
 from hwcli.sweep.ownership import Ownership
 from hwcli.sweep.runner import run_trials
 from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial import Trial
 from tests.sweep.toy_trials import toy, toy_trial
 
 DONE, FAILED, RUNNING, MISSING = toy(2), toy(3, behaviour="raise"), toy(5), toy(7)
@@ -51,9 +53,13 @@ def test_a_sweep_that_runs_shows_what_is_done_what_failed_and_why_and_the_time_l
         owner._write()
         (run,) = status.read_runs(finished)
     assert run.status == "running"
-    counts = {"done": 1, "failed": 1, "running": 1, "interrupted": 0, "missing": 1}
-    assert run.trials == counts
-    assert run.failures == [f"{FAILED.id}: ValueError: told to"]
+    assert {state: number for state, number in run.trials.items() if number} == {
+        "done": 1,
+        "failed": 1,
+        "running": 1,
+        "missing": 1,
+    }
+    assert run.failures == [f"number 3, behaviour raise ({FAILED.id}): ValueError: told to"]
     assert run.trained_on == {"AMD EPYC with AVX-512": 1}
     # Half of a trial took 60 s: three tenths of one and a whole one are left.
     assert run.seconds_left == pytest.approx(120 * 1.3, rel=0.02)
@@ -159,6 +165,136 @@ def test_accuracies_stand_beside_the_runs_and_the_settings_that_differ_beside_th
     assert runs(None, {}) == (None, None)
 
 
+def make_run(out: Path, name: str, trials_csv: str) -> Path:
+    run = out / "command" / name
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    (run / "summary.json").write_text('{"status": "complete"}')
+    (run / "trials.csv").write_text(trials_csv)
+    return run
+
+
+def test_a_copied_run_shows_its_own_numbers_where_the_store_has_others(tmp_path: Path) -> None:
+    store, trial = TrialStore(tmp_path / "command" / "trials"), toy(3)
+    store.folder(trial).prepare(trial)
+    here = {"test_accuracy": 0.93, "train_s": 7.0, "trained_on": {"processor": "Apple M2"}}
+    store.folder(trial).finish(here)
+    keys = "id,state,result.test_accuracy,result.trained_on.processor,result.trained_on.gpu"
+    make_run(tmp_path, "copied", f"{keys}\n{trial.id},done,0.925,AMD EPYC (avx2),null\n")
+    make_run(tmp_path, "without results", f"id,state\n{trial.id},done\n")
+    copied, without = status.read_runs(tmp_path)
+    assert copied.highest_test_accuracy == 0.925
+    assert copied.trained_on == {"AMD EPYC with AVX2": 1}
+    assert without.highest_test_accuracy == 0.93
+    assert without.trained_on == {"Apple M2": 1}
+
+
+def test_a_sweep_whose_driver_lives_is_running_though_no_trial_trains(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "run", "id,state\na,missing\n")
+    (run / "summary.json").unlink()
+    assert status.read_runs(tmp_path)[0].status == "not finished"
+    lock = Lock(run / ".lock")
+    assert lock.acquire()
+    assert status.read_runs(tmp_path)[0].status == "running"
+    lock.release()
+
+
+class EpochsConfig(Section):
+    epochs: int
+    seed: int
+
+
+def test_an_interrupted_trial_shows_how_much_of_it_is_done_and_takes_only_the_rest(
+    tmp_path: Path,
+) -> None:
+    store = TrialStore(tmp_path / "command" / "trials")
+    stopped, trains = (
+        Trial(EpochsConfig(epochs=4, seed=seed), {}, facts={}, cost=1.0) for seed in (2, 3)
+    )
+    store.folder(stopped).prepare(stopped)
+    store.folder(stopped).append_epoch({"epoch": 0})
+    store.folder(stopped).checkpoint.write_text("")
+    store.folder(trains).prepare(trains)
+    make_run(tmp_path, "run", f"id,state\n{stopped.id},missing\n{trains.id},missing\n")
+    (found, _) = status.trials_table(tmp_path).rows
+    assert (found["settings"], found["state"], found["share"]) == ("seed 2", "interrupted", 0.25)
+    with Ownership(store.folder(trains).path, 0) as owner:
+        owner.confirm(0.2)
+        owner.confirm(0.7)
+        owner._began = time.monotonic() - 60
+        owner._write()
+        (run,) = status.read_runs(tmp_path)
+    # Half of a trial took 60 s: three tenths of one and three quarters of the other are left.
+    assert run.seconds_left == pytest.approx(120 * (0.3 + 0.75), rel=0.02)
+
+
+def test_trials_that_only_runs_list_come_once_each_after_those_of_the_store(
+    tmp_path: Path,
+) -> None:
+    store, trial = TrialStore(tmp_path / "command" / "trials"), toy(3)
+    store.folder(trial).prepare(trial)
+    store.folder(trial).finish({"test_accuracy": 0.93})
+    listed = (
+        "id,number,behaviour,num_steps,step_s,identity.recipe,state,reason,result.test_accuracy\n"
+        f"{trial.id},3,work,3,0.0,1,done,,0.925\n"
+        "b,5,work,3,0.0,1,done,,0.91\n"
+        "c,7,work,3,0.0,1,failed,it broke,\n"
+    )
+    make_run(tmp_path, "copied", listed)
+    make_run(tmp_path, "copied again", listed)
+    rows = status.trials_table(tmp_path).rows
+    assert [(row["id"], row["settings"], row["state"], row["test_accuracy"]) for row in rows] == [
+        (trial.id, "number 3", "done", 0.93),
+        ("b", "number 5", "done", 0.91),
+        ("c", "number 7", "failed", None),
+    ]
+    (run, _) = status.read_runs(tmp_path)
+    assert run.failures == ["number 7 (c): it broke"]
+    shutil.rmtree(store.path)
+    rows = status.trials_table(tmp_path).rows
+    assert [row["test_accuracy"] for row in rows] == [0.925, 0.91, None]
+
+
+def test_a_damaged_row_is_not_counted_as_done(tmp_path: Path) -> None:
+    store, trial = TrialStore(tmp_path / "command" / "trials"), toy(3)
+    store.folder(trial).prepare(trial)
+    store.folder(trial).finish({"test_accuracy": 0.99})
+    make_run(tmp_path, "run", f"id,state,reason\n{trial.id},damaged,its numbers contradict\n")
+    (run,) = status.read_runs(tmp_path)
+    assert (run.trials["done"], run.trials["damaged"]) == (0, 1)
+    assert run.failures == [f"{trial.id}: damaged: its numbers contradict"]
+    assert run.highest_test_accuracy is None
+    (row,) = status.status_table(tmp_path).rows
+    assert row["counts"] == "0/1 done, 1 damaged"
+
+
+def test_a_trial_that_waits_for_slurm_is_queued_until_its_job_has_sent_a_message(
+    tmp_path: Path,
+) -> None:
+    store, trial = TrialStore(tmp_path / "command" / "trials"), toy(3)
+    folder = store.folder(trial)
+    folder.prepare(trial)
+    messages = folder.path / "messages.jsonl"
+    messages.write_text("an earlier attempt\n")
+
+    def seen() -> tuple[object, object]:
+        (row,) = status.trials_table(tmp_path).rows
+        (run,) = status.status_table(tmp_path).rows
+        return row["state"], run["counts"]
+
+    make_run(tmp_path, "run", f"id,state\n{trial.id},missing\n")
+    assert seen() == ("missing", "0/1 done, 1 missing")
+    size = messages.stat().st_size
+    (folder.path / "job.json").write_text(json.dumps({"job": "7_2", "heard_bytes": size}))
+    assert seen() == ("queued, job 7_2", "0/1 done, 1 queued")
+    with messages.open("a") as file:
+        file.write('{"kind": "started"}\n')
+    assert seen() == ("missing", "0/1 done, 1 missing")
+    for unreadable in ("[]", "{}", "<<<<<<< HEAD"):
+        (folder.path / "job.json").write_text(unreadable)
+        assert seen() == ("missing", "0/1 done, 1 missing")
+
+
 def test_a_finished_run_that_is_being_extended_is_not_complete(finished: Path) -> None:
     run = finished / "command/run"
     (run / "summary.json").write_text(json.dumps({"status": "complete"}))
@@ -205,6 +341,20 @@ def test_trials_that_only_a_run_folder_has_are_exported_too() -> None:
         assert [step for step, _ in curve.points] == list(range(len(curve.points)))
         assert "valid_accuracy" in curve.points[0][1]
         assert "seed" not in curve.points[0][1]
+
+
+def test_copies_of_a_trial_with_other_numbers_are_exported_under_their_runs_names(
+    tmp_path: Path,
+) -> None:
+    for name, accuracy in (("ann", 0.5), ("bob", 0.6), ("copy of ann", 0.5), ("dan", 0.6)):
+        line = {"trial": "abc", "seed": 0, "epoch": 0, "valid_accuracy": accuracy}
+        run = make_run(tmp_path, name, "id,state\nabc,done\n")
+        (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    curves = {curve.name: curve.points for curve in export.read_curves(tmp_path)}
+    assert curves == {
+        "abc": [(0, {"valid_accuracy": 0.5})],
+        "bob/abc": [(0, {"valid_accuracy": 0.6})],
+    }
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -19,7 +19,7 @@ from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.sweep.workers import Workers
-from tests.sweep.toy_trials import toy, toy_trial
+from tests.sweep.toy_trials import is_broken, toy, toy_trial
 
 
 def sweep(path: Path, *trials: Trial, num_workers: int = 2, **more: bool) -> list[Outcome]:
@@ -116,6 +116,21 @@ def test_a_worker_that_the_system_kills_is_replaced_with_fewer_beside_it(tmp_pat
         "now 2 trials at a time",
         "now 1 trial at a time",
     ]
+
+
+def test_a_process_that_a_failed_trial_broke_trains_no_other(tmp_path: Path) -> None:
+    trials = [toy(3, behaviour="break the process"), toy(2), toy(5)]
+    store = TrialStore(tmp_path)
+    with Workers(toy_trial, store, num_workers=1, is_spent=is_broken) as workers:
+        for trial in trials:
+            workers.submit(trial)
+        ends = [event for event in workers.events() if event.kind not in ("started", "progress")]
+    assert [(event.trial, event.kind) for event in ends] == [
+        (trials[0], "failed"),
+        (trials[1], "done"),
+        (trials[2], "done"),
+    ]
+    assert ends[0].reason == "ValueError: told to break it"
 
 
 @pytest.mark.parametrize("allowed", [0, 1])

@@ -21,8 +21,22 @@ class ToyConfig(Section):
     step_s: float = 0.0
 
 
+BROKEN = False
+"""Whether a trial broke this process, as a GPU's kernel that fails does."""
+
+
+def is_broken() -> bool:
+    return BROKEN
+
+
 def toy_trial(config: ToyConfig, folder: TrialFolder, on_progress: OnProgress) -> dict[str, Any]:
     """Count to num_steps, keeping each step; fail, hang or die as told."""
+    global BROKEN
+    if BROKEN:
+        raise ValueError("an earlier trial broke this process")
+    if config.behaviour == "break the process":
+        BROKEN = True
+        raise ValueError("told to break it")
     if config.behaviour == "raise":
         print("about to fail")
         raise ValueError("told to")

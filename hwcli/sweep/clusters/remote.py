@@ -103,6 +103,10 @@ class RemoteTrials:
             self._positions[trial.id] = (folder.path / MESSAGES).stat().st_size
         self.last_status.pop(trial.id, None)
 
+    def position(self, trial: Trial) -> int:
+        """Return how many bytes of a trial's messages have been read or skipped."""
+        return self._positions.get(trial.id, 0)
+
     def new_events(self, trial: Trial) -> Iterator[Event]:
         """Yield that it has started, and what it has reported since the last look.
 

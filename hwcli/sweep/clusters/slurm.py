@@ -1,4 +1,4 @@
-"""The launcher of a SLURM cluster: one job array, a task of it for each trial, through submitit.
+"""The launcher of a SLURM cluster: job arrays, a task of them for each trial, through submitit.
 
 SLURM keeps the queue, gives the resources, and queues a job again after a lost node or a
 preemption. submitit writes the scripts, and queues a job again after its time limit. This module
@@ -16,7 +16,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from hwcli.output.files import read_json, unwritable, write_json
 from hwcli.output.units import counted
 from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import UNWRITABLE
-from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
+from hwcli.sweep.clusters.remote import MESSAGES, RemoteTrials, attempt_here
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher, LauncherConfig
 from hwcli.sweep.store import TrialStore
@@ -39,6 +40,8 @@ SECONDS_BETWEEN_QUEUES = 5.0
 MAX_TIMEOUTS = 20
 # A name that neither a run nor a trial can have.
 FOLDER = ".slurm"
+# In a trial's folder: its job, and how long its messages were when the job was submitted.
+JOB = "job.json"
 
 # States of a job that has ended; in any other state it waits or runs.
 OVER = {
@@ -109,6 +112,7 @@ class SlurmJobs(Launcher):
         super().__init__(TrialStore(store.path.resolve()))
         self._job = _TrialJob(function, self._store.path)
         self._options = options
+        self._num_workers = num_workers
         self._trials = RemoteTrials(self._store)
         self._open: dict[str, Trial] = {}
         self._jobs: dict[str, str] = {}
@@ -126,13 +130,13 @@ class SlurmJobs(Launcher):
             "array_parallelism": num_workers,
             "setup": [*variables, *options.setup],
             "stderr_to_stdout": True,
-            "additional_parameters": {"requeue": True, **_parse(options.sbatch)},
         }
         self._executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
 
     def close(self, error: BaseException | None) -> None:
         """Leave jobs in the queue if the user stopped or detached the driver, else end them."""
-        jobs = [self._jobs[name] for name in self._open if name in self._jobs]
+        names = [name for name in self._open if name in self._jobs]
+        jobs = [self._jobs[name] for name in names]
         if not jobs:
             return
         if self._options.detach or isinstance(error, KeyboardInterrupt):
@@ -141,8 +145,10 @@ class SlurmJobs(Launcher):
                 f"{counted(len(jobs), 'trial')} in SLURM's queue (job {arrays}); run the same "
                 f"command again to collect the results, or scancel {arrays} to end them"
             )
-        else:
-            subprocess.run(["scancel", *jobs], check=False, capture_output=True)
+        elif subprocess.run(["scancel", *jobs], check=False, capture_output=True).returncode == 0:
+            for name in names:  # hw2 status would call them queued
+                with suppress(OSError):
+                    self._job_file(self._open[name]).unlink(missing_ok=True)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every trial is done or has failed; or nothing, if detached.
@@ -248,18 +254,18 @@ class SlurmJobs(Launcher):
             terminal.log(f"{counted(len(self._open), 'trial')} in SLURM's queue already")
 
     def _submit_jobs(self) -> None:
-        """Submit what waits, as few arrays as the cluster allows.
+        """Submit what waits and may run, as few arrays as the cluster allows.
 
         Raises:
             LauncherError: SLURM refuses; the line says why.
             OutputError: the disk is full.
         """
         waiting = self._queue.waiting
-        size = _max_array_size() if waiting else 1
-        while waiting:
-            trials = list(itertools.islice(waiting, size))
+        while waiting and (room := self._room()):
+            trials = list(itertools.islice(waiting, min(room, self._max_array_size)))
             for trial in trials:
                 self._trials.prepare(trial)
+            self._executor.update_parameters(additional_parameters=self._sbatch_options())
             try:
                 # What sbatch says is told below, in one line.
                 with redirect_stderr(io.StringIO()):
@@ -269,7 +275,8 @@ class SlurmJobs(Launcher):
                     raise unwritable(self._store.path, error) from None
                 raise self._refused(error) from None
             for trial, job in zip(trials, jobs, strict=True):
-                write_json(self._job_file(trial), {"job": job.job_id})
+                note = {"job": job.job_id, "heard_bytes": self._trials.position(trial)}
+                write_json(self._job_file(trial), note)
                 self._jobs[trial.id] = job.job_id
                 self._open[trial.id] = trial
             for _ in trials:
@@ -277,8 +284,36 @@ class SlurmJobs(Launcher):
             array = jobs[0].job_id.partition("_")[0]
             terminal.log(f"submitted {counted(len(jobs), 'trial')} to SLURM as job {array}")
 
+    def _room(self) -> int:
+        """Return how many trials may be submitted now.
+
+        SLURM limits how many tasks of one array run at a time, not of several. So a first array may
+        be long, and what comes after it waits here until it may run. A driver that detaches does
+        not come back; there SLURM keeps the later arrays waiting.
+        """
+        # Those that another driver trains wait here, too, without a job.
+        num_open = sum(self._trials.last_status.get(name) != "busy" for name in self._open)
+        if self._options.detach or not num_open:
+            return len(self._queue.waiting)
+        return max(0, self._num_workers - num_open)
+
+    def _sbatch_options(self) -> dict[str, Any]:
+        options = {"requeue": True, **_parse(self._options.sbatch)}
+        is_limited = self._num_workers < len(self._open) + len(self._queue.waiting)
+        arrays = sorted({job.partition("_")[0] for n, job in self._jobs.items() if n in self._open})
+        if self._options.detach and is_limited and arrays:
+            wishes = [options["dependency"]] if "dependency" in options else []
+            options["dependency"] = ",".join([*wishes, ":".join(["afterany", *arrays])])
+        return options
+
+    @cached_property
+    def _max_array_size(self) -> int:
+        """How many tasks an array of this cluster may have."""
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config") or "")
+        return max(1, int(found.group(1)) - 1) if found else 1000
+
     def _job_file(self, trial: Trial) -> Path:
-        return self._store.folder(trial).path / "job.json"
+        return self._store.folder(trial).path / JOB
 
     def _refused(self, error: Exception) -> LauncherError:
         said = "; ".join(re.findall(r"error: (.*)", str(error))) or " ".join(str(error).split())
@@ -303,18 +338,28 @@ class SlurmJobs(Launcher):
         return {job: (state, reason) for job, state, reason in lines}
 
 
+def queued_job(folder: Path) -> str | None:
+    """Return the job that a trial waits for in SLURM's queue, as far as its folder tells.
+
+    None where no job was submitted, or where the latest one has started: it has sent a message.
+    """
+    try:
+        note = read_json(folder / JOB)
+        job, heard_bytes = str(note["job"]), int(note.get("heard_bytes", 0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    with suppress(OSError):
+        if (folder / MESSAGES).stat().st_size > heard_bytes:
+            return None
+    return job
+
+
 def _ask(*command: str) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
-
-
-def _max_array_size() -> int:
-    """Return how many tasks an array of this cluster may have."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config") or "")
-    return max(1, int(found.group(1)) - 1) if found else 1000
 
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""What is written survives a power cut, where the system can promise that."""
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hwcli.output import files
+
+
+@pytest.mark.parametrize(
+    ("can_do", "expected"),
+    [
+        ({"F_FULLFSYNC": 51}, ["full"]),
+        ({"F_FULLFSYNC": 51, "refuses": True}, ["full", "fsync"]),
+        ({}, ["fsync"]),
+    ],
+    ids=["macOS", "a network drive on macOS", "Linux"],
+)
+def test_a_file_is_written_through_the_drives_own_cache_where_that_can_be_asked_for(
+    can_do: dict[str, int], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+
+    def fcntl(file: int, command: int) -> int:
+        assert command == 51
+        called.append("full")
+        if "refuses" in can_do:
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+        return 0
+
+    monkeypatch.setattr(files, "fcntl", SimpleNamespace(fcntl=fcntl, **can_do))
+    monkeypatch.setattr(os, "fsync", lambda file: called.append("fsync"))
+    files.write_atomic(tmp_path / "a", "x")
+    assert called == expected
+    files.write_atomic(tmp_path / "a", "y", durable=False)
+    assert called == expected
+    assert (tmp_path / "a").read_text() == "y"
