@@ -17,6 +17,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet
 # The first install names what it downloads: minutes of silence look like a fault.
 PIP_ALOUD := $(BIN)/pip install --disable-pip-version-check --progress-bar off
+# macOS may mark what lies in a folder with a dot as hidden, and newer Pythons skip a hidden .pth.
+SHOW_FILES = @chflags -R nohidden $(VENV) 2>/dev/null || true
 NAME_ANOTHER = install one (apt, brew, or uv python install 3.12) and name it: make $(MAKECMDGOALS) PYTHON=python3.12
 
 .PHONY: help install dev sweep homework report test test-slow lint schemas pictures clean
@@ -34,6 +36,8 @@ help:
 $(BIN)/python:
 	@command -v $(firstword $(PYTHON)) >/dev/null || { echo "There is no $(PYTHON) here; $(NAME_ANOTHER)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hw2 needs Python 3.11 or newer, and $(PYTHON) is older; $(NAME_ANOTHER)"; exit 1; }
+	@$(PYTHON) -c 'import platform, sys; sys.exit(sys.platform == "darwin" and platform.machine() != "arm64")' || { echo "PyTorch has no releases for Intel Macs nor for a Python that Rosetta runs, and $(PYTHON) is such a one; on Apple silicon $(NAME_ANOTHER)"; exit 1; }
+	@$(PYTHON) -c 'import pyexpat' 2>/dev/null || { echo "$(PYTHON) has no working pyexpat module, as Homebrew's on some releases of macOS; update macOS, or take uv's: uv python install 3.12, then make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: sudo apt install $(notdir $(PYTHON))-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
@@ -62,26 +66,31 @@ endif
 $(VENV)/.installed: pyproject.toml $(VENV)/.torch-$(TORCH)
 	@mkdir -p $(VENV)/tmp
 	$(PIP_ALOUD) --editable '.[offline]'
+	$(SHOW_FILES)
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) --editable '.[offline,dev]'
+	$(SHOW_FILES)
 	@touch $@
 
 # What the report is made with.
 $(VENV)/.reporting: $(VENV)/.installed
 	$(PIP) --editable '.[offline,report]'
+	$(SHOW_FILES)
 	@touch $@
 
 # What the slow tests need besides: the launchers' packages.
 $(VENV)/.clustered: $(VENV)/.tested
 	$(PIP) --editable '.[offline,dev,slurm,ray]'
+	$(SHOW_FILES)
 	@touch $@
 
 install: $(VENV)/.installed
 
 dev: $(VENV)/.tested
 	$(PIP) --editable '.[offline,dev,bench,slurm,ray]'
+	$(SHOW_FILES)
 	-$(BIN)/hw2 data fetch all
 
 sweep: install

@@ -4,7 +4,10 @@ One screen, made to be pasted into a question: no host name and no folder of the
 """
 
 import fcntl
+import platform
+import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,6 +45,9 @@ TIMING_S = 1.0
 # Slower by less than this is the noise of a machine at work.
 NOISE = 1.05
 
+# Under WSL it names Microsoft.
+KERNEL_VERSION = Path("/proc/version")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -70,7 +76,7 @@ def examine(out: Path) -> list[Finding]:
         look_at_device(device),
         look_at_processor(),
         look_at_precision(device, fast=fast),
-        *look_at_kernels(config, torch.bfloat16 if fast else torch.float32),
+        *look_at_kernels(config, device),
         look_at_memory(device),
         look_at_locks(out),
         look_at_disk(out),
@@ -122,6 +128,8 @@ def look_at_device(device: torch.device) -> Finding:
 def look_at_processor() -> Finding:
     """Return the processor, and the vectors it computes with."""
     fingerprint, flags = runtime.fingerprint(), runtime.cpu_flags()
+    if platform.machine() == "arm64":  # macOS lists no flags, and every processor of Apple's has it
+        flags |= {compiler.EXTENSIONS["NEON"][1]}
     has = [name for name, (_, flag) in compiler.EXTENSIONS.items() if flag in flags]
     cores = runtime.num_cores()
     name = fingerprint["cpu"].partition(" (")[0]
@@ -179,16 +187,25 @@ def _size(number: int | None) -> str:
 # Kernels
 
 
-def look_at_kernels(config: vit_sweep.Config, precision: torch.dtype) -> list[Finding]:
-    """Return the compiler, and a timing of the kernels it makes against torch's own."""
+def look_at_kernels(config: vit_sweep.Config, device: torch.device) -> list[Finding]:
+    """Return the compiler, and a timing of the kernels it makes against torch's own.
+
+    Compiled kernels are for the CPU. Where ``--device auto`` is a GPU they are timed as well, and
+    nothing about them is a fault.
+    """
+    on_cpu = device.type == "cpu"
+    torchs = "torch's own" if on_cpu else f"torch's own on {device.type}, and with --device cpu"
+
+    def without(reason: str, *, fault: bool = on_cpu) -> Finding:
+        return Finding("kernels", f"{torchs}: {reason}", fault=fault, facts={"auto": "torch"})
+
     try:
         found = compiler.find_compiler()
     except KernelError as error:
+        use = "" if on_cpu else " (only --device cpu uses it)"
         return [
-            Finding("compiler", str(error), fault=True),
-            Finding(
-                "kernels", "torch's own: kernels: auto needs a compiler", facts={"auto": "torch"}
-            ),
+            Finding("compiler", f"{error}{use}", fault=on_cpu),
+            without("kernels: auto needs a compiler", fault=False),
         ]
     target = ", ".join(found.extensions) or "the plainest processor of its kind"
     asked = f"; {' '.join(found.machine_flags)}" if found.machine_flags else ""
@@ -200,23 +217,32 @@ def look_at_kernels(config: vit_sweep.Config, precision: torch.dtype) -> list[Fi
         )
     ]
     if (reason := compiler.reason_against()) is not None:
-        return [*findings, Finding("kernels", reason, fault=True, facts={"auto": "torch"})]
+        return [*findings, without(reason)]
+    low = runtime.has_fast_bf16(torch.device("cpu"))
     try:
-        seconds = time_kernels(config, precision)
+        seconds = time_kernels(config, torch.bfloat16 if low else torch.float32)
     except HwError as error:
-        return [*findings, Finding("kernels", str(error), fault=True, facts={"auto": "torch"})]
+        return [*findings, without(str(error))]
     ratio = seconds["compiled"] / seconds["torch"]
     times = f"{1e3 * seconds['compiled']:.1f} ms a step for {1e3 * seconds['torch']:.1f} by torch's"
-    slower = ratio > NOISE
+    # On macOS other programs at work may slow either way.
+    is_defect = ratio > NOISE and on_cpu and sys.platform != "darwin"
     advice = "; this is a defect, please report it, and train with --set kernels=torch"
+    used = (
+        "compiled for kernels: auto"
+        if on_cpu
+        else f"torch's own on {device.type}; compiled with --device cpu"
+    )
     return [
         *findings,
         Finding(
             "kernels",
-            f"compiled for kernels: auto, {times} ({ratio:.2f} of the time"
-            + f"{advice if slower else ''})",
-            fault=slower,
-            facts={"auto": "compiled", **{f"{way}_s": value for way, value in seconds.items()}},
+            f"{used}, {times} ({ratio:.2f} of the time{advice if is_defect else ''})",
+            fault=is_defect,
+            facts={
+                "auto": "compiled" if on_cpu else "torch",
+                **{f"{way}_s": value for way, value in seconds.items()},
+            },
         ),
     ]
 
@@ -225,7 +251,8 @@ def time_kernels(config: vit_sweep.Config, precision: torch.dtype) -> dict[str, 
     """Return the seconds of a training step by compiled kernels and by torch's own, in turns.
 
     As a worker of a sweep trains: one thread, the recipe's network (two layers of it) and its
-    optimisers. A way's figure is the processor time of its fastest step.
+    optimisers. A way's figure is the processor time of its fastest step; on macOS the time, as
+    Apple's library multiplies on threads that a thread's own clock does not count.
 
     Raises:
         KernelError: a kernel cannot be compiled.
@@ -251,6 +278,8 @@ def time_kernels(config: vit_sweep.Config, precision: torch.dtype) -> dict[str, 
 
         return step
 
+    # Of a thread's own clock other programs at work are no part.
+    clock = time.perf_counter if sys.platform == "darwin" else time.thread_time
     steps = {"compiled": make_step(True), "torch": make_step(False)}
     seconds: dict[str, list[float]] = {way: [] for way in steps}
     torch.set_num_threads(1)
@@ -261,9 +290,9 @@ def time_kernels(config: vit_sweep.Config, precision: torch.dtype) -> dict[str, 
         until = time.perf_counter() + TIMING_S
         while time.perf_counter() < until or not seconds["torch"]:
             for way, step in steps.items():
-                started = time.thread_time()  # other programs at work do not count
+                started = clock()
                 step()
-                seconds[way].append(time.thread_time() - started)
+                seconds[way].append(clock() - started)
     finally:
         torch.set_num_threads(threads)
     return {way: min(taken) for way, taken in seconds.items()}
@@ -301,14 +330,35 @@ def look_at_disk(out: Path) -> Finding:
     except SourceError as error:
         return Finding("disk", str(error), fault=True)
     free = {name: shutil.disk_usage(_existing(path)).free for name, path in places.items()}
-    scarce = min(free.values()) < LEAST_FREE_DISK
+    scarce, of_windows = min(free.values()) < LEAST_FREE_DISK, _is_windows_disk(out)
     text = ", ".join(f"{_size(number)} free for {name}" for name, number in free.items())
+    if scarce:
+        text += f"; a grid with its data wants {_size(LEAST_FREE_DISK)}"
+    if of_windows:
+        text += (
+            f"; {out} is on a disk of Windows, which WSL reads many times more slowly and locks in "
+            "another way: clone hw2 below ~ and work there"
+        )
     return Finding(
         "disk",
-        text + (f"; a grid with its data wants {_size(LEAST_FREE_DISK)}" if scarce else ""),
-        fault=scarce,
-        facts={"out_free_bytes": free[str(out)], "cache_free_bytes": free["the cache"]},
+        text,
+        fault=scarce or of_windows,
+        facts={
+            "out_free_bytes": free[str(out)],
+            "cache_free_bytes": free["the cache"],
+            "out_on_windows_disk": of_windows,
+        },
     )
+
+
+def _is_windows_disk(path: Path) -> bool:
+    """Tell whether a folder lies where WSL shows a disk of Windows, such as /mnt/c."""
+    try:
+        version = KERNEL_VERSION.read_text()
+    except OSError:
+        return False
+    is_drive = re.match(r"/mnt/[a-z](/|$)", str(path.resolve())) is not None
+    return is_drive and "microsoft" in version.lower()
 
 
 def _existing(path: Path) -> Path:

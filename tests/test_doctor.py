@@ -2,6 +2,7 @@ import errno
 import json
 import re
 import shutil
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -26,9 +27,10 @@ def config() -> vit_sweep.Config:
     return load(vit_sweep.Config, vit_sweep.COMMAND)
 
 
-def kernels(precision: torch.dtype = torch.float32) -> dict[str, doctor.Finding]:
+def kernels(device: str = "cpu") -> dict[str, doctor.Finding]:
     compiler.find_compiler.cache_clear()
-    found = {finding.topic: finding for finding in doctor.look_at_kernels(config(), precision)}
+    findings = doctor.look_at_kernels(config(), torch.device(device))
+    found = {finding.topic: finding for finding in findings}
     compiler.find_compiler.cache_clear()
     return found
 
@@ -68,7 +70,7 @@ def test_a_processor_is_told_its_row_of_the_table_of_times(
     flags = frozenset(compiler.EXTENSIONS[name][1] for name in has)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: flags)
     assert f"docs/speed.md, row {row}" in doctor.look_at_processor().text
-    page = Path("docs/speed.md").read_text()
+    page = (Path(__file__).parents[1] / "docs/speed.md").read_text()
     assert re.search(rf"^\| {row}[ ,|]", page, re.MULTILINE)
 
 
@@ -92,6 +94,7 @@ def test_kernels_that_are_slower_than_torchs_are_a_defect(
     if (reason := compiler.reason_against()) is not None:
         pytest.skip(reason)
     times = {"compiled": compiled_s, "torch": 0.020}
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(doctor, "time_kernels", lambda *_: times)
     finding = kernels()["kernels"]
     assert finding.fault == fault
@@ -105,6 +108,87 @@ def test_without_a_compiler_the_reason_is_a_fault(monkeypatch: pytest.MonkeyPatc
     assert found["compiler"].fault
     assert "no-such-compiler" in found["compiler"].text
     assert found["kernels"].facts == {"auto": "torch"}
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_beside_a_gpu_nothing_about_the_cpus_kernels_is_a_fault(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := compiler.reason_against()) is not None:
+        pytest.skip(reason)
+    precisions: list[torch.dtype] = []
+
+    def time_kernels(_: vit_sweep.Config, precision: torch.dtype) -> dict[str, float]:
+        precisions.append(precision)
+        return {"compiled": 0.030, "torch": 0.020}
+
+    monkeypatch.setattr(doctor, "time_kernels", time_kernels)
+    # A GPU that multiplies bfloat16 fast, beside a processor that does not.
+    monkeypatch.setattr(runtime, "has_fast_bf16", lambda asked: asked.type != "cpu")
+    finding = kernels(device)["kernels"]
+    assert finding.text.startswith(f"torch's own on {device}; compiled with --device cpu, 30.0 ms ")
+    assert not finding.fault
+    assert "defect" not in finding.text
+    assert finding.facts["auto"] == "torch"
+    assert precisions == [torch.float32]
+
+
+def test_beside_a_gpu_a_missing_compiler_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    found = kernels("cuda")
+    assert not any(finding.fault for finding in found.values())
+    assert found["compiler"].text.endswith("(only --device cpu uses it)")
+    assert found["kernels"].text.startswith("torch's own on cuda, and with --device cpu: ")
+
+
+def test_on_a_mac_a_slower_figure_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    if (reason := compiler.reason_against()) is not None:
+        pytest.skip(reason)
+    monkeypatch.setattr(doctor, "time_kernels", lambda *_: {"compiled": 0.022, "torch": 0.020})
+    monkeypatch.setattr(compiler, "_has_command_line_tools", lambda: True)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    finding = kernels()["kernels"]
+    assert not finding.fault
+    assert finding.text.endswith("(1.10 of the time)")
+
+
+def test_on_a_mac_a_step_is_timed_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    if (reason := compiler.reason_against()) is not None:
+        pytest.skip(reason)
+    monkeypatch.setattr(doctor, "TIMING_S", 0.0)
+    monkeypatch.setattr(doctor, "TIMED_IMAGES", 3)
+    monkeypatch.setattr(doctor.sys, "platform", "darwin")
+    monkeypatch.setattr(doctor.time, "thread_time", lambda: pytest.fail("misses Apple's threads"))
+    assert doctor.time_kernels(config(), torch.float32)["torch"] > 0
+
+
+def test_a_processor_of_apples_has_neon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "cpu_flags", frozenset)
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "arm64")
+    assert doctor.look_at_processor().facts["extensions"] == ["NEON"]
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
+    assert doctor.look_at_processor().facts["extensions"] == []
+
+
+@pytest.mark.parametrize(
+    ("version", "out", "fault"),
+    [
+        ("Linux version 5.15.90.1-microsoft-standard-WSL2", "/mnt/c/Users/me/hw2/results", True),
+        ("Linux version 4.4.0-19041-Microsoft", "/mnt/d", True),
+        ("Linux version 5.15.90.1-microsoft-standard-WSL2", "/mnt/data/results", False),
+        ("Linux version 5.15.90.1-microsoft-standard-WSL2", "/home/me/mnt/c", False),
+        ("Linux version 6.1.0-13-amd64", "/mnt/c/results", False),
+    ],
+)
+def test_under_wsl_a_disk_of_windows_is_a_fault(
+    version: str, out: str, fault: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "version").write_text(version)
+    monkeypatch.setattr(doctor, "KERNEL_VERSION", tmp_path / "version")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 0, 2**40))
+    finding = doctor.look_at_disk(Path(out))
+    assert finding.fault == finding.facts["out_on_windows_disk"] == fault
+    assert ("below ~" in finding.text) == fault
 
 
 def test_a_disk_without_locks_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

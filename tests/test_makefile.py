@@ -89,3 +89,43 @@ def test_the_large_download_lies_beside_the_environment(tmp_path: Path) -> None:
     done = make("install", f"VENV={tmp_path / 'venv'}")
     assert done.returncode == 0
     assert f"downloads lie in {tmp_path / 'venv/tmp'}\n" in done.stdout
+
+
+def a_mac(machine: str, path: Path) -> Path:
+    """Write a program that answers what machine it runs on as a Python on a Mac would."""
+    there = f'sys.platform = "darwin"; platform.machine = lambda: "{machine}"'
+    code = f"import platform, sys; {there}; exec(sys.argv[1])"
+    return python_that(f"*machine*) exec {sys.executable} -c '{code}' \"$2\" ;;", path)
+
+
+def test_an_intel_mac_is_refused_in_one_line(refused_install, tmp_path: Path) -> None:
+    mac = a_mac("x86_64", tmp_path / "python3.12")
+    assert refused_install(mac).startswith(
+        f"PyTorch has no releases for Intel Macs nor for a Python that Rosetta runs, and {mac} is "
+        "such a one; on Apple silicon install one (apt, brew, or uv python install 3.12) "
+    )
+
+
+def test_apple_silicon_is_not_refused(tmp_path: Path) -> None:
+    mac = a_mac("arm64", tmp_path / "python3.12")
+    done = make("install", f"VENV={tmp_path / 'venv'}", f"PYTHON={mac}")
+    # All questions are answered; that program makes no environment.
+    assert done.stdout.splitlines()[0] == f"{mac} -m venv {tmp_path / 'venv'}"
+
+
+def test_a_broken_pyexpat_is_refused_with_a_cure(refused_install, tmp_path: Path) -> None:
+    broken = python_that("*pyexpat*) exit 1 ;;", tmp_path / "python3.12")
+    line = refused_install(broken)
+    assert line.startswith(f"{broken} has no working pyexpat module")
+    assert "uv python install 3.12, then make install PYTHON=python3.12" in line
+
+
+def test_what_macos_hides_is_shown_after_each_editable_install(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    for target in ("install", "report", "dev", "test-slow"):
+        done = make("--dry-run", target, f"VENV={venv}", f"PYTHON={sys.executable}")
+        lines = done.stdout.splitlines()
+        installs = [i for i, line in enumerate(lines) if "--editable" in line]
+        assert installs
+        for i in installs:
+            assert lines[i + 1] == f"chflags -R nohidden {venv} 2>/dev/null || true"

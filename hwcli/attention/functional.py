@@ -61,7 +61,14 @@ def packed_linear_attention(qkv: Tensor) -> Tensor:
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """Compute the same by torch's fused kernel: O(T) memory, the weights formed block by block."""
+    """Compute the same by torch's own function.
+
+    That is a fused kernel on a CPU and, but for float64, on CUDA: O(T) memory, the weights formed
+    block by block.
+    """
+    if q.device.type == "mps":
+        # Before 2.12 torch reads strided tensors wrongly there, and says nothing (pytorch #181133).
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 

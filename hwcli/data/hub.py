@@ -9,12 +9,15 @@ import hashlib
 import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+import certifi
 
 from hwcli.data.cache import Found, Log
 from hwcli.errors import SourceError
@@ -76,7 +79,7 @@ class HubRepository:
             cached = str(error)
         try:
             probe = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-            urllib.request.urlopen(probe, timeout=ANSWER_S).close()
+            urllib.request.urlopen(probe, timeout=ANSWER_S, context=_certificates()).close()
         except urllib.error.HTTPError:
             pass  # it answers
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -131,6 +134,17 @@ class HubRepository:
             if not any(path.exists() for pattern in group for path in folder.glob(pattern)):
                 return group[0]
         return _missing_piece(folder)
+
+
+def _certificates() -> ssl.SSLContext:
+    """Trust whom the system trusts, and whom the hub's library does.
+
+    The Python of python.org finds no certificates of the system on a Mac. A network's own ones,
+    which SSL_CERT_FILE names, are not among the library's.
+    """
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def _missing_piece(folder: Path) -> str | None:

@@ -8,6 +8,7 @@ Shapes: B images, T tokens, D width, H heads, W width of one head, M width of th
 """
 
 import ctypes
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +24,10 @@ MOST_TOKENS = 256
 MOST_TOKENS_IN_BFLOAT16 = 128
 # The backward pass of linear attention keeps three matrices of a head on the stack.
 WIDEST_HEAD = 512
+# macOS gives each thread but the first 512 KiB of stack, of which frames take some, too.
+STACK_BYTES_ON_MACOS = (512 - 64) * 1024
+# Widths are filled up to whole vectors, which have so many numbers at most.
+MOST_LANES = 16
 
 
 class LayerParameters(NamedTuple):
@@ -119,11 +124,12 @@ def fits(width: int, parameters: LayerParameters, *, heads: int) -> bool:
 
 def encode(
     x: Tensor, parameters: LayerParameters, *, heads: int, linear: bool, epsilon: float
-) -> Tensor:
+) -> Tensor | None:
     """Compute x2 + mlp(norm2(x2)) with x2 = x + attention(norm1(x)): (B, T, D) -> (B, T, D).
 
     Under autocasting to bfloat16 products are of bfloat16 where the processor has them and the
-    kernel is for such widths; else all is float32.
+    kernel is for such widths; else all is float32. None where the threads' stacks are too small
+    for the layer: torch's operations compute it.
 
     Args:
         x: tokens that ``fits_tokens`` has said yes to.
@@ -146,9 +152,35 @@ def encode(
         and fits_bfloat16(shape)
         and gemm_bf16.usable()
     )
+    if not low and not fits_stacks(shape):
+        return None
     # Inside a function of its own kind autograd is always off.
     keeps = torch.is_grad_enabled()
     return EncoderLayer.apply(x, shape, epsilon, low, keeps, *parameters)  # type: ignore[no-any-return]
+
+
+def fits_stacks(shape: LayerShape) -> bool:
+    """Tell whether the arrays of the kernel in float32 fit the stacks of the threads that run it.
+
+    The thread that calls has megabytes everywhere, and on Linux the others have, too.
+    """
+    is_small = sys.platform == "darwin" and torch.get_num_threads() > 1
+    return not is_small or stack_bytes(shape) <= STACK_BYTES_ON_MACOS
+
+
+def stack_bytes(shape: LayerShape) -> int:
+    """Count what the largest function of encoder_layer_float32.cpp has on its stack.
+
+    That is the backward pass of a head: three T x T or W x W matrices and what goes with them. Of
+    tokens wider than usual it is that of a norm, which holds two tokens.
+    """
+    T, W = shape.tokens, _up_to(MOST_LANES, shape.head_width)
+    if shape.linear:
+        of_head = 3 * W * W + T * W + T + 2 * W  # S, dS and S turned; u, m, z and dz
+    else:
+        queries = _up_to(MOST_LANES, T)
+        of_head = W * queries + 2 * T * queries + queries  # q or g turned, P, dS and their mean
+    return 4 * max(of_head, 2 * _up_to(MOST_LANES, shape.width))
 
 
 def fits_bfloat16(shape: LayerShape) -> bool:
@@ -170,15 +202,15 @@ def reason_against_bfloat16(shape: LayerShape) -> str | None:
         return f"MLP width {shape.mlp_width} (it needs a multiple of 32)"
     if shape.head_width % 16:
         return f"head width {shape.head_width} (it needs a multiple of 16)"
-    if shape.head_width > (widest := _up_to_32(shape.tokens)):
+    if shape.head_width > (widest := _up_to(32, shape.tokens)):
         return (
             f"head width {shape.head_width} with {shape.tokens} tokens (it needs at most {widest})"
         )
     return None
 
 
-def _up_to_32(number: int) -> int:
-    return -(-number // 32) * 32
+def _up_to(unit: int, number: int) -> int:
+    return -(-number // unit) * unit
 
 
 class EncoderLayer(torch.autograd.Function):

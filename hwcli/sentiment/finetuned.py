@@ -26,6 +26,15 @@ from hwcli.training.optimizers import make_optimizers
 # rows are no faster.
 TOKENS_AT_ONCE = 2048
 TOKENS_AT_ONCE_ON_GPU = 65_536
+# On Apple's GPU the gradients of more than 32,768 may be wrong (pytorch #177116): half as many.
+TOKENS_AT_ONCE_ON_MPS = 16_384
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """Return how many tokens a device differentiates at once."""
+    if device.type == "cpu":
+        return TOKENS_AT_ONCE
+    return TOKENS_AT_ONCE_ON_MPS if device.type == "mps" else TOKENS_AT_ONCE_ON_GPU
 
 
 def load_encoder_and_head(
@@ -61,8 +70,7 @@ class FinetunedEncoder:
 
     def __init__(self, recipe: Recipe, data: SentimentData, folder: Path):
         self._data, self._folder = data, folder
-        on_cpu = data.device.type == "cpu"
-        self._tokens_at_once = TOKENS_AT_ONCE if on_cpu else TOKENS_AT_ONCE_ON_GPU
+        self._tokens_at_once = tokens_at_once(data.device)
         torch.manual_seed(recipe.seed)
         encoder, head = load_encoder_and_head(recipe, data)
         own = [encoder.get_submodule("classifier") if head is None else head]

@@ -16,6 +16,7 @@ from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment import logistic
 from hwcli.sentiment.classifier import assemble, count_parameters, make_head
 from hwcli.sentiment.features import Features, cached_features, manifest
+from hwcli.sentiment.finetuned import tokens_at_once
 from hwcli.sentiment.heads import FrozenPooledHead
 from hwcli.sentiment.prepare import PARTS, PartName, SentimentData
 from hwcli.sentiment.progress import ProgressPrinter
@@ -69,8 +70,16 @@ class FrozenEncoder:
         return None if gru else features.whole().to(self._data.device)
 
     def parts_of(self, rows: Rows) -> list[slice]:
-        """Take a batch whole: a head's activations are small."""
-        return [slice(None)]
+        """Take a batch whole: a head's activations are small.
+
+        Only Apple's GPU gets a few reviews at a time, where the head reads their tokens: of too
+        many its gradients may be wrong.
+        """
+        train = self._parts["train"]
+        if train.pooled is not None or self._data.device.type != "mps":
+            return [slice(None)]
+        size = max(1, tokens_at_once(self._data.device) // int(train.features.counts[rows].max()))
+        return [slice(start, start + size) for start in range(0, len(rows), size)]
 
     def logits(self, rows: Rows) -> Tensor:
         """Run the head on kept states."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from hwcli.attention import functional
 from hwcli.attention.causal import CHUNK
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName, map_features
 from hwcli.attention.functional import (
@@ -257,3 +258,28 @@ def test_what_is_not_packed_is_refused(
 def test_a_feature_map_that_is_not_there_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="feature_map = 'exp'; choices: identity, elu1, relu, "):
         map_features(torch.zeros(2, 3), "exp")  # type: ignore[arg-type]
+
+
+class OnAppleGPU(Tensor):
+    """Numbers of this processor that say that they are on Apple's GPU."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("mps")
+
+
+@pytest.mark.parametrize("kind", [Tensor, OnAppleGPU])
+def test_on_apples_gpu_torch_gets_no_strided_tensors(
+    kind: type[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Tensor] = []
+
+    def attend(*tensors: Tensor, is_causal: bool) -> Tensor:
+        given.extend(tensors)
+        return tensors[2]
+
+    monkeypatch.setattr(functional.F, "scaled_dot_product_attention", attend)
+    qkv = torch.arange(2.0 * 7 * 3 * 5 * 3).view(2, 7, 3, 5, 3)
+    y = packed_softmax_attention(qkv.as_subclass(kind))
+    assert {x.is_contiguous() for x in given} == {kind is OnAppleGPU}
+    assert_close(y.as_subclass(Tensor), qkv[:, :, 2])

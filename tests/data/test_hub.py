@@ -4,14 +4,17 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 import time
+import urllib.request
 from fnmatch import fnmatch
 from pathlib import Path
 
+import certifi
 import pytest
 from huggingface_hub import constants
 
-from hwcli.data import catalogue
+from hwcli.data import catalogue, hub
 from hwcli.data.cache import cache_folder
 from hwcli.data.catalogue import (
     CHECKPOINT,
@@ -56,6 +59,7 @@ def nothing_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         catalogue, "MINILM", Entry("small", "encoder", "none", 1, "--encoder", ENCODER)
     )
     monkeypatch.delenv("HW2_DATA", raising=False)
+    monkeypatch.setenv("no_proxy", "*")  # nobody but this machine answers for 127.0.0.1
 
 
 def install(
@@ -276,3 +280,39 @@ def test_the_catalogue_names_every_entry_once_and_refuses_others() -> None:
         assert row["num_bytes"] > 10**6
     with pytest.raises(SourceError, match="unknown; choices: fashion-mnist, imdb, all-MiniLM"):
         find("mnist")
+
+
+@pytest.mark.parametrize("system_has_some", [True, False])
+def test_the_probe_trusts_the_system_and_whom_the_hubs_library_trusts(
+    system_has_some: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Python of python.org on a Mac finds no certificates of the system."""
+    own = tmp_path / "own.pem"
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    own.write_text(first + end if system_has_some else "")
+    used = []
+
+    def urlopen(*_: object, **how: ssl.SSLContext) -> None:
+        used.append(how.get("context") or ssl.create_default_context())
+        raise OSError("no network here")
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    with pytest.raises(SourceError, match="not reachable"):
+        find(IMDB)
+    (context,) = used
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) > 50
+
+
+def test_the_probe_keeps_a_networks_own_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    class Context:
+        def load_verify_locations(self, file: str) -> None:
+            loaded.append(file)
+
+    monkeypatch.setattr(ssl, "create_default_context", lambda: Context())
+    hub._certificates()
+    assert loaded == [certifi.where()]  # beside what the system has

@@ -154,6 +154,66 @@ def test_a_method_that_fails_its_gate_has_no_time(
     assert (by_method["linear"]["status"], by_method["linear"]["median_ms"]) == ("failed", None)
 
 
+def test_a_call_that_runs_out_of_memory_is_a_point_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_call, random_inputs = points.make_call, points.random_inputs
+    refusal = "MPS backend out of memory (MPS allocated: 17.9 GB)\na hint"
+
+    def refuse() -> None:
+        raise RuntimeError(refusal)
+
+    def watched(case: Case, *inputs: Sequence[Tensor]) -> Any:
+        is_refused = inputs and (case.method, case.T) == ("softmax-naive", 31)
+        return refuse if is_refused else make_call(case, *inputs)
+
+    def drawn(case: Case) -> list[Tensor]:
+        return refuse() if case.T == 62 else random_inputs(case)  # type: ignore[func-returns-value,return-value]
+
+    monkeypatch.setattr(points, "make_call", watched)
+    monkeypatch.setattr(points, "random_inputs", drawn)
+    monkeypatch.setattr(points.measure, "peak_memory_bytes", lambda *_, **__: None)
+    summary, _ = run(tmp_path, T="31,62", methods="softmax-naive,linear")
+    naive, linear, *longer = summary["rows"]
+    assert (naive["status"], naive["median_ms"]) == ("failed", None)
+    assert naive["note"] == f"out of memory: {refusal.splitlines()[0]}"
+    assert linear["status"] == "measured"
+    assert {row["status"] for row in longer} == {"failed"}
+    assert f"forward T 31 softmax-naive: failed ({naive['note']})" in capsys.readouterr().err
+
+
+def test_a_search_for_the_crossing_ends_where_memory_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_call = points.make_call
+
+    def refuse() -> None:
+        raise RuntimeError("Invalid buffer size: 64.00 GiB")
+
+    def watched(case: Case, *inputs: Sequence[Tensor]) -> Any:
+        return refuse if inputs and case.T == 8 else make_call(case, *inputs)
+
+    monkeypatch.setattr(points, "make_call", watched)
+    summary, _ = run(tmp_path, T=31, methods="softmax-naive,linear")
+    assert summary["crossing_points"] == []
+    assert {row["status"] for row in summary["rows"]} == {"measured"}
+
+
+def test_a_call_whose_process_crashes_is_named_and_never_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = points.measure.MeasurementError("the process was ended by SIGSEGV")
+
+    def crash(case: Case, *, threads: int) -> None:
+        raise error
+
+    monkeypatch.setattr(points.measure, "peak_memory_bytes", crash)
+    summary, _ = run(tmp_path, T=7, methods="linear")
+    (row,) = summary["rows"]
+    assert (row["status"], row["median_ms"]) == ("failed", None)
+    assert row["note"] == f"its memory could not be measured: {error}"
+
+
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_other_number_formats(tmp_path: Path, dtype: str) -> None:
     direction = "forward+backward"

@@ -1,4 +1,5 @@
 import copy
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from hwcli.native import compiler, gemm_bf16
 from hwcli.native import encoder_layer as native_layer
+from hwcli.native.encoder_layer import LayerShape
 from hwcli.vision.vit import MLP, Attention, Block
 
 pytestmark = pytest.mark.skipif(
@@ -438,3 +440,47 @@ def test_nothing_is_kept_where_no_backward_pass_follows(
             made(draw(*ODD[:3]))
     assert kept[0] is not None
     assert kept[1] is None
+
+
+def shape_of(tokens: int, head_width: int, *, linear: bool, width: int = 64) -> LayerShape:
+    return LayerShape(
+        tokens=tokens, width=width, heads=2, head_width=head_width, mlp_width=64, linear=linear
+    )
+
+
+def test_what_the_kernel_has_on_its_stack_worked_by_hand() -> None:
+    # 16 x 256 and two of 256 x 256 numbers, and 256.
+    assert native_layer.stack_bytes(shape_of(256, 16, linear=False)) == 541_696
+    # Three of 512 x 512, 64 x 512, 64 and two of 512.
+    assert native_layer.stack_bytes(shape_of(64, 512, linear=True)) == 3_281_152
+    # A norm of two tokens of 65,536 numbers.
+    assert native_layer.stack_bytes(shape_of(5, 4, linear=False, width=2**16)) == 2**19
+
+
+@pytest.mark.parametrize(
+    ("system", "threads", "fits"),
+    [("darwin", 2, False), ("darwin", 1, True), ("linux", 2, True)],
+)
+def test_layers_that_the_small_stacks_of_a_mac_do_not_hold_are_torchs(
+    system: str, threads: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert native_layer.fits_stacks(shape_of(256, 16, linear=False)) == fits
+    assert native_layer.fits_stacks(shape_of(9, 512, linear=True)) == fits
+    assert native_layer.fits_stacks(shape_of(49, 16, linear=False))
+    assert native_layer.fits_stacks(shape_of(197, 64, linear=False))
+    assert native_layer.fits_stacks(shape_of(256, 64, linear=True))
+
+
+def test_a_layer_too_large_for_the_stacks_is_computed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    B, T, D, *widths = ODD
+    made, x = layer(D, *widths), draw(B, T, D)
+    expected = made(x)
+    monkeypatch.setattr(native_layer, "fits_stacks", lambda _: False)
+    with compiler.kernels(True):
+        y = made(x)
+    assert type(y.grad_fn).__name__ == "AddBackward0"
+    assert torch.equal(y, expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwcli.native import compiler
+from hwcli.native import compiler, gemm_bf16
 from hwcli.native.newton_schulz import fits, iterate
 from hwcli.training.optimizers import COEFFICIENTS, orthogonalize
 
@@ -87,7 +87,7 @@ def test_muon_gets_the_same_with_it_as_without(shape: tuple[int, ...]) -> None:
     assert values.median() > 0.6
 
 
-def test_where_it_does_not_fit() -> None:
+def test_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = torch.ones(2, 32, 48)
     assert not fits(matrices)
     with compiler.kernels(True):
@@ -95,5 +95,8 @@ def test_where_it_does_not_fit() -> None:
         assert not fits(matrices.double())
         assert not fits(matrices.mT)
         assert not fits(matrices[:, :30])
+        monkeypatch.setattr(gemm_bf16, "usable", lambda: True)
         assert not fits(matrices.bfloat16())  # 48 is no multiple of 32
         assert fits(torch.ones(2, 32, 64).bfloat16())
+        monkeypatch.setattr(gemm_bf16, "usable", lambda: False)
+        assert not fits(torch.ones(2, 32, 64).bfloat16())

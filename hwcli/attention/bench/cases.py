@@ -32,6 +32,10 @@ METHOD_NOTES: dict[MethodName, str] = {
     "linear": "attention without the exponential, by the sums S and z: O(T)",
     "linear-chunked": "the same with causal sums, chunk by chunk: O(T)",
 }
+NOTE_WITHOUT_FUSED_KERNEL = (
+    "softmax attention by torch's own function, which for {dtype} on {device} may store the T x T "
+    "weights"
+)
 SOFTMAX: tuple[MethodName, ...] = METHODS[:2]
 LINEAR: tuple[MethodName, ...] = METHODS[2:]
 
@@ -60,6 +64,22 @@ class Case:
     device: str = "cpu"
     compiled: bool = False
     seed: int = 0
+
+
+def has_fused_kernel(device: str, dtype: str) -> bool:
+    """Tell whether torch's softmax attention never stores the T x T weights.
+
+    On Apple's GPU its backward pass does, and in older releases its forward pass too. On CUDA the
+    fused kernels are for float32 and narrower types.
+    """
+    return device == "cpu" or (device == "cuda" and dtype != "float64")
+
+
+def method_note(method: MethodName, *, device: str, dtype: str) -> str:
+    """Say what a method is, for numbers of a type on a device."""
+    if method == "softmax-sdpa" and not has_fused_kernel(device, dtype):
+        return NOTE_WITHOUT_FUSED_KERNEL.format(dtype=dtype, device=device)
+    return METHOD_NOTES[method]
 
 
 def methods_for(causal: bool) -> tuple[MethodName, ...]:

@@ -12,16 +12,29 @@ and with it a factor of T / D.
 Shapes: as in :mod:`hwcli.attention.functional`; C tokens of a chunk.
 """
 
+from dataclasses import replace
+
 import torch
 
-from hwcli.attention.bench.cases import SOFTMAX, Case
+from hwcli.attention.bench.cases import SOFTMAX, Case, has_fused_kernel
 from hwcli.attention.causal import BLOCK_TOKENS, CHUNK
 from hwcli.attention.streaming import BLOCK_ELEMENTS, FEWEST_TOKENS
 from hwcli.native import linear_attention as native_linear
 
 
+def as_computed(case: Case) -> Case:
+    """Return the case with the formula in the place of torch's attention where that has no kernel.
+
+    Without a fused kernel it forms the weights, as the formula does.
+    """
+    if case.method == "softmax-sdpa" and not has_fused_kernel(case.device, case.dtype):
+        return replace(case, method="softmax-naive")
+    return case
+
+
 def flops(case: Case) -> int:
     """Count the floating-point operations of the matrix products."""
+    case = as_computed(case)
     return case.B * case.H * (_forward_flops(case) + _backward_flops(case))
 
 
@@ -71,6 +84,7 @@ def traffic_bytes(case: Case) -> int:
     gradients written; and what is formed in full (T x T weights, running sums) written and read
     at every step. From a cache they may come faster than the memory can deliver.
     """
+    case = as_computed(case)
     backward = case.direction != "forward"
     tensors = (12 if backward else 4) * case.T * case.D
     if case.method in ("softmax-naive", "linear-quadratic"):
@@ -99,6 +113,7 @@ def peak_bytes(case: Case) -> int:
     Counted from what the code and torch's automatic derivatives keep: results, what is kept for
     the backward pass, and the largest temporaries; not torch's own work buffers.
     """
+    case = as_computed(case)
     T, D, heads, item = case.T, case.D, case.B * case.H, _item_bytes(case)
     backward = case.direction != "forward"
     results = (4 if backward else 1) * T * D  # y, and the gradients of q, k and v

@@ -2,7 +2,7 @@
 
 import math
 
-from hwcli.attention.bench.cases import SOFTMAX, Case, MethodName
+from hwcli.attention.bench.cases import SOFTMAX, Case, MethodName, has_fused_kernel
 from hwcli.attention.bench.cost import flops
 from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
 from hwcli.attention.bench.results import AttentionSummary, Shape, curve_name
@@ -83,7 +83,8 @@ def _speed(summary: AttentionSummary) -> list[str]:
 def code_of(summary: AttentionSummary, method: MethodName) -> str:
     """Name the code that computes a method."""
     if method == "softmax-sdpa":
-        return "torch's fused kernel"
+        fused = has_fused_kernel(summary.machine.device, summary.shape.dtype)
+        return "torch's fused kernel" if fused else "torch's own function"
     has_kernel = method == "linear-chunked" or (method == "linear" and not summary.shape.causal)
     if has_kernel and summary.machine.kernels == "compiled":
         return "the compiled C++ kernel of hw2"

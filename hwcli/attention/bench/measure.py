@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,11 +74,21 @@ def time_in_turns(
     device: str = "cpu",
     rounds: int | None = None,
     estimates_s: Mapping[K, float] | None = None,
+    on_out_of_memory: Callable[[K, str], None] | None = None,
 ) -> dict[K, Times]:
     """Time every call in several rounds, one after the other in each.
 
     A measurement is warmed up by calls that do not count. Calls with a long estimate take part
     in fewer rounds.
+
+    Args:
+        calls: what is timed.
+        threads: that torch may use.
+        device: that the calls run on.
+        rounds: of each call; None chooses.
+        estimates_s: of each call's time.
+        on_out_of_memory: gets a call that runs out of memory, and torch's words; the call is then
+            left out. With None the error is raised.
     """
     # This import is slow, and the processes that measure memory do not need it.
     # It looks for a GPU's compiler, which the timer has no use for, and warns where no GPU is.
@@ -90,10 +102,17 @@ def time_in_turns(
     times: dict[K, list[float]] = {key: [] for key in calls}
     rounds = rounds or ROUNDS
     for round_ in range(rounds):
-        for key, timer in timers.items():
+        for key, timer in list(timers.items()):
             is_long = estimates_s is not None and estimates_s[key] >= LONG_CALL_S
-            if round_ < (ROUNDS_OF_LONG_CALLS if is_long else rounds):
+            if round_ >= (ROUNDS_OF_LONG_CALLS if is_long else rounds):
+                continue
+            try:
                 times[key] += timer.blocked_autorange(min_run_time=SECONDS_A_ROUND).times
+            except (RuntimeError, MemoryError) as error:
+                if on_out_of_memory is None or not is_out_of_memory(error):
+                    raise
+                on_out_of_memory(key, first_line(error))
+                del timers[key], times[key]
     return {key: summarize(taken) for key, taken in times.items()}
 
 
@@ -163,8 +182,33 @@ def bandwidth(*, device: str, threads: int) -> float:
 # Memory
 
 
-class OutOfMemoryError(Exception):
+class MeasurementError(Exception):
+    """The process that measures a call's memory failed; one line."""
+
+
+class OutOfMemoryError(MeasurementError):
     """The process that measured a call's memory ran out of memory."""
+
+
+# How torch says that there is no memory: its CPU, CUDA, and Apple's GPU in two ways.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "invalid buffer size",
+)
+
+
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Tell whether an allocation failed, which torch has several errors for."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its name."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
@@ -175,15 +219,13 @@ def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
 
     Raises:
         OutOfMemoryError: the process was killed, or an allocation failed.
+        MeasurementError: it ended in another way.
     """
     if case.device == "cuda":
         return _peak_on_gpu(case)
     if case.device != "cpu":
         return None
-    # Forked from a server that has imported torch but not used it: as fresh as a new process, but
-    # without the seconds of the import, and forked before there are threads that a fork would lose.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = _process_context()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(case, threads, sender), daemon=True)
     process.start()
@@ -192,11 +234,38 @@ def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
         answer = receiver.recv()
     except EOFError:
         process.join()
-        raise OutOfMemoryError(f"the process ended with {process.exitcode}") from None
+        raise _ending(process.exitcode) from None
     process.join()
-    if isinstance(answer, str):
-        raise OutOfMemoryError(answer)
+    if isinstance(answer, MeasurementError):
+        raise answer
     return int(answer)
+
+
+def _process_context() -> SpawnContext | ForkServerContext:
+    """Return how a process is started that has imported torch but not used it.
+
+    A server that did so is forked: as fresh as a new process, but without the seconds of the
+    import, and forked before there are threads that a fork would lose. Apple's libraries are not
+    to be used in a process that was forked after they were loaded: there it is a new one.
+    """
+    if sys.platform == "darwin":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _ending(code: int | None) -> MeasurementError:
+    """Say how a process ended that has not answered: a system out of memory kills it."""
+    if code == -signal.SIGKILL:
+        return OutOfMemoryError("the process was killed")
+    if code is None or code >= 0:
+        return MeasurementError(f"the process ended with exit code {code}")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return MeasurementError(f"the process was ended by {name}")
 
 
 def memory_gauge(device: str) -> str:
@@ -222,7 +291,8 @@ def _measure(case: Case, threads: int, sender: Connection) -> None:
         sender.send(max(_high_water_mark() - before, 0))
         del result
     except (RuntimeError, MemoryError) as error:
-        sender.send(str(error).splitlines()[0])
+        kind = OutOfMemoryError if is_out_of_memory(error) else MeasurementError
+        sender.send(kind(first_line(error)))
 
 
 def _reset_high_water_mark() -> int:
@@ -251,7 +321,7 @@ def _peak_on_gpu(case: Case) -> int:
         call()
         return torch.cuda.max_memory_allocated() - before
     except torch.cuda.OutOfMemoryError as error:
-        raise OutOfMemoryError(str(error).splitlines()[0]) from None
+        raise OutOfMemoryError(first_line(error)) from None
 
 
 def available_memory_bytes(device: str) -> int:

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from hwcli.attention.bench.cases import METHODS, Direction, MethodName
+from hwcli.attention.bench.cases import METHODS, Direction, MethodName, has_fused_kernel
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.attention.bench.scaling import PowerLaw
 from hwcli.output import plots
@@ -27,6 +28,7 @@ SHORT_NOTES: dict[MethodName, str] = {
     "linear": "no exp, sums S and z",
     "linear-chunked": "no exp, causal chunks",
 }
+WITHOUT_FUSED_KERNEL = "torch's own function"
 
 # A label of two lines takes this share of an axis, so two labels keep this distance.
 LABEL_SHARE = 0.155
@@ -52,7 +54,7 @@ def draw_times(summary: AttentionSummary) -> Figure:
         _finish(panel, f"Time of one call, {direction}", "milliseconds", note)
         _draw_crossing(panel, summary, direction)
         laws = {method: summary.time_law(direction, method) for method in ends}
-        _label_curves(panel, ends, laws)
+        _label_curves(panel, summary, ends, laws)
     return figure
 
 
@@ -74,7 +76,7 @@ def draw_memory(summary: AttentionSummary) -> Figure:
         note = "marked: measured; dotted: computed from the code"
         _finish(panel, f"Peak memory beyond the inputs, {direction}", "MiB", note)
         laws = {method: summary.memory_law(direction, method) for method in ends}
-        _label_curves(panel, ends, laws)
+        _label_curves(panel, summary, ends, laws)
     return figure
 
 
@@ -116,21 +118,32 @@ def _draw_crossing(panel: Axes, summary: AttentionSummary, direction: Direction)
 
 
 def _finish(panel: Axes, title: str, unit: str, note: str) -> None:
+    panel.set(xlabel=f"tokens T   ({note})" if note else "tokens T", ylabel=unit)
+    panel.set_title(title, loc="left", fontsize=10)
+    if not any(np.size(line.get_xdata()) for line in panel.lines):
+        panel.set(xticks=[], yticks=[])  # all points failed, and nothing has no logarithm
+        return
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.xaxis.set_major_locator(LogLocator(base=4, numticks=12))
     panel.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     panel.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}")
     panel.yaxis.set_minor_formatter(lambda y, _: "")
-    panel.set(xlabel=f"tokens T   ({note})" if note else "tokens T", ylabel=unit)
-    panel.set_title(title, loc="left", fontsize=10)
     panel.margins(y=0.08)
 
 
 def _label_curves(
-    panel: Axes, ends: dict[MethodName, float], laws: dict[MethodName, PowerLaw | None]
+    panel: Axes,
+    summary: AttentionSummary,
+    ends: dict[MethodName, float],
+    laws: dict[MethodName, PowerLaw | None],
 ) -> None:
     """Write each curve's name at its right end, moved apart where two would overlap."""
+    if not ends:
+        return
+    notes = dict(SHORT_NOTES)
+    if not has_fused_kernel(summary.machine.device, summary.shape.dtype):
+        notes["softmax-sdpa"] = WITHOUT_FUSED_KERNEL
     low, high = (math.log10(y) for y in panel.get_ylim())
     order = sorted(ends, key=lambda method: ends[method])
     wanted = [(math.log10(ends[method]) - low) / (high - low) for method in order]
@@ -140,7 +153,7 @@ def _label_curves(
         panel.text(
             1.02,
             y,
-            f"{method}{exponent}\n{SHORT_NOTES[method]}",
+            f"{method}{exponent}\n{notes[method]}",
             transform=panel.transAxes,
             color=COLOURS[method],
             fontsize=8.5,

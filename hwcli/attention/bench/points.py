@@ -145,55 +145,79 @@ def measure_points(
     pace = Pace(settings)
     for direction, T in itertools.product(settings.directions, settings.lengths):
         cases = [settings.case(method, T, direction) for method in settings.methods]
-        peaks, notes = _measure_memory(settings, cases, passed, pace)
-        times = _time(settings, list(peaks), pace)
+        failures = {c: "differs from the reference" for c in cases if c.method not in passed}
+        peaks, skipped = _measure_memory(
+            settings, [case for case in cases if case not in failures], pace, failures
+        )
+        times = _time(settings, list(peaks), pace, failures)
         for case, taken in times.items():
             pace.record(case, taken.median_s)
         for case in cases:
             if case in times:
                 point = _measured(case, times[case], peaks[case], limits)
+            elif case in failures:
+                point = _point(case, status="failed", note=failures[case])
             else:
-                seconds = pace.estimate_s(case) if case.method in passed else None
-                point = _not_measured(case, seconds, notes[case])
+                milliseconds = 1e3 * pace.estimate_s(case)
+                note = skipped[case]
+                point = _point(case, median_ms=milliseconds, status="predicted", note=note)
             on_point(point)
             points.append(point)
     return points
 
 
-def _time(settings: BenchSettings, cases: list[Case], pace: Pace) -> dict[Case, Times]:
-    """Time cases that differ in their method alone, on the same inputs."""
+def _time(
+    settings: BenchSettings, cases: list[Case], pace: Pace, failures: dict[Case, str]
+) -> dict[Case, Times]:
+    """Time cases that differ in their method alone, on the same inputs.
+
+    Where memory is not measured first, a call may run out of it here: it joins the failures.
+    """
     if not cases:
         return {}
+
+    def fail(case: Case, reason: str) -> None:
+        failures[case] = f"out of memory: {reason}"
+
     estimates = {case: pace.estimate_s(case) for case in cases}
-    inputs = random_inputs(cases[0])
+    try:
+        inputs = random_inputs(cases[0])
+    except (RuntimeError, MemoryError) as error:
+        if not measure.is_out_of_memory(error):
+            raise
+        for case in cases:
+            fail(case, measure.first_line(error))
+        return {}
     return measure.time_in_turns(
         {case: make_call(case, inputs) for case in cases},
         threads=settings.threads,
         device=settings.device,
         estimates_s=estimates,
+        on_out_of_memory=fail,
     )
 
 
 def _measure_memory(
-    settings: BenchSettings, cases: list[Case], passed: set[MethodName], pace: Pace
+    settings: BenchSettings, cases: list[Case], pace: Pace, failures: dict[Case, str]
 ) -> tuple[dict[Case, int | None], dict[Case, str]]:
-    """Return the peak memory of the cases that can be timed, and why the others cannot.
+    """Return the peak memory of the cases that can be timed, and why others are predicted.
 
     Memory comes first: a call that needs too much ends only the child process that measures it.
+    One whose process ended in another way joins the failures.
     """
     peaks: dict[Case, int | None] = {}
-    notes: dict[Case, str] = {}
+    skipped: dict[Case, str] = {}
     for case in cases:
-        if case.method not in passed:
-            notes[case] = "differs from the reference"
-        elif reason := reason_to_skip(settings, case, pace):
-            notes[case] = reason
-        else:
-            try:
-                peaks[case] = measure.peak_memory_bytes(case, threads=settings.threads)
-            except measure.OutOfMemoryError as error:
-                notes[case] = f"out of memory: {error}"
-    return peaks, notes
+        if reason := reason_to_skip(settings, case, pace):
+            skipped[case] = reason
+            continue
+        try:
+            peaks[case] = measure.peak_memory_bytes(case, threads=settings.threads)
+        except measure.OutOfMemoryError as error:
+            skipped[case] = f"out of memory: {error}"
+        except measure.MeasurementError as error:
+            failures[case] = f"its memory could not be measured: {error}"
+    return peaks, skipped
 
 
 def _point(case: Case, **found: Any) -> Point:
@@ -222,15 +246,6 @@ def _measured(case: Case, times: Times, peak: int | None, limits: MachineLimits)
     )
 
 
-def _not_measured(case: Case, seconds: float | None, note: str) -> Point:
-    return _point(
-        case,
-        median_ms=None if seconds is None else 1e3 * seconds,
-        status="failed" if seconds is None else "predicted",
-        note=note,
-    )
-
-
 def find_crossover(
     settings: BenchSettings, passed: set[MethodName]
 ) -> tuple[float | None, tuple[CrossingPoint, ...]]:
@@ -254,9 +269,16 @@ def find_crossover(
             break
         inputs = random_inputs(cases[softmax])
         calls = {method: make_call(case, inputs) for method, case in cases.items()}
-        for method, taken in measure.time_in_turns(
-            calls, threads=settings.threads, device=settings.device, rounds=3
-        ).items():
+        timed = measure.time_in_turns(
+            calls,
+            threads=settings.threads,
+            device=settings.device,
+            rounds=3,
+            on_out_of_memory=lambda *_: None,
+        )
+        if len(timed) < len(calls):  # one of them ran out of memory
+            break
+        for method, taken in timed.items():
             times[method].append(taken.median_s)
         lengths.append(T)
         wins = wins + 1 if times[linear][-1] < times[softmax][-1] else 0

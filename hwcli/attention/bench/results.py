@@ -23,8 +23,8 @@ class Point(Section):
     """One method at one length in one direction.
 
     Attributes:
-        status: ``predicted`` points were never started; ``failed`` ones belong to a method that
-            differs from the reference, and have no time.
+        status: ``predicted`` points were never timed; ``failed`` ones have no time: their method
+            differs from the reference, or their call ended with an error.
         peak_share: of the processor's measured peak of matrix products.
         bandwidth_share: of the measured memory bandwidth; above 1 the caches deliver the data.
         note: why a point was not measured.

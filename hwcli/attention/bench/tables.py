@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from hwcli.attention.bench.cases import METHOD_NOTES, Direction
+from hwcli.attention.bench.cases import Direction, method_note
 from hwcli.attention.bench.explanation import code_of, crossing_sentences
 from hwcli.attention.bench.normalizers import CANCELLED, NUM_QUERIES
 from hwcli.attention.bench.reference import GATE_BYTES, GATE_LENGTHS
@@ -67,7 +67,11 @@ def points_table(summary: AttentionSummary) -> Table:
 
 def method_notes(summary: AttentionSummary) -> list[str]:
     """Say in one line per method what it is."""
-    return [f"{method}: {METHOD_NOTES[method]}." for method in summary.methods]
+    device, dtype = summary.machine.device, summary.shape.dtype
+    return [
+        f"{method}: {method_note(method, device=device, dtype=dtype)}."
+        for method in summary.methods
+    ]
 
 
 def times_table(summary: AttentionSummary) -> Table:

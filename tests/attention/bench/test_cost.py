@@ -4,7 +4,15 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwcli.attention.bench import cost
-from hwcli.attention.bench.cases import DIRECTIONS, Case, Direction, MethodName, make_call
+from hwcli.attention.bench.cases import (
+    DIRECTIONS,
+    METHOD_NOTES,
+    Case,
+    Direction,
+    MethodName,
+    make_call,
+    method_note,
+)
 from hwcli.attention.causal import CHUNK
 
 
@@ -98,3 +106,30 @@ def test_what_heads_share_is_counted_once() -> None:
 def test_a_call_needs_its_inputs_too() -> None:
     case = Case("softmax-sdpa", 1000, D=10)
     assert cost.needed_bytes(case) == 160_000 + 44_000
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("device", "dtype"), [("mps", "float32"), ("cuda", "float64")])
+def test_torchs_attention_without_a_fused_kernel_counts_as_the_formula(
+    device: str, dtype: str, direction: Direction, causal: bool
+) -> None:
+    torchs = Case("softmax-sdpa", 1000, direction, causal, D=10, device=device, dtype=dtype)
+    formula = replace(torchs, method="softmax-naive")
+    for count in (cost.peak_bytes, cost.traffic_bytes, cost.flops):
+        assert count(torchs) == count(formula)
+    assert cost.peak_bytes(torchs) > 8_000_000
+    fused = replace(torchs, device="cuda", dtype="float32")
+    assert cost.peak_bytes(fused) < 200_000
+
+
+def test_a_note_says_never_only_where_a_fused_kernel_is() -> None:
+    for device, dtype in (("cpu", "float64"), ("cuda", "float32"), ("cuda", "bfloat16")):
+        note = method_note("softmax-sdpa", device=device, dtype=dtype)
+        assert note == METHOD_NOTES["softmax-sdpa"]
+        assert "never stores the T x T weights" in note
+    assert method_note("softmax-sdpa", device="mps", dtype="float32") == (
+        "softmax attention by torch's own function, which for float32 on mps may store the T x T "
+        "weights"
+    )
+    assert method_note("linear", device="mps", dtype="float32") == METHOD_NOTES["linear"]

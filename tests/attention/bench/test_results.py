@@ -264,3 +264,18 @@ def test_a_probe_fits_even_where_one_token_of_all_heads_does_not() -> None:
     assert not settings.fits(replace(case, T=1))
     # The probe is of one head, whose operations are a part of the case's.
     assert points.Pace(settings).estimate_s(case) > 0
+
+
+def test_a_run_on_apples_gpu_speaks_of_no_fused_kernel() -> None:
+    found = committed("default")
+    machine = found.machine.model_copy(update={"device": "mps", "kernels": "torch"})
+    there = found.model_copy(update={"machine": machine})
+    said = [
+        *tables.method_notes(there),
+        *explanation.findings(there),
+        *(text.get_text() for text in pictures.draw_times(there).axes[0].texts),
+    ]
+    assert "softmax-sdpa by torch's own function takes 3.80 s" in " ".join(said)
+    assert any("may store the T x T weights" in line for line in said)
+    assert any(line.endswith("\ntorch's own function") for line in said)
+    assert not any("fused" in line or "never stores" in line for line in said)
