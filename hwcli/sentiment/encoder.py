@@ -105,9 +105,11 @@ def attention_for(device: torch.device, precision: torch.dtype) -> str | None:
     """Return the attention of transformers that is fastest; None is its own choice.
 
     That is torch's fused kernel wherever an architecture has it. On a CPU in bfloat16 that kernel
-    is four times slower than plain products.
+    is four times slower than plain products. On Apple's GPU torch may read tensors wrongly before
+    2.12 (pytorch #181133), and has no fused kernel for training anyway.
     """
-    return "eager" if device.type == "cpu" and precision == torch.bfloat16 else None
+    is_low_on_cpu = device.type == "cpu" and precision == torch.bfloat16
+    return "eager" if is_low_on_cpu or device.type == "mps" else None
 
 
 def load_encoder(

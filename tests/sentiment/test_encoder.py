@@ -102,3 +102,15 @@ def test_the_digest_follows_weights_and_vocabulary(tiny_encoder: Path, tmp_path:
     assert encoders.checkpoint_digest(folder) == encoders.checkpoint_digest(tiny_encoder)
     (folder / "tokenizer.json").write_text("{}")
     assert encoders.checkpoint_digest(folder) != encoders.checkpoint_digest(tiny_encoder)
+
+
+def test_torchs_fused_attention_is_left_where_it_is_slow_or_wrong() -> None:
+    chosen = {
+        (device, precision): encoders.attention_for(torch.device(device), precision)
+        for device in ("cpu", "cuda", "mps")
+        for precision in (torch.float32, torch.bfloat16)
+    }
+    eager = {key for key, attention in chosen.items() if attention == "eager"}
+    apple = {("mps", torch.float32), ("mps", torch.bfloat16)}
+    assert eager == {("cpu", torch.bfloat16), *apple}
+    assert {chosen[key] for key in chosen.keys() - eager} == {None}
