@@ -33,12 +33,13 @@ from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.vision import run_files, tables, training
-from hwcli.vision.cells import TrialRecord, note_on_software
+from hwcli.vision.cells import TrialRecord, places_of
 from hwcli.vision.closeup import Network
 from hwcli.vision.compare_runs import read_other_run
 from hwcli.vision.fashion_mnist import FashionMNIST
 from hwcli.vision.grid import points
 from hwcli.vision.known_trials import KnownTrials
+from hwcli.vision.places import notes_on_software
 from hwcli.vision.recipe import RECIPE_VERSION, SweepRecipe, TrialConfig, with_point
 from hwcli.vision.record import TRIALS, SweepRecord, trials_csv
 from hwcli.vision.summary import VitSweepSummary, read_earlier, summarize
@@ -211,6 +212,8 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     environment = sweep.environment(is_done=num_done == len(sweep))
     folder.refuse_to_lose(config)
     sweep.refuse_to_lose()
+    if note := sweep.note_on_how():
+        terminal.log(note)
     # A sweep of the same name that is running keeps the folder; its trials are shared anyway.
     if folder.claim(config, environment, wait=False):
         folder.write(TRIALS, trials_csv(before.trials))
@@ -219,8 +222,10 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"{COMMAND} {config.name}: another process is writing it; sharing its trials")
     if num_done:
         terminal.log(f"{num_done} of {len(sweep)} trials are already done; reusing them")
-        if note := note_on_software(before.trials, training.describe_environment(sweep.configs[0])):
-            terminal.log(note)
+    here = training.describe_environment(sweep.configs[0])
+    begun = sweep.known.begun_by(before.trials)
+    for note in notes_on_software(places_of(before.trials), begun, here):
+        terminal.log(note)
     try:
         outcomes = sweep.train()
     except KeyboardInterrupt:
@@ -269,6 +274,7 @@ class Sweep:
         self.trials = make_trials(config, self.files)
         self.configs = [TrialConfig.model_validate(trial.config) for trial in self.trials]
         self.worker_bytes = max(map(training.worker_bytes, self.configs))
+        self.identities = {trial.id: trial.identity for trial in self.trials}
         self.points = [point for point in points(config.axes) for _ in config.seeds]
         self.store = TrialStore(folder.trials_path)
         self.known = KnownTrials(folder, self.store.folder)
@@ -288,8 +294,11 @@ class Sweep:
 
     def refuse_to_lose(self) -> None:
         """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
-        ids = {trial.id for trial in self.trials}
-        run_files.refuse_to_lose(self._folder, self.known.in_folder, ids, self.configs[0])
+        run_files.refuse_to_lose(self._folder, self.known.in_folder, self.identities)
+
+    def note_on_how(self) -> str | None:
+        """Say that the run was begun with another device; see :mod:`hwcli.vision.run_files`."""
+        return run_files.note_on_how(self.known.in_folder, self.identities, self.known.has_begun)
 
     def images(self) -> FashionMNIST:
         """Return the images of the first trial; the test images are the same for all."""
@@ -314,11 +323,13 @@ class Sweep:
         best = summary.best
         for index, trial in enumerate(record.trials):
             if best is not None and trial.key == best.key and trial.state == "done":
+                config = self.configs[index]
                 return Network(
-                    config=self.configs[index],
+                    config=config,
                     predictions=record.predictions.get(trial.id),
                     checkpoint=self.known.checkpoint(trial),
-                    data=self.images(),
+                    # Its own: the images of an axis of data.* are normalised each in their way.
+                    data=training.load_images(config.data_path, config.data),
                     who=f"{summary.describe(trial.point)}, seed {trial.seed}",
                 )
         return None
@@ -415,7 +426,8 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         sweep.refuse_to_lose()
     except OutputError as error:
         refused = str(error)
-    notes = [text for text in (note, training.note_on_precision(sweep.configs)) if text is not None]
+    more = (sweep.note_on_how(), training.note_on_precision(sweep.configs))
+    notes = [note, *(text for text in more if text is not None)]
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
         recipe.append(f"on {counted(config.data.num_train, 'image')}")

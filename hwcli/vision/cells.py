@@ -10,7 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,115 +20,13 @@ from hwcli.config import Section
 from hwcli.output.files import short_digest
 from hwcli.training.metrics import mean_and_std, standard_error
 from hwcli.vision.grid import CellKey, Value
+from hwcli.vision.places import TrainedOn
 from hwcli.vision.vit import ViTConfig, num_params
 
 LabelArray = npt.NDArray[np.uint8]
 Hits = npt.NDArray[np.bool_]
 
 TrialState = Literal["done", "failed", "missing", "damaged"]
-
-
-class TrainedOn(Section):
-    """The machine and the code that trained a network: on another, numbers differ like a seed's.
-
-    Attributes:
-        processor: its name and the vector instructions that kernels use.
-        gpu: its name, where it was trained on one.
-        partly_on: other machines that trained some of its epochs; it was resumed here.
-        emulated_bfloat16: whether it computed in bfloat16 on a GPU that has none in hardware.
-        threads: that it was trained with.
-        commit: of the code; None where it was installed without a repository.
-        dirty: whether the code had changes that no commit has.
-        code: digest of the files that a trial's numbers come from; None in results of earlier code.
-        versions: of Python and of the packages that compute.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    processor: str
-    gpu: str | None = None
-    partly_on: str | None = Field(None, exclude_if=lambda others: others is None)
-    emulated_bfloat16: bool = Field(False, exclude_if=lambda emulated: not emulated)
-    threads: int | None = None
-    commit: str | None = None
-    dirty: bool | None = None
-    code: str | None = Field(None, exclude_if=lambda digest: digest is None)
-    versions: dict[str, str] = Field(default_factory=dict)
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, Any]) -> Self:
-        """Take what matters from an ``env.json``."""
-        versions = environment.get("versions", {})
-        named = {"hw2": environment.get("hw2"), "python": environment.get("python")}
-        named |= {name: versions.get(name) for name in ("torch", "numpy")}
-        return cls(
-            processor=environment.get("cpu", "unknown processor"),
-            gpu=environment.get("gpu"),
-            partly_on=environment.get("partly_on"),
-            emulated_bfloat16=environment.get("bfloat16") == "emulated",
-            threads=environment.get("threads"),
-            commit=environment.get("commit"),
-            dirty=environment.get("dirty"),
-            code=environment.get("code"),
-            versions={name: version for name, version in named.items() if version is not None},
-        )
-
-    @property
-    def machine(self) -> str:
-        """Return what the training time belongs to: the GPU, else the processor."""
-        return self._own if self.partly_on is None else f"{self._own}, partly on {self.partly_on}"
-
-    @property
-    def _own(self) -> str:
-        return self.processor if self.gpu is None else self.gpu
-
-    @property
-    def software(self) -> str:
-        """Name the code and the library that computed."""
-        commit = "unknown commit" if self.commit is None else f"commit {self.commit[:7]}"
-        changes = " with changes" if self.dirty else ""
-        return f"{commit}{changes}, torch {self.versions.get('torch', 'unknown')}"
-
-    def differs_in_software(self, here: "TrainedOn") -> bool:
-        """Tell whether other code or another torch trained a network, as far as it is known."""
-        ours, theirs = here.versions.get("torch"), self.versions.get("torch")
-        return (self.code or here.code) != here.code or (theirs or ours) != ours
-
-    def resumed_on(self, here: "TrainedOn") -> str | None:
-        """Name the machines that trained a network before it was resumed here, but for this one."""
-        before = {self._own}
-        if self.partly_on is not None:
-            before |= set(self.partly_on.split(" and "))
-        others = before - {here.machine}
-        return " and ".join(sorted(others)) or None
-
-
-def note_on_software(trials: Sequence["TrialRecord"], environment: Mapping[str, Any]) -> str | None:
-    """Say that networks which are used again were trained by other code or another torch.
-
-    Args:
-        trials: of a sweep.
-        environment: an ``env.json`` of what would train now.
-    """
-    here = TrainedOn.from_environment(environment)
-    places = [t.result.trained_on for t in trials if t.result and t.result.trained_on]
-    others = [place for place in places if place.differs_in_software(here)]
-    if not others:
-        return None
-    names = {place.software for place in others}
-    now = "edited since" if names == {here.software} else f"now {here.software}"
-    return (
-        f"trained by other software: {len(others)} of them ({', '.join(sorted(names))}; {now}); "
-        "--out FOLDER trains all of them again"
-    )
-
-
-def note_on_emulation(gpus: Sequence[str]) -> str:
-    """Say that GPUs without bfloat16 in hardware computed in it."""
-    return (
-        f"bfloat16 is emulated, which is slow, on {', '.join(gpus)}: no such hardware; "
-        "--set precision=float32 avoids that."
-    )
 
 
 class TrialResult(Section):
@@ -243,42 +141,14 @@ class Cell(Section):
         return self.versus_best == "best"
 
 
-class TrainingPlace(Section):
-    """A machine and a commit that trained some of a sweep's networks."""
-
-    machine: str
-    commit: str | None
-    dirty: bool | None
-    num_trials: int
-    emulated_bfloat16: bool = Field(False, exclude_if=lambda emulated: not emulated)
-
-
-def training_places(trials: Sequence[TrialRecord]) -> list[TrainingPlace]:
-    """Count the trials of each machine and commit, the largest number first."""
-    places = Counter(
-        (place.machine, place.commit, place.dirty, place.emulated_bfloat16)
-        for trial in trials
-        if trial.result is not None and (place := trial.result.trained_on) is not None
-    )
-    return [
-        TrainingPlace(
-            machine=machine,
-            commit=commit,
-            dirty=dirty,
-            num_trials=number,
-            emulated_bfloat16=emulated,
-        )
-        for (machine, commit, dirty, emulated), number in places.most_common()
-    ]
+def places_of(trials: Sequence[TrialRecord]) -> list[TrainedOn]:
+    """Return where each trial was trained that is done and says so."""
+    return [t.result.trained_on for t in trials if t.result and t.result.trained_on]
 
 
 def main_machine(trials: Sequence[TrialRecord]) -> str | None:
     """Return the machine that trained most of the trials: only its times are shown together."""
-    machines = Counter(
-        trial.result.trained_on.machine
-        for trial in trials
-        if trial.result is not None and trial.result.trained_on is not None
-    )
+    machines = Counter(place.machine for place in places_of(trials))
     return machines.most_common(1)[0][0] if machines else None
 
 

@@ -4,12 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from hwcli.config import Section, find_differences
 from hwcli.errors import ConfigError
+from hwcli.output import terminal
+from hwcli.output.units import counted
+from hwcli.paths import named_path
 from hwcli.training.significance import (
     LEVEL,
     Estimate,
@@ -20,12 +24,16 @@ from hwcli.training.significance import (
     student_p,
 )
 from hwcli.vision.cells import Cell, TrialRecord, gather_cells, main_machine
-from hwcli.vision.grid import Axis, CellKey, Value
+from hwcli.vision.grid import Axis, CellKey, Value, show
 from hwcli.vision.grid import points as points_of
-from hwcli.vision.grid_statistics import HitsBySeed
 from hwcli.vision.grid_statistics import points as in_points
 from hwcli.vision.recipe import every_setting
 from hwcli.vision.record import RecordError, SweepRecord, read_record
+
+MOST_LINES = 3  # about damaged trials of the other run
+
+Untested = Literal["seeds", "predictions", "images"]
+"""Why a cell was not tested: no seed in both runs, no predictions, or other test images."""
 
 
 class ComparedCell(Section):
@@ -42,6 +50,7 @@ class ComparedCell(Section):
         train_s: of this run, over those seeds; None unless both runs were trained on the same
             machine.
         other_train_s: of the other run, likewise.
+        untested: why there is no test; None where there is one, and in runs of earlier code.
     """
 
     point: dict[str, Value]
@@ -53,6 +62,7 @@ class ComparedCell(Section):
     p_value_adjusted: float | None = None
     train_s: float | None = None
     other_train_s: float | None = None
+    untested: Untested | None = Field(None, exclude_if=lambda reason: reason is None)
 
     @property
     def key(self) -> CellKey:
@@ -87,7 +97,12 @@ class Comparison(Section):
 
 @dataclass(frozen=True)
 class OtherRun:
-    """A finished run to compare with."""
+    """A finished run to compare with.
+
+    Attributes:
+        name: of the run, with a folder above it where that tells it from this run.
+        record: its trials.
+    """
 
     name: str
     record: SweepRecord
@@ -108,7 +123,7 @@ def read_other_run(
         ConfigError: there is no such finished run, it is damaged, or it has no cell of this grid.
     """
     key, runs = f"compare_with = {given!r}", own.parent
-    path = Path(given) if "/" in given else runs / given
+    path = named_path(given) if "/" in given else runs / given
     if path.resolve() == own.resolve():
         raise ConfigError(f"{key}: this run's own name; give it another by --name")
     if not (path / "summary.json").is_file():
@@ -119,11 +134,41 @@ def read_other_run(
         record = read_record(path)
     except RecordError as error:
         raise ConfigError(f"{key}: damaged run: {error}") from None
+    _tell_what_it_lacks(key, record)
     fields = [axis.field for axis in axes]
     theirs = _cells_by(fields, record.trials, recipe)
     if not any(tuple(point.values()) in theirs for point in points_of(axes)):
         raise ConfigError(f"{key}: it has no cell of this grid")
-    return OtherRun(path.resolve().name, record)
+    return OtherRun(_name_beside(path.resolve(), own.resolve()), record)
+
+
+def _tell_what_it_lacks(key: str, record: SweepRecord) -> None:
+    """Tell which trials of a run are not used, and how many cannot be tested."""
+    damaged = [trial for trial in record.trials if trial.state == "damaged"]
+    for trial in damaged[:MOST_LINES]:
+        where = {**trial.point, "seed": trial.seed}
+        who = ", ".join(f"{field} {show(value)}" for field, value in where.items())
+        terminal.log(f"{key}: {who}: not used: {trial.reason}")
+    if len(damaged) > MOST_LINES:
+        more = counted(len(damaged) - MOST_LINES, "more damaged trial")
+        terminal.log(f"{key}: not used either: {more}")
+    done = [trial for trial in record.trials if trial.state == "done"]
+    if lacking := len(done) - len(record.done()):
+        terminal.log(
+            f"{key}: {lacking} of its {counted(len(done), 'finished trial')} cannot be tested: "
+            "their predictions are missing"
+        )
+
+
+def _name_beside(other: Path, own: Path) -> str:
+    """Return a run's name; with the last folder in which two runs of one name differ."""
+    if other.name != own.name:
+        return other.name
+    pairs = zip(reversed(other.parts), reversed(own.parts), strict=False)
+    distance, folder = next((i, part) for i, (part, mine) in enumerate(pairs) if part != mine)
+    if folder == other.anchor:
+        return str(other)
+    return f"{folder}{'/' if distance == 1 else '/.../'}{other.name}"
 
 
 @dataclass(frozen=True)
@@ -163,12 +208,7 @@ def compare_runs(
     shared = [key for key in ours if key in theirs]
     if not shared:
         return None
-    hits, other_hits = record.hits(), other_record.hits()
-    pairs = {
-        key: pair
-        for key in shared
-        if (pair := _pair(hits.get(key, {}), other_hits.get(theirs[key].key, {}))) is not None
-    }
+    pairs, untested = _pairs(record, other_record, {key: theirs[key].key for key in shared})
     p_values = _p_values(pairs)
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     machine = main_machine(record.trials)
@@ -189,6 +229,7 @@ def compare_runs(
                 p_value_adjusted=adjusted.get(key),
                 train_s=_train_s(record, mine, pair) if is_same_machine else None,
                 other_train_s=_train_s(other_record, yours, pair) if is_same_machine else None,
+                untested=untested.get(key),
             )
         )
     mean = None
@@ -214,8 +255,8 @@ def _cells_by(
 ) -> dict[CellKey, Cell]:
     """Return the cells of another run by the values of these axes, where they name one cell.
 
-    A field that is no axis of that run has the value of its recipe. Where that run has more axes,
-    its cell with the values of this run's recipe counts.
+    A field that is no axis of that run has the value of its recipe. Of an axis that only that run
+    has, the value of this run's recipe counts; one value alone is a setting, which may differ.
     """
     configs = {trial.key: every_setting(trial.identity["config"]) for trial in trials}
     found: dict[CellKey, list[Cell]] = {}
@@ -225,14 +266,14 @@ def _cells_by(
             key = tuple(values[field] for field in axes)
             found.setdefault(key, []).append(cell)
 
-    def is_ours(cell: Cell) -> bool:
-        more = (field for field in cell.point if field not in axes)
-        return all(cell.point[field] == _look_up(recipe, field) for field in more)
+    # Over all trials: which cells happen to be done must not decide what is compared with what.
+    values_of = {field: {trial.point.get(field) for trial in trials} for field in trials[0].point}
+    more = [field for field in values_of if field not in axes and len(values_of[field]) > 1]
 
-    alike = {
-        key: cells if len(cells) == 1 else list(filter(is_ours, cells))
-        for key, cells in found.items()
-    }
+    def is_ours(cell: Cell) -> bool:
+        return all(cell.point.get(field) == _look_up(recipe, field) for field in more)
+
+    alike = {key: list(filter(is_ours, cells)) for key, cells in found.items()}
     return {key: cells[0] for key, cells in alike.items() if len(cells) == 1}
 
 
@@ -243,11 +284,45 @@ def _look_up(config: Any, field: str) -> Value:
     return value
 
 
-def _pair(first: HitsBySeed, second: HitsBySeed) -> _Pair | None:
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds or first[seeds[0]].shape != second[seeds[0]].shape:
-        return None
-    return _Pair(seeds, np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds]))
+def _pairs(
+    record: SweepRecord, other: SweepRecord, cells: Mapping[CellKey, CellKey]
+) -> tuple[dict[CellKey, _Pair], dict[CellKey, Untested]]:
+    """Return the pairs of networks of each cell, and of cells that have none the reason.
+
+    Args:
+        record: of this run.
+        other: of the other.
+        cells: of both, by this run's key the other's.
+    """
+    hits, other_hits = record.hits(), other.hits()
+    labels, other_labels = record.labels, other.labels
+    is_same_images = (
+        labels is not None and other_labels is not None and np.array_equal(labels, other_labels)
+    )
+    done, other_done = _done_seeds(record), _done_seeds(other)
+    pairs, untested = dict[CellKey, _Pair](), dict[CellKey, Untested]()
+    for key, theirs in cells.items():
+        first, second = hits.get(key, {}), other_hits.get(theirs, {})
+        seeds = sorted(first.keys() & second.keys())
+        if done[key].isdisjoint(other_done[theirs]):
+            untested[key] = "seeds"
+        elif not seeds:
+            untested[key] = "predictions"
+        elif not is_same_images:
+            untested[key] = "images"
+        else:
+            both = (np.array([found[seed] for seed in seeds]) for found in (first, second))
+            pairs[key] = _Pair(seeds, *both)
+    return pairs, untested
+
+
+def _done_seeds(record: SweepRecord) -> dict[CellKey, set[int]]:
+    """Return the seeds of each cell that are done."""
+    seeds: dict[CellKey, set[int]] = {}
+    for trial in record.trials:
+        if trial.result is not None:
+            seeds.setdefault(trial.key, set()).add(trial.seed)
+    return seeds
 
 
 def _train_s(record: SweepRecord, cell: Cell, pair: _Pair | None) -> float | None:

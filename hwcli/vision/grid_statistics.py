@@ -99,12 +99,14 @@ def spread_over_seeds(cells: Sequence[Cell]) -> Spread | None:
 
 
 def least_significant(cells: Sequence[Cell]) -> float | None:
-    """Return by how much two cells must differ for Tukey's range to see it; None for one seed.
+    """Return by how much two cells must differ for Tukey's range to see it.
 
-    Of cells that have as many seeds as any.
+    Of cells that have as many seeds as any. None for one seed, and where one cell is done.
     """
     spread, sizes = spread_over_seeds(cells), [cell.num_seeds for cell in cells if cell.num_seeds]
-    return None if spread is None else least_difference(spread, max(sizes), len(sizes))
+    if spread is None or len(sizes) < 2:
+        return None
+    return least_difference(spread, max(sizes), len(sizes))
 
 
 def differing_pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:

@@ -1,15 +1,17 @@
 """What is known of a sweep's trials: by the store of all sweeps, and by the folder of this run."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from hwcli.output import terminal
+from hwcli.output.files import read_json
 from hwcli.output.run_folder import RunFolder
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
+from hwcli.vision.places import TrainedOn
 from hwcli.vision.record import (
     StoredTrial,
     SweepRecord,
@@ -108,6 +110,20 @@ class KnownTrials:
         state = self._store(found.id).state()
         has_lost_predictions = found.state == "missing" and state == "done"
         return "interrupted" if has_lost_predictions else state
+
+    def has_begun(self, trial_id: str) -> bool:
+        """Tell whether the store has the trial of an id, or finished epochs of it."""
+        return self._store(trial_id).state() in ("done", "running", "interrupted")
+
+    def begun_by(self, found: Sequence[TrialRecord]) -> list[TrainedOn]:
+        """Return what trained the trials so far that were interrupted."""
+        places = []
+        for trial in found:
+            folder = self._store(trial.id)
+            if trial.state == "missing" and folder.state() == "interrupted":
+                with suppress(OSError, ValueError):
+                    places.append(TrainedOn.from_environment(read_json(folder.environment)))
+        return places
 
     def checkpoint(self, found: TrialRecord) -> Path | None:
         """Return the file of a trial's weights; None where the store's are of another training."""

@@ -5,7 +5,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,16 +18,18 @@ from hwcli.output import plots
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import Cell
 from hwcli.vision.compare_runs import ComparedCell, Comparison
-from hwcli.vision.grid import Axis, Layout, Point, describe, show
+from hwcli.vision.grid import Axis, Layout, Point, Value, describe, show
 from hwcli.vision.grid_statistics import least_significant
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import MARKS
 
+T = TypeVar("T")
+
 MARKERS = "os^Dv<>P*X"
 LINES = ("-", "--", "-.", ":")
 GRID_NAMES = ("heatmap", "curves", "costs", "compare")
-MOST_BLOCKS = 6  # per picture: of more combinations the first ones are drawn
-MOST_LINES = 8  # per panel
+MOST_BLOCKS = 6  # per picture: of more combinations the first ones and the selected one are drawn
+MOST_LINES = 8  # per panel, likewise
 TITLE_CHARACTERS_PER_IN = 13
 STANDARD_ERRORS_OF_COLOUR = 7  # a colour scale reaches at least this far from its middle
 
@@ -36,12 +38,15 @@ def draw_grid(
     summary: VitSweepSummary, histories: Sequence[tuple[Point, Sequence[Epoch]]]
 ) -> dict[str, Figure]:
     """Return the pictures of a grid by name, those that make sense for it."""
-    comparison = summary.comparison
+    comparison, axes = summary.comparison, summary.axes
+    selected = {} if summary.best is None else summary.best.point
     figures = {
         "heatmap": draw_heatmap(summary),
-        "curves": draw_curves(histories, summary.axes) if histories else None,
+        "curves": draw_curves(histories, axes, selected=selected) if histories else None,
         "costs": draw_costs(summary),
-        "compare": None if comparison is None else draw_comparison(comparison, summary.axes),
+        "compare": None
+        if comparison is None
+        else draw_comparison(comparison, axes, selected=selected),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
@@ -51,7 +56,7 @@ def draw_heatmap(summary: VitSweepSummary) -> Figure | None:
     if summary.is_one_cell or summary.best is None:
         return None
     layout = Layout.of(summary.axes)
-    blocks = layout.blocks()[:MOST_BLOCKS]
+    blocks, part = _blocks(layout, summary.best.point)
     rows, columns = len(layout.down.values), len(layout.across.values)
     figure, panels = plots.figure(
         columns=len(blocks),
@@ -85,8 +90,28 @@ def draw_heatmap(summary: VitSweepSummary) -> Figure | None:
             legend.append(f"{MARKS[verdict].strip()} {text}")
     figure.supxlabel("\n".join(legend), fontsize=8, ha="left", x=0.02)
     if layout.groups:
-        figure.suptitle("Test accuracy, %", fontsize=10, x=0.01, ha="left")
+        figure.suptitle(f"Test accuracy, %{part}", fontsize=10, x=0.01, ha="left")
     return figure
+
+
+def _blocks(layout: Layout, selected: Point) -> tuple[list[dict[str, Value]], str]:
+    """Return the blocks that are drawn, and for a title how many of all they are."""
+    blocks = layout.blocks()
+    own = {axis.field: selected.get(axis.field) for axis in layout.groups}
+    shown = _first(blocks, MOST_BLOCKS, own)
+    return shown, _part(len(shown), len(blocks), "combinations")
+
+
+def _first(items: Sequence[T], most: int, selected: T) -> list[T]:
+    """Return the first items, and the selected one in any case, if it is one of them."""
+    shown = list(items[:most])
+    if selected in items[most:]:
+        shown[-1] = selected
+    return shown
+
+
+def _part(number: int, of: int, what: str) -> str:
+    return f" ({number} of {of} {what})" if number < of else ""
 
 
 def _draw_block(
@@ -129,17 +154,19 @@ def draw_curves(
     histories: Sequence[tuple[Point, Sequence[Epoch]]],
     axes: Sequence[Axis],
     *,
+    selected: Point | None = None,
     width: float | None = None,
     height: float = 3.4,
 ) -> Figure:
     """Draw validation accuracy over epochs: a panel for each axis that varies.
 
     A line is the mean of all networks with one value of the axis, its band their standard
-    deviation. The first epochs, where all curves rise steeply, are off the scale.
+    deviation (n - 1). The first epochs, where all curves rise steeply, are off the scale.
 
     Args:
         histories: of each network its point and its epochs.
         axes: of the grid.
+        selected: point whose values are drawn in any case, of axes with too many for a panel.
         width: of the figure in inches; by default as its panels need.
         height: of the figure in inches.
     """
@@ -150,7 +177,10 @@ def draw_curves(
     labelled = []
     for panel, axis in zip(panels, shown, strict=True):
         ends = []
-        for index, value in enumerate(axis.values[:MOST_LINES]):
+        # The first value, which is drawn anyway, stands for none selected: None may be a value.
+        own = (selected or {}).get(axis.field, axis.values[0])
+        values = _first(axis.values, MOST_LINES, own)
+        for index, value in enumerate(values):
             curves = [
                 [100 * epoch.valid_accuracy for epoch in epochs]
                 for point, epochs in histories
@@ -160,7 +190,7 @@ def draw_curves(
                 continue
             length = min(map(len, curves))
             stacked = np.array([curve[:length] for curve in curves])
-            mean, band = stacked.mean(axis=0), stacked.std(axis=0)
+            mean = stacked.mean(axis=0)
             epochs = np.arange(1, length + 1)
             colour = plots.COLOURS[index % len(plots.COLOURS)]
             panel.plot(
@@ -173,10 +203,11 @@ def draw_curves(
                 markevery=max(1, length // 8),
             )
             if len(curves) > 1:
+                band = stacked.std(axis=0, ddof=1)
                 panel.fill_between(epochs, mean - band, mean + band, color=colour, alpha=0.12, lw=0)
             lowest = min(lowest, mean[min(length - 1, max(1, length // 5))] - 0.5)
             ends.append((float(mean[-1]), axis.text(value), colour))
-        panel.set_title(f"by {axis.name}")
+        panel.set_title(f"by {axis.name}{_part(len(values), len(axis.values), 'values')}")
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.margins(x=0.02)
@@ -295,14 +326,22 @@ def _draw_error_bar(panel: Axes, error: float) -> None:
     panel.errorbar(x, y, yerr=error, color="#666666", capsize=3, elinewidth=1.0)
 
 
-def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | None:
-    """Draw the differences of accuracy of two runs over the same cells; None for one cell."""
+def draw_comparison(
+    comparison: Comparison, axes: Sequence[Axis], *, selected: Point | None = None
+) -> Figure | None:
+    """Draw the differences of accuracy of two runs over the same cells; None for one cell.
+
+    Args:
+        comparison: of the runs.
+        axes: of this run's grid.
+        selected: point of the cell whose block is drawn in any case.
+    """
     rows = comparison.cells
     if len(rows) < 2:
         return None
     shared = [_only(axis, comparison) for axis in axes]
     layout = Layout.of(shared)
-    blocks = layout.blocks()[:MOST_BLOCKS]
+    blocks, part = _blocks(layout, selected or {})
     width = 1.0 + 3.6 * len(blocks)
     figure, panels = plots.figure(
         columns=len(blocks),
@@ -322,7 +361,7 @@ def draw_comparison(comparison: Comparison, axes: Sequence[Axis]) -> Figure | No
             limits=(-reach, reach),
             colours="RdBu",
         )
-    title = f"{comparison.name} minus {comparison.other}: points of test accuracy"
+    title = f"{comparison.name} minus {comparison.other}: points of test accuracy{part}"
     if any(row.is_significant is False for row in rows):
         title += " (≈ not significant)"
     if any(row.is_significant is None for row in rows):

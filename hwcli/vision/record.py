@@ -22,8 +22,9 @@ from hwcli.output import terminal
 from hwcli.output.files import read_json
 from hwcli.output.tables import csv_text
 from hwcli.training.progress import Epoch
-from hwcli.vision.cells import LabelArray, Predictions, TrainedOn, TrialRecord, TrialResult
+from hwcli.vision.cells import LabelArray, Predictions, TrialRecord, TrialResult
 from hwcli.vision.grid import CellKey, Point
+from hwcli.vision.places import TrainedOn
 
 TRIALS, PREDICTIONS, METRICS = "trials.csv", "predictions.safetensors", "metrics.jsonl"
 

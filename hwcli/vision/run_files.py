@@ -1,47 +1,108 @@
 """What a sweep leaves in its run folder besides its summary, and what of it must not be lost."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from hwcli.config import find_differences
 from hwcli.errors import OutputError
 from hwcli.output import terminal
+from hwcli.output.files import short_digest
 from hwcli.output.run_folder import RunFolder
+from hwcli.output.units import counted
 from hwcli.vision import closeup, pictures, tables
-from hwcli.vision.recipe import TrialConfig
+from hwcli.vision.grid import show
+from hwcli.vision.recipe import every_setting
 from hwcli.vision.record import SweepRecord, record_files
 from hwcli.vision.summary import VitSweepSummary
 
-HOW = ("device", "precision", "kernels")
+HOW = ("device", "precision", "kernels")  # what ``auto`` means by the machine
+NAMED_DIFFERENCES = 3  # of a refusal
+
+Identity = Mapping[str, Any]
+"""All that decides a trial's numbers, nested."""
 
 
-def refuse_to_lose(
-    folder: RunFolder, known: SweepRecord, ids: Collection[str], here: TrialConfig
-) -> None:
+def refuse_to_lose(folder: RunFolder, known: SweepRecord, own: Mapping[str, Identity]) -> None:
     """Make sure that a run keeps its networks, where this machine would train others in its place.
 
     Args:
         folder: of the run.
         known: what it holds.
-        ids: of the trials that this machine would train.
-        here: one of them.
+        own: the trials that this machine would train, by id.
 
     Raises:
-        OutputError: the same settings mean another device, precision or kernels here.
+        OutputError: they are others, such as those of another device where that is ``auto``.
     """
-    lost = [trial for trial in known.done().values() if trial.id not in ids]
+    lost = [trial for trial in known.done().values() if trial.id not in own]
     if not lost or folder.may_replace:
         return
-    there, own = lost[0].identity["config"], here.model_dump(include=set(HOW))
-    differ = [key for key in HOW if there[key] != own[key]]
+    there = lost[0].identity
+    nearest = min(own.values(), key=lambda identity: len(find_differences(there, identity)))
+    differences = find_differences(_every_setting(there), _every_setting(nearest))
     cures = ["choose another name with --name", "or replace that run with --replace"]
-    if differ:
-        settings = " ".join(f"--set {key}={there[key]}" for key in differ)
-        cures.insert(0, f"add to it by {settings}, where this machine can")
-    what = ", ".join(f"{key} {there[key]} there, {own[key]} here" for key in differ)
+    if differences and differences.keys() <= {f"config.{key}" for key in HOW}:
+        cures.insert(0, f"add to it by {_spell_how(there)}, where this machine can")
+    what = [_spell(key, *both) for key, both in list(differences.items())[:NAMED_DIFFERENCES]]
+    if len(differences) > len(what):
+        what.append(f"and {len(differences) - len(what)} more")
     raise OutputError(
-        f"{folder.path} is a run of other networks ({what or 'other data'}); {'; '.join(cures)}"
+        f"{folder.path} is a run of other networks ({', '.join(what)}); {'; '.join(cures)}"
     )
+
+
+def note_on_how(
+    known: SweepRecord, own: Mapping[str, Identity], has_begun: Callable[[str], bool]
+) -> str | None:
+    """Say that trials of a run were begun with another device, precision or kernels.
+
+    This is told and not refused: nothing is lost, as the store keeps them, and a machine whose GPU
+    is gone may well be meant to train on its CPU, such as a run that nobody watches.
+
+    Args:
+        known: what the run's folder holds.
+        own: the trials that this machine would train, by id.
+        has_begun: tells whether the store has something of the trial of an id.
+    """
+    here = next(iter(own.values()))["config"]
+    begun = [
+        trial.identity
+        for trial in known.trials
+        if trial.id not in own
+        and short_digest(_with_how(trial.identity, here)) in own
+        and has_begun(trial.id)
+    ]
+    if not begun:
+        return None
+    there = begun[0]["config"]
+    differ = [key for key in HOW if there[key] != here[key]]
+    before, now = (", ".join(f"{key} {config[key]}" for key in differ) for config in (there, here))
+    were = "was" if len(begun) == 1 else "were"
+    return (
+        f"{counted(len(begun), 'trial')} of this run {were} begun with {before}, and would begin "
+        f"again here with {now}; {_spell_how(begun[0])} goes on with what is there, where this "
+        "machine can."
+    )
+
+
+def _with_how(identity: Identity, config: Mapping[str, Any]) -> Identity:
+    """Return what a trial would be if it were computed as another config has it."""
+    return {**identity, "config": {**identity["config"], **{key: config[key] for key in HOW}}}
+
+
+def _spell_how(identity: Identity) -> str:
+    # All three: what is left out would be chosen anew, by the device that is named.
+    return " ".join(f"--set {key}={identity['config'][key]}" for key in HOW)
+
+
+def _every_setting(identity: Identity) -> Identity:
+    return {**identity, "config": every_setting(identity["config"])}
+
+
+def _spell(key: str, there: Any, here: Any) -> str:
+    if key == "data":  # a digest
+        return "other data"
+    return f"{key.removeprefix('config.')} {show(there)} there, {show(here)} here"
 
 
 def write(

@@ -1,7 +1,7 @@
 """What a sweep found, as one typed record: ``summary.json``."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -9,10 +9,11 @@ from pydantic import Field, ValidationError
 from hwcli.config import Section
 from hwcli.output.run_folder import Summary
 from hwcli.output.units import counted
-from hwcli.vision.cells import Cell, TrainingPlace, gather_cells, training_places
+from hwcli.vision.cells import Cell, gather_cells, places_of
 from hwcli.vision.compare_runs import Comparison, OtherRun, compare_runs
 from hwcli.vision.grid import Axis, Point, Value, describe
 from hwcli.vision.grid_statistics import Effect, compare_with_best, conclude, fit_effects
+from hwcli.vision.places import TrainingPlace, training_places
 from hwcli.vision.recipe import RECIPE_VERSION, USUAL_DATA, DataConfig, SweepRecipe
 from hwcli.vision.record import SweepRecord
 
@@ -143,7 +144,7 @@ def summarize(
         effects=effects,
         conclusion=conclude(cells, axes, effects) if states["done"] else None,
         comparison=other and compare_runs(name, record, other.name, other.record),
-        trained_on=training_places(trials),
+        trained_on=training_places(places_of(trials)),
         num_trials=len(trials),
         num_run=num_run,
         num_reused=len(trials) - num_run - states["missing"],
@@ -165,23 +166,3 @@ def read_earlier(values: Mapping[str, Any] | None) -> VitSweepSummary | None:
         return VitSweepSummary.model_validate(values)
     except ValidationError:
         return None
-
-
-def describe_places(places: Sequence[TrainingPlace]) -> str | None:
-    """Say where networks were trained; None where it is one machine and one commit."""
-    if len(places) < 2:
-        return None
-    machines: dict[str, int] = {}
-    commits: dict[str, int] = {}
-    for place in places:
-        machines[place.machine] = machines.get(place.machine, 0) + place.num_trials
-        commit = (place.commit or "unknown")[:10] + ("+" if place.dirty else "")
-        commits[commit] = commits.get(commit, 0) + place.num_trials
-    trained = ", ".join(f"{number} on {machine}" for machine, number in machines.items())
-    text = f"Networks trained: {trained}"
-    if len(commits) > 1:
-        text += "; commits " + ", ".join(f"{commit} ({n})" for commit, n in commits.items())
-    if len(machines) > 1:
-        most = max(machines, key=lambda machine: machines[machine])
-        text += f". Training times are those of {most} only"
-    return f"{text}."

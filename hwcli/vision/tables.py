@@ -6,11 +6,12 @@ from typing import Any
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import counted, p_text
 from hwcli.training.significance import LEVEL
-from hwcli.vision.cells import Cell, best_cells, note_on_emulation
+from hwcli.vision.cells import Cell, best_cells
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
 from hwcli.vision.grid_statistics import least_significant, points, spread_over_seeds
-from hwcli.vision.summary import VitSweepSummary, describe_places
+from hwcli.vision.places import describe_places, note_on_emulation
+from hwcli.vision.summary import VitSweepSummary
 
 VERDICTS: dict[Any, str] = {
     "similar": "not significantly different",
@@ -207,14 +208,15 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
         else "exact McNemar test on the same test images"
     )
     tested = [cell for cell in comparison.cells if cell.p_value is not None]
-    how = "No seed is in both runs: no difference was tested."
+    how = f"{_why_untested(comparison.cells, '')}: no difference was tested."
     if tested:
         how = (
             f"p: {test}, Holm-corrected over these cells. The interval of the mean takes networks "
             "and test images as samples."
         )
     if 0 < len(tested) < len(comparison.cells):
-        how += " Cells without p were not tested: no seed of theirs is in both runs."
+        why = _why_untested(comparison.cells, " of theirs")
+        how += f" Cells without p were not tested: {why[0].lower()}{why[1:]}."
     has_times = any(cell.train_s and cell.other_train_s for cell in comparison.cells)
     times = (
         "The training times do not compare speeds: the runs were not interleaved, and other work "
@@ -253,6 +255,18 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
             f"{how} {times}",
         ],
     )
+
+
+def _why_untested(cells: Sequence[ComparedCell], whose: str) -> str:
+    """Say why cells have no p."""
+    texts = {
+        "seeds": f"no seed{whose} is in both runs",
+        "predictions": f"predictions{whose} are missing",
+        "images": "the test images of the runs differ",
+    }
+    reasons = dict.fromkeys(cell.untested or "seeds" for cell in cells if cell.p_value is None)
+    text = ", or ".join(texts[reason] for reason in reasons)
+    return text[:1].upper() + text[1:]
 
 
 def _setting(value: Any) -> str:

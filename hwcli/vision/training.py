@@ -28,7 +28,7 @@ from hwcli.training.optimizers import make_optimizers
 from hwcli.training.progress import Epoch, Progress
 from hwcli.training.step import BatchOutcome, Step, autocast
 from hwcli.vision.augmentation import batches
-from hwcli.vision.cells import Predictions, TrainedOn, TrialResult
+from hwcli.vision.cells import Predictions, TrialResult
 from hwcli.vision.fashion_mnist import FashionMNIST, Part, load
 from hwcli.vision.recipe import DataConfig, TrialConfig
 from hwcli.vision.vit import ViT, num_params, num_patches, num_tokens, training_flops

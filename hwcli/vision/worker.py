@@ -9,12 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from hwcli.output.files import read_json, write_atomic, write_json
+from hwcli.training.checkpoint import restore_checkpoint
 from hwcli.training.progress import Progress
 from hwcli.vision import training
-from hwcli.vision.cells import TrainedOn, note_on_emulation
+from hwcli.vision.places import TrainedOn, note_on_emulation
 from hwcli.vision.recipe import TrialConfig
 from hwcli.vision.record import one_trials_predictions
+from hwcli.vision.vit import ViT
 
 
 class TrialFiles(Protocol):
@@ -37,6 +41,8 @@ def run_trial(
     place = TrainedOn.from_environment(environment)
     if place.emulated_bfloat16:
         print(note_on_emulation([place.machine]), flush=True)
+    if place.partly_by is not None:
+        print(f"other software trained some of its epochs: {place.partly_by}", flush=True)
     write_json(folder.environment, environment)
     output = training.run_trial(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
@@ -46,18 +52,30 @@ def run_trial(
 
 
 def _environment(config: TrialConfig, folder: TrialFiles) -> dict[str, Any]:
-    """Return what trains a network: this machine and code, with the machines that began it.
+    """Return what trains a network: this machine and code, with those that began it.
 
     A network that was trained to its end, and is only tested again, keeps what trained it.
     """
     here = training.describe_environment(config)
-    if not folder.checkpoint.exists():
+    num_finished = _num_finished_epochs(config, folder.checkpoint)
+    if num_finished is None:
         return here
     with suppress(OSError, ValueError):
         there: dict[str, Any] = read_json(folder.environment)
-        if training.trained_model(config, folder.checkpoint) is not None:
+        if num_finished == config.epochs:
             return there
-        place = TrainedOn.from_environment(there)
-        if others := place.resumed_on(TrainedOn.from_environment(here)):
-            here["partly_on"] = others
+        before, now = TrainedOn.from_environment(there), TrainedOn.from_environment(here)
+        if machines := before.resumed_on(now):
+            here["partly_on"] = machines
+        if software := before.resumed_by(now):
+            here["partly_by"] = software
     return here
+
+
+def _num_finished_epochs(config: TrialConfig, checkpoint: Path) -> int | None:
+    """Return how many epochs a checkpoint holds; None where training starts over without it."""
+    # A checkpoint also restores the random generator's state, which nothing here needs.
+    with torch.random.fork_rng(devices=[]):
+        model = ViT(layers=config.layers, heads=config.heads, config=config.model)
+        restored = restore_checkpoint(checkpoint, model, ())
+    return None if restored is None else len(restored["history"])

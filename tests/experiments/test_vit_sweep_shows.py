@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from hwcli.sweep.runner import Outcome
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.vision import training, worker
+from hwcli.vision.fashion_mnist import FashionMNIST
+from hwcli.vision.recipe import DataConfig
 from hwcli.vision.record import read_record
+from hwcli.vision.summary import summarize
 from tests.vision.made_up import TINY, made_up_images
 
 FILES = Found(path=Path("unused"), name="fashion-mnist", origin="nowhere", digest="made-up")
@@ -237,6 +241,25 @@ def test_results_of_other_code_are_told(
 
 
 @pytest.mark.usefixtures("not_rendered")
+def test_an_interrupted_trial_that_other_code_began_is_told(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config()
+    store = TrialStore(out / "vit-sweep" / "trials")
+    (store.folder(vit_sweep.make_trials(config, FILES)[0]).path / "result.json").unlink()
+    monkeypatch.setattr(vit_sweep, "run_trials", lambda *_, **__: [])
+    show(out, config)
+    assert "other software" not in capsys.readouterr().err
+    monkeypatch.setattr(training, "code_digest", lambda: "edited")
+    shutil.rmtree(out / "vit-sweep" / "default")
+    show(out, config)
+    told = capsys.readouterr().err
+    assert "trained by other software: 3 of them (" in told
+    assert "begun by other software: 1 trial (" in told
+    assert "), to go on from the last epoch; --out FOLDER trains everything again" in told
+
+
+@pytest.mark.usefixtures("not_rendered")
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -436,3 +459,62 @@ def test_a_finished_run_is_never_replaced_by_other_networks(
     with pytest.raises(OutputError, match="is a finished run with other settings"):
         show(out, make_config(precision="auto", layers="1"))
     assert {path: path.read_bytes() for path in before} == before
+    # Stopped while its first pictures were drawn: the networks are there, the summary is not.
+    (out / "vit-sweep/default/summary.json").unlink()
+    with pytest.raises(OutputError, match=r"run of other networks \(epochs 1 there, 2 here\); cho"):
+        show(out, make_config(precision="auto", epochs=2))
+
+
+@pytest.mark.usefixtures("not_rendered")
+def test_a_run_that_begins_again_with_another_precision_says_so(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(vit_sweep.runtime, "has_fast_bf16", lambda device: False)
+    monkeypatch.setattr(vit_sweep, "run_trials", lambda *_, **__: [])
+    show(out, make_config(precision="auto"))
+    for name in ("summary.json", "predictions.safetensors"):
+        (out / "vit-sweep/default" / name).unlink()
+    monkeypatch.setattr(vit_sweep.runtime, "has_fast_bf16", lambda device: True)
+    capsys.readouterr()
+    config = make_config(precision="auto")
+    kernels = vit_sweep.make_trials(config, FILES)[0].identity["config"]["kernels"]
+    line = (
+        "4 trials of this run were begun with precision float32, and would begin again here with "
+        "precision bfloat16; --set device=cpu --set precision=float32 --set "
+        f"kernels={kernels} goes on with what is there, where this machine can."
+    )
+    with RunFolder(out, vit_sweep.COMMAND, config.name) as folder:
+        planned = vit_sweep.plan(config, folder)
+    assert isinstance(planned.shown, Table)
+    assert line in planned.shown.notes
+    show(out, config)
+    assert line in capsys.readouterr().err
+    # What the line says goes on with them, and says nothing.
+    show(out, make_config(precision="float32", kernels=kernels))
+    told = capsys.readouterr().err
+    assert "4 of 4 trials are already done" in told
+    assert "begun with" not in told
+
+
+def test_the_best_network_is_shown_with_the_images_it_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def images(path: Path, config: DataConfig) -> FashionMNIST:
+        return replace(made_up_images(config.num_train), mean=config.num_train / 100)
+
+    monkeypatch.setattr(training, "load_images", images)
+    config = make_config(layers="1", heads="2", grid=["data.train_limit=51,67"])
+    train(tmp_path, config)
+    with RunFolder(tmp_path, vit_sweep.COMMAND, config.name) as folder:
+        sweep = vit_sweep.Sweep(config, folder)
+        record = sweep.record()
+        summary = summarize(
+            "default", config, record, None, num_run=0, precision="float32", kernels="torch"
+        )
+        last = [
+            cell.model_copy(update={"versus_best": verdict})
+            for cell, verdict in zip(summary.cells, ("worse", "best"), strict=True)
+        ]
+        network = sweep.best_network(summary.model_copy(update={"cells": last}), record)
+    assert network is not None
+    assert (network.config.data.num_train, network.data.mean) == (67, 0.67)

@@ -9,8 +9,9 @@ import torch
 
 from hwcli.output.files import short_digest
 from hwcli.training.progress import Epoch
-from hwcli.vision.cells import Predictions, TrainedOn, TrialRecord, TrialResult
+from hwcli.vision.cells import Predictions, TrialRecord, TrialResult
 from hwcli.vision.fashion_mnist import FashionMNIST, Part
+from hwcli.vision.places import TrainedOn
 from hwcli.vision.recipe import TrialConfig
 from hwcli.vision.record import SweepRecord
 

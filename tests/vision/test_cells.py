@@ -9,8 +9,9 @@ from hwcli.vision.cells import (
     best_cell,
     best_cells,
     gather_cells,
-    training_places,
+    places_of,
 )
+from hwcli.vision.places import training_places
 from hwcli.vision.vit import ViT, ViTConfig, num_params
 from tests.vision.made_up import AMD, record, trial_config
 
@@ -59,7 +60,7 @@ def test_times_of_another_machine_are_left_out_of_the_mean() -> None:
     trials[1] = replace(trials[1], result=there)
     cells = gather_cells(trials)
     assert [cell.train_s for cell in cells] == [30.0, 60.0]
-    places = training_places(trials)
+    places = training_places(places_of(trials))
     assert [(place.machine, place.num_trials) for place in places] == [("Intel X", 3), ("AMD Y", 1)]
 
 

@@ -1,15 +1,22 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from hwcli.config import find_differences
 from hwcli.errors import ConfigError
 from hwcli.vision.compare_runs import Comparison, compare_runs, read_other_run
 from hwcli.vision.grid import Axis
-from hwcli.vision.record import SweepRecord, trials_csv
+from hwcli.vision.record import SweepRecord, record_files, trials_csv
 from hwcli.vision.tables import comparison_table
 from tests.vision.made_up import AMD, record
 
+AXES_OF_EIGHT = [
+    Axis(field="layers", values=tuple(range(1, 9))),
+    Axis(field="heads", values=(2,)),
+]
 AXES = [Axis(field="layers", values=(1, 2, 3)), Axis(field="heads", values=(2,))]
 
 
@@ -118,6 +125,15 @@ def test_of_a_run_with_one_more_axis_the_cell_of_this_runs_recipe_counts(tmp_pat
         read_other_run("widths", own, AXES, {"model": {"width": 32}})
 
 
+def test_which_cells_are_done_does_not_decide_what_is_compared() -> None:
+    axes = ("layers", "heads", "model.width")
+    places: Any = {(1, 2, 16): [890], (1, 2, 24): [None], (2, 2, 16): [880], (2, 2, 24): [900]}
+    plain = record({(1, 2): [902], (2, 2): [903]}, model={"width": 24})
+    comparison = compare(plain, record(places, axes=axes))
+    assert [cell.key for cell in comparison.cells] == [(2, 2)]
+    assert comparison.cells[0].other_test_accuracy == 900 / 1009
+
+
 def test_without_a_seed_in_both_nothing_is_called_tested() -> None:
     first = record({(1, 2): [900], (2, 2): [905]})
     other = record({(1, 2): [902], (2, 2): [901]})
@@ -132,6 +148,47 @@ def test_without_a_seed_in_both_nothing_is_called_tested() -> None:
     (*_, note) = comparison_table(compare(first, other), AXES).notes
     assert "McNemar" in note
     assert "Cells without p were not tested" in note
+
+
+def without_predictions(found: SweepRecord, *gone: int) -> SweepRecord:
+    ids = {found.trials[index].id for index in gone}
+    left = {key: value for key, value in found.predictions.items() if key not in ids}
+    return replace(found, predictions=left)
+
+
+def test_why_a_cell_was_not_tested_is_said_as_it_is() -> None:
+    ours = record({(1, 2): [900], (2, 2): [905], (3, 2): [910]})
+    theirs = record({(1, 2): [902], (2, 2): [901], (3, 2): [911]})
+    comparison = compare(ours, without_predictions(theirs, 0, 1, 2))
+    assert [cell.untested for cell in comparison.cells] == ["predictions"] * 3
+    assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
+    (*_, note) = comparison_table(comparison, AXES).notes
+    assert note.startswith("Predictions are missing: no difference was tested.")
+
+    part = without_predictions(theirs, 0)
+    object.__setattr__(part.trials[1], "seed", 5)
+    comparison = compare(ours, part)
+    assert [cell.untested for cell in comparison.cells] == ["predictions", "seeds", None]
+    assert "untested" not in comparison.cells[2].model_dump()
+    (*_, note) = comparison_table(comparison, AXES).notes
+    assert (
+        "Cells without p were not tested: predictions of theirs are missing, or no seed of theirs "
+        "is in both runs."
+    ) in note
+
+
+def test_runs_with_other_test_images_are_not_tested_image_by_image() -> None:
+    theirs = record({(1, 2): [902]})
+    assert theirs.labels is not None
+    moved = {
+        key: replace(value, label=np.roll(value.label, 1))
+        for key, value in theirs.predictions.items()
+    }
+    moved_record = replace(theirs, labels=np.roll(theirs.labels, 1), predictions=moved)
+    comparison = compare(record({(1, 2): [900]}), moved_record)
+    assert [(cell.p_value, cell.untested) for cell in comparison.cells] == [(None, "images")]
+    (*_, note) = comparison_table(comparison, AXES).notes
+    assert note.startswith("The test images of the runs differ: no difference was tested.")
 
 
 def test_a_field_that_identities_leave_out_at_its_old_value_is_matched_and_named() -> None:
@@ -174,6 +231,61 @@ def test_settings_differ_by_their_dotted_keys() -> None:
         "model.attention": ("softmax", "linear"),
         "new": (None, 1),
     }
+
+
+def write_run(folder: Path, found: SweepRecord) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{}")
+    for name, content in record_files(found).items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def test_two_runs_of_one_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, own = record({(1, 2): [900]}), tmp_path / "me/results/vit-sweep/standard"
+    theirs = write_run(tmp_path / "alice/results/vit-sweep/standard", record({(1, 2): [950]}))
+    other = read_other_run(str(theirs), own, AXES, {})
+    assert other.name == "alice/.../standard"
+    comparison = compare_runs("standard", ours, other.name, other.record)
+    assert comparison is not None
+    assert comparison.conclusion.startswith("standard minus alice/.../standard: -4.96 points")
+    table = comparison_table(comparison, AXES)
+    assert "standard vs alice/.../standard" in table.title
+    headings = [column.heading for column in table.columns]
+    assert {"test, standard", "test, alice/.../standard"} <= set(headings)
+    assert len(set(headings)) == len(headings)
+    beside = write_run(tmp_path / "me/results/old/standard", ours)
+    assert read_other_run(str(beside), own, AXES, {}).name == "old/standard"
+    # As a config file has it, where no shell replaces the home folder.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = "~/alice/results/vit-sweep/standard"
+    assert read_other_run(given, own, AXES, {}).name == "alice/.../standard"
+
+
+def test_what_the_other_run_lacks_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places: Any = {(layers, 2): [900] for layers in range(1, 9)}
+    found = record(places)
+    for trial in found.trials[:5]:
+        assert trial.result is not None
+        edited = trial.result.model_copy(update={"test_accuracy": 0.99})
+        object.__setattr__(trial, "result", edited)
+    other = write_run(tmp_path / "runs/other", without_predictions(found, 5, 6))
+    read_other_run("other", other.parent / "own", AXES_OF_EIGHT, {})
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 5
+    assert told[0] == (
+        "compare_with = 'other': layers 1, heads 2, seed 0: not used: its test accuracy is stored "
+        "as 99.00%, its predictions have 89.20%"
+    )
+    assert told[3] == "compare_with = 'other': not used either: 2 more damaged trials"
+    assert told[4] == (
+        "compare_with = 'other': 2 of its 3 finished trials cannot be tested: their predictions "
+        "are missing"
+    )
 
 
 def test_another_run_is_found_by_name_or_folder_and_else_is_one_line(tmp_path: Path) -> None:

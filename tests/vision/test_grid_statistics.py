@@ -63,6 +63,12 @@ def test_pairs_that_differ_are_those_further_apart_than_the_least_difference() -
     assert differing_pairs(one_seed) == []
 
 
+def test_one_cell_that_is_done_has_no_least_difference() -> None:
+    cells = gather_cells(record({(1, 2): [900, 904], (2, 2): [None, None]}).trials)
+    assert least_significant(cells) is None
+    assert differing_pairs(cells) == []
+
+
 def test_cells_without_results_or_predictions_are_not_tested() -> None:
     found = record({(1, 2): [900], (2, 2): [None], (3, 2): [890]})
     lost = SweepRecord(found.trials, {}, found.labels)

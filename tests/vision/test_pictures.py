@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hwcli.output.plots import to_png
 from hwcli.vision import network_pictures, pictures
 from hwcli.vision.compare_runs import OtherRun
 from hwcli.vision.fashion_mnist import CLASS_NAMES
+from hwcli.vision.grid import Axis, Layout
 from hwcli.vision.record import SweepRecord
 from hwcli.vision.summary import summarize
 from tests.vision.made_up import record
@@ -80,9 +83,12 @@ def test_ten_rollouts_stand_in_two_bands_as_wide_as_a_page(
 
 
 def summary_with(
-    places: dict[Any, list[int]], other: SweepRecord | None = None, **flags: Any
+    places: dict[Any, Any],
+    other: SweepRecord | None = None,
+    axes: Sequence[str] = ("layers", "heads"),
+    **flags: Any,
 ) -> Any:
-    found = record(places)
+    found = record(places, axes=axes)
     config = load(Config, "vit-sweep", flags={"layers": "1,2", "heads": "2,3", **flags})
     compared = None if other is None else OtherRun("other", other)
     return summarize(
@@ -128,6 +134,72 @@ def test_curves_are_a_mean_for_each_value_of_an_axis_labelled_at_its_end() -> No
     assert len({line.get_marker() for line in by_layers.lines}) == 2
     heights = [text.xy[1] for text in by_heads.texts]
     assert heights[0] != heights[1]
+
+
+def test_the_band_of_a_curve_is_the_standard_deviation_of_the_tables() -> None:
+    (point, low), (_, high) = record({(1, 2): [810], (2, 2): [820]}).histories()
+    high = [replace(epoch, valid_accuracy=epoch.valid_accuracy + 0.02) for epoch in high]
+    axes = [Axis(field="layers", values=(1,)), Axis(field="heads", values=(2,))]
+    figure = pictures.draw_curves([(point, low), (point, high)], axes)
+    (band,) = figure.axes[0].collections
+    (path,) = band.get_paths()
+    # The last epoch: 84 and 86 %, and the deviation of two values is their distance over sqrt(2).
+    heights = path.vertices[path.vertices[:, 0] == 5][:, 1]  # type: ignore[index]
+    assert (min(heights), max(heights)) == pytest.approx((85 - 2**0.5, 85 + 2**0.5))
+    alone = pictures.draw_curves([(point, low)], axes)
+    assert not alone.axes[0].collections
+
+
+AXES = ("layers", "heads", "model.width")
+WIDTHS = tuple(range(24, 24 + 12 * 10, 12))
+
+
+def test_of_many_combinations_the_one_of_the_selected_cell_is_drawn() -> None:
+    # Seven blocks; the last one has the selected cell.
+    places: Any = {(n, h, w): [800 + n + h + w] for n in (1, 2) for h in (2, 3) for w in WIDTHS[:7]}
+    summary = summary_with(
+        places, record(places, axes=AXES), axes=AXES, grid=[f"model.width={_text(WIDTHS[:7])}"]
+    )
+    assert summary.best.point["model.width"] == WIDTHS[6]
+    heatmap, compare = (
+        pictures.draw_heatmap(summary),
+        pictures.draw_grid(summary, [])["compare"],
+    )
+    assert heatmap is not None
+    layout = Layout.of(summary.axes)
+    (group,) = layout.groups
+    shown = [group.text(value) for value in (*group.values[:5], group.values[-1])]
+    for figure in (heatmap, compare):
+        assert [panel.get_title() for panel in figure.axes] == shown
+        assert "(6 of 7 combinations)" in figure.get_suptitle()
+
+
+def _text(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
+
+
+def test_of_many_values_the_line_of_the_selected_one_is_drawn() -> None:
+    places: Any = {(1, 2, w): [800 + w] for w in WIDTHS}
+    found = record(places, axes=AXES)
+    axes = [
+        Axis(field="layers", values=(1,)),
+        Axis(field="heads", values=(2,)),
+        Axis(field="model.width", values=WIDTHS),
+    ]
+    for selected, last in (({"model.width": WIDTHS[9]}, 9), ({"model.width": WIDTHS[3]}, 7)):
+        figure = pictures.draw_curves(found.histories(), axes, selected=selected)
+        (panel,) = figure.axes
+        assert panel.get_title() == "by width (8 of 10 values)"
+        named = {text.get_text() for text in panel.texts}
+        assert named == {f"width {w}" for w in (*WIDTHS[:7], WIDTHS[last])}
+
+
+def test_one_cell_that_is_done_has_a_bar_of_its_own() -> None:
+    places: Any = {(1, 2): [820, 824], (1, 3): [None, None], (2, 2): [None] * 2, (2, 3): [None] * 2}
+    costs = pictures.draw_costs(summary_with(places, seeds="0,1"))
+    assert costs is not None
+    assert "nan" not in costs.get_suptitle()
+    assert "one standard error, 0.20 points" in costs.get_suptitle()
 
 
 def test_two_runs_are_drawn_with_a_whole_title() -> None:

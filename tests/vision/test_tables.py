@@ -2,9 +2,9 @@ from typing import Any
 
 from hwcli.config import load
 from hwcli.experiments.vit_sweep import Config
-from hwcli.vision.cells import TrainedOn, training_places
+from hwcli.vision.places import TrainedOn, TrainingPlace, describe_places, training_places
 from hwcli.vision.record import SweepRecord
-from hwcli.vision.summary import VitSweepSummary, describe_places, summarize
+from hwcli.vision.summary import VitSweepSummary, summarize
 from hwcli.vision.tables import cells_table, grid_table
 from tests.vision.made_up import AMD, INTEL, record
 
@@ -87,15 +87,34 @@ def test_networks_of_two_machines_are_told_below_the_table() -> None:
     # Of the machine that trained most, whatever it had of commits.
     one, two = INTEL.model_copy(update={"commit": "a"}), INTEL.model_copy(update={"commit": "b"})
     places = [*([one] * 3), *([two] * 3), *([AMD] * 4)]
-    trials = [
-        trial
-        for layers, place in enumerate(places, start=1)
-        for trial in record({(layers, 2): [820]}, trained_on=place).trials
-    ]
-    told = describe_places(training_places(trials))
+    told = describe_places(training_places(places))
     assert told is not None
     assert "4 on AMD Y" in told
     assert "Training times are those of Intel X only" in told
+
+
+def test_other_software_is_told_below_the_table() -> None:
+    old, new = (INTEL.model_copy(update={"versions": {"torch": n}}) for n in ("2.11.0", "2.14.1"))
+    one, two = record({(1, 2): [820]}, trained_on=old), record({(2, 2): [822]}, trained_on=new)
+    summary = summary_of(SweepRecord([*one.trials, *two.trials]), heads="2")
+    assert [place.torch for place in summary.trained_on] == ["2.11.0", "2.14.1"]
+    told = "Networks trained: 2 on Intel X; torch 2.11.0 (1), 2.14.1 (1)."
+    assert grid_table(summary).notes[-1] == told
+    assert VitSweepSummary.model_validate(summary.model_dump(mode="json")) == summary
+    first, second = (INTEL.model_copy(update={"code": code}) for code in ("abcdefgh", "ijklmnop"))
+    assert describe_places(training_places([first, second, second])) == (
+        "Networks trained: 3 on Intel X; versions of the code ijklmno (2), abcdefg (1)."
+    )
+    mixed = INTEL.model_copy(update={"partly_by": "commit a, torch 2.11.0"})
+    assert describe_places(training_places([mixed])) == (
+        "Networks trained: 1 on Intel X; 1 of them partly by commit a, torch 2.11.0."
+    )
+    # What all have in common, or earlier code did not store, is not told: as it was before.
+    assert describe_places(training_places([INTEL, first, first])) is None
+    (place,) = training_places([new, new])
+    before = {"machine": "Intel X", "commit": "c0ffee", "dirty": None, "num_trials": 2}
+    assert place.model_dump() == before
+    assert TrainingPlace.model_validate(before) == place
 
 
 def test_layers_in_another_precision_are_told_below_the_table() -> None:

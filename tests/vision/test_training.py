@@ -1,5 +1,6 @@
 """One network in this process, on made-up images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hwcli import runtime
 from hwcli.config import load
 from hwcli.data.cache import Found
 from hwcli.experiments import vit_sweep
+from hwcli.native import compiler
 from hwcli.training.step import BatchOutcome
 from hwcli.vision import training
 from hwcli.vision.fashion_mnist import FashionMNIST
@@ -40,11 +42,13 @@ GOLDEN_LOSSES = [
 
 
 @pytest.fixture(autouse=True)
-def images(monkeypatch: pytest.MonkeyPatch) -> FashionMNIST:
+def images(monkeypatch: pytest.MonkeyPatch) -> Iterator[FashionMNIST]:
     data = made_up_images(301)
     monkeypatch.setattr(training, "load_images", lambda path, config: data)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return data
+    yield data
+    torch.set_num_threads(threads)
 
 
 def numbers(output: TrialOutput) -> dict[str, Any]:
@@ -154,7 +158,11 @@ def test_of_several_trials_those_in_another_precision_are_counted() -> None:
     )
 
 
-def test_a_larger_network_or_batch_needs_more_memory_than_the_presets() -> None:
+def test_a_larger_network_or_batch_needs_more_memory_than_the_presets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiler, "reason_against", lambda: None)
+
     def needs(**more: object) -> int:
         flags = {"device": "cpu", "kernels": "torch", "precision": "float32", **more}
         config = load(vit_sweep.Config, vit_sweep.COMMAND, flags=flags)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hwcli.sweep.store import TrialFolder
 from hwcli.training.progress import Progress
 from hwcli.vision import training, worker
-from hwcli.vision.cells import TrainedOn
+from hwcli.vision.places import TrainedOn, notes_on_software
 from tests.vision.made_up import made_up_images, trial_config
 
 
@@ -38,24 +39,78 @@ def test_a_gpu_without_bfloat16_is_told_in_the_log(
     assert result["trained_on"].get("emulated_bfloat16", False) == bool(more)
 
 
-def test_a_trial_that_is_resumed_on_another_machine_names_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialFolder:
     monkeypatch.setattr(training, "load_images", lambda path, config: made_up_images(101))
-    folder = TrialFolder(tmp_path)
+    return TrialFolder(tmp_path)
 
-    def train(machine: str, *, stopped: bool = False) -> TrainedOn:
-        def on_progress(progress: Progress) -> None:
-            if stopped and progress.finished is not None:
-                raise KeyboardInterrupt
 
-        monkeypatch.setattr(training, "describe_environment", lambda config: {"cpu": machine})
-        result = worker.run_trial(trial_config(epochs=3), folder, on_progress)
-        return TrainedOn.model_validate(result["trained_on"])
+def train(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch, *places: dict[str, Any]
+) -> TrainedOn:
+    """Train one epoch at each place, and what is left at the last one."""
 
-    for machine in ("Intel X", "AMD Y", "AMD Y"):
+    def stop(progress: Progress) -> None:
+        if progress.finished is not None:
+            raise KeyboardInterrupt
+
+    def train_at(place: dict[str, Any], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+        monkeypatch.setattr(training, "describe_environment", lambda config: dict(place))
+        return worker.run_trial(trial_config(epochs=3), folder, on_progress)
+
+    for place in places[:-1]:
         with pytest.raises(KeyboardInterrupt):
-            train(machine, stopped=True)
-    assert train("AMD Y").machine == "AMD Y, partly on Intel X"
+            train_at(place, stop)
+    return TrainedOn.model_validate(train_at(places[-1], lambda progress: None)["trained_on"])
+
+
+INTEL, AMD = {"cpu": "Intel X"}, {"cpu": "AMD Y"}
+
+
+def test_a_trial_that_is_resumed_on_another_machine_names_both(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(folder, monkeypatch, INTEL, AMD, AMD, AMD).machine == "AMD Y, partly on Intel X"
     folder.checkpoint.unlink()
-    assert train("AMD Y").machine == "AMD Y"
+    assert train(folder, monkeypatch, AMD).machine == "AMD Y"
+
+
+def test_a_trial_whose_checkpoint_is_damaged_is_of_the_machine_that_trains_it_anew(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(folder, monkeypatch, INTEL)
+    folder.checkpoint.write_bytes(b"x")
+    assert train(folder, monkeypatch, AMD).machine == "AMD Y"
+
+
+def test_a_trial_that_is_resumed_by_other_software_names_both(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = ({**AMD, "commit": "c0ffee", "code": code} for code in ("a", "b"))
+    mixed = train(folder, monkeypatch, first, second, second)
+    before = "commit c0ffee, torch unknown, code a"
+    assert (mixed.machine, mixed.partly_by) == ("AMD Y", before)
+    assert f"other software trained some of its epochs: {before}\n" in capsys.readouterr().out
+    (told,) = notes_on_software([mixed], [], second)
+    assert "trained by other software: 1 of them (commit c0ffee, torch unknown, partly by " in told
+    folder.checkpoint.unlink()
+    alike = train(folder, monkeypatch, second, second)
+    assert "partly_by" not in alike.model_dump()
+    assert notes_on_software([alike], [], second) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_software_is_other_code_or_another_torch() -> None:
+    def place(code: str, torch: str, **more: Any) -> TrainedOn:
+        environment = {"code": code, "versions": {"torch": torch}, **more}
+        return TrainedOn.from_environment(environment)
+
+    old, new = "unknown commit, torch 2.11, code a", "unknown commit, torch 2.14, code a"
+    assert place("a", "2.11").resumed_by(place("a", "2.14")) == old
+    assert place("a", "2.14").resumed_by(place("a", "2.14")) is None
+    # By the one that began it again: only the one in between is another.
+    assert place("a", "2.14", partly_by=old).resumed_by(place("a", "2.11")) == new
+    third = place("b", "2.14")
+    assert place("a", "2.14", partly_by=old).resumed_by(third) == f"{old} and {new}"
+    (told,) = notes_on_software([], [place("a", "2.11")], {"versions": {"torch": "2.14"}})
+    assert told.startswith("begun by other software: 1 trial (unknown commit, torch 2.11; now ")
