@@ -338,5 +338,11 @@ def confusion(run: Run) -> Figure | None:
 
 def grid_curves(run: Run) -> Figure | None:
     """Draw validation accuracy over epochs."""
-    histories, axes = read_record(run.path).histories(), run.read(VitSweepSummary).axes
-    return pictures.draw_curves(histories, axes, width=WIDTH_IN, height=2.5)
+    summary = run.read(VitSweepSummary)
+    return pictures.draw_curves(
+        read_record(run.path).histories(),
+        summary.axes,
+        selected=best_cell(run).point,
+        width=WIDTH_IN,
+        height=2.5,
+    )
