@@ -1,12 +1,21 @@
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-from hypothesis import settings
+# With these, which rich and typer read when they are imported, output has colours or another
+# width wherever it goes.
+for _name in (
+    *("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "PY_COLORS"),
+    *("COLUMNS", "TERMINAL_WIDTH"),
+):
+    os.environ.pop(_name, None)
 
-from hwcli import cli
-from hwcli.output import terminal
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from hwcli import cli  # noqa: E402
+from hwcli.output import terminal  # noqa: E402
 
 # A busy machine is no fault of the code.
 settings.register_profile("any machine", deadline=None)

@@ -2,6 +2,7 @@ import functools
 import importlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from hwcli import cli, schema
 from hwcli.config import default_config_path, dump_yaml, load, read_file
+from hwcli.runtime import Stopped
 from hwcli.yaml_files import read_yaml
 
 SHIPPED = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
@@ -79,8 +81,8 @@ def test_help_names_presets_and_defaults_and_ends_with_examples(
     assert "Default: auto." in shown
     assert f"configs/{path.name}" in shown
     assert "<bool>" not in shown
-    assert "null" not in shown.partition("Examples:")[0] or "null: " in shown
-    examples = shown.partition("Examples:")[2]
+    explained, _, examples = shown.partition("Examples:")
+    assert re.search(r"null(?!: )", explained) is None
     assert examples.count(f"hw2 {command}") >= 2
 
 
@@ -273,6 +275,7 @@ def test_a_yaml_that_holds_only_a_name_trains_by_the_shipped_recipe(tmp_path: Pa
         (["--device", "tpu"], "device = 'tpu': Input should be 'auto', 'cpu', 'cuda' or 'mps'"),
         (["--name", "a/b"], "name = 'a/b': "),
         (["--name", "trials"], "name = 'trials': "),
+        (["--name", "Trials"], "name = 'Trials': "),
         (["--set", "model.widht=3"], "unknown key 'model.widht': did you mean 'width'?"),
         (["--config", "absent.yaml"], "absent.yaml: no such file"),
     ],
@@ -308,7 +311,10 @@ def test_a_mistake_in_sentiment_train_is_one_line_and_exit_code_2(
         (["--file", "empty.txt"], "no text given: the input is empty"),
         (["good", "--model", "."], ".: no trained model there"),
         (["--file", "empty.txt", "--set", "data.colour=1"], "unknown key 'data.colour'"),
-        (["good", "--set", "text.max_length=512"], "--set text.max_length=512: only settings of the file"),
+        (
+            ["good", "--set", "text.max_length=512"],
+            "--set text.max_length=512: only settings of the file",
+        ),
     ],
 )
 def test_a_mistake_in_sentiment_predict_is_one_line_and_exit_code_2(
@@ -391,6 +397,40 @@ def test_a_process_with_too_little_memory_says_so_in_one_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("stopped", "code"),
+    [(KeyboardInterrupt(), 130), (Stopped(signal.SIGTERM), 143), (Stopped(signal.SIGHUP), 129)],
+)
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_stopped_experiment_says_what_is_kept_and_its_exit_code_how_it_was_stopped(
+    command: str,
+    stopped: KeyboardInterrupt,
+    code: int,
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def stop(*_: object) -> None:
+        raise stopped
+
+    module = importlib.import_module(f"hwcli.experiments.{command.replace('-', '_')}")
+    monkeypatch.setattr(module, "run", stop)
+    assert hw2(command, "--out", str(tmp_path)) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    line = WHEN_STOPPED.get(command)
+    assert shown.err == ("" if line is None else f"{line}\n")
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+# The others say it themselves, or are too short to.
+WHEN_STOPPED = {
+    "attention-bench": "stopped; nothing is kept, the same command measures from the beginning",
+    "sentiment-train": "stopped; run the same command again to continue",
+}
+
+
 def test_a_library_that_cannot_be_imported_is_a_bug(
     hw2: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,7 +467,7 @@ def test_a_command_line_that_is_none_is_one_line(
 def test_the_program_alone_shows_its_help(
     hw2: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert hw2() == 2
+    assert hw2() in (0, 2)  # 0 by click before 8.2
     shown = capsys.readouterr()
     assert "The four questions" in shown.out
     assert shown.err == ""

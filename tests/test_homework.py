@@ -2,12 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hwcli import homework
+from hwcli.cli import experiment_command
 from hwcli.config import dump_yaml, load
 from hwcli.errors import ConfigError, SourceError
 from hwcli.experiment import Plan
@@ -116,6 +122,58 @@ def test_a_part_of_the_grid_is_extended_and_what_holds_it_all_is_reused(
 def test_a_stopped_part_stops_the_homework(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(homework, "_hw2", lambda arguments: 130)
     assert homework.run("quick", tmp_path) == 130
+
+
+def test_a_part_is_a_command_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    part = homework.PRESETS["quick"][0]
+    assert not part.is_done(tmp_path)
+    assert homework._hw2([*part.arguments(tmp_path), "--length", "10"]) == 0
+    assert part.is_done(tmp_path)
+    shown = capfd.readouterr()
+    assert shown.out.splitlines()[-1] == str(tmp_path / part.command / part.name / "summary.json")
+    assert homework._hw2([part.command, "--length", "none"]) == 2
+    assert capfd.readouterr().err.startswith("error: length = 'none': ")
+
+
+@pytest.mark.slow
+def test_sigterm_stops_the_part_that_runs_and_then_the_homework(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "hwcli", "homework", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever started the tests may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    ) as program:
+        # Question 2 measures for minutes.
+        while not (tmp_path / "attention-bench/default/config.yaml").exists():
+            assert program.poll() is None
+            time.sleep(0.05)
+        program.terminate()
+        # Both streams are the part's, too: it is gone when they end.
+        _, told = program.communicate(timeout=60)
+    assert program.returncode == 143
+    part, own = told.splitlines()[-2:]
+    assert part == attention_bench.WHEN_STOPPED
+    assert own == "stopped; run the same command again to continue"
+    assert homework.PRESETS["quick"][0].is_done(tmp_path)
+    assert not homework.PRESETS["quick"][1].is_done(tmp_path)
+
+
+@pytest.mark.parametrize("preset", homework.PRESETS)
+def test_every_part_is_a_command_line_that_means_its_config(
+    preset: str, hw2: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build_config(module: str, flags: dict[str, object], **common: Any) -> None:
+        command = module.replace("_", "-")
+        config = load(MODULES[command].Config, command, preset=common["preset"], flags=flags)
+        built.append((common["out"], config))
+
+    built: list[tuple[Path, Any]] = []
+    monkeypatch.setattr(experiment_command, "run", build_config)
+    for part in homework.PRESETS[preset]:
+        assert hw2(*part.arguments(tmp_path)) == 0
+        assert built.pop() == (tmp_path, part._config())
 
 
 def test_a_dry_run_asks_every_missing_part(

@@ -22,9 +22,34 @@ QUOTED = " ".join(TEXT.replace("\n> ", " ").split())
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    local = [target for target in targets if "://" not in target]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    lost = []
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        if "://" not in target and (
+            not there.exists() or (anchor and anchor not in anchors(there.read_text()))
+        ):
+            lost.append(target)
+    assert lost == []
+
+
+def anchors(text: str) -> list[str]:
+    """Return what GitHub calls the headings of a page in links to them."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ +(.+?) *$", prose, re.MULTILINE):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        # The second heading of a name has a number.
+        again = sum(re.sub(r"-\d+$", "", other) == name for other in found)
+        found.append(f"{name}-{again}" if again else name)
+    return found
+
+
+def test_a_heading_is_linked_to_by_its_words() -> None:
+    text = "# Your own file, from CSV\n```\n# no heading\n```\n## `a_b`: [c](d)?\n## A_b c\n"
+    assert anchors(text) == ["your-own-file-from-csv", "a_b-c", "a_b-c-1"]
 
 
 def test_the_readme_is_short() -> None:

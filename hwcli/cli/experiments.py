@@ -5,7 +5,6 @@ annotation names the config field that it sets. What a flag means, its default a
 come from the field's description, the YAML and the schema.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -212,7 +211,7 @@ def sentiment_predict(
     predictions = predict.predict(given.texts, runs, device, terminal.log)
     shown = predict.to_tables(given, predictions)
     if as_json:
-        sys.stdout.write(predict.to_json_lines(given, predictions))
+        terminal.show_text(predict.to_json_lines(given, predictions))
         for table in shown[1:]:
             terminal.progress.print(table.to_rich())
     else:

@@ -15,7 +15,10 @@ from hwcli.cli.options import RESULTS, Acknowledge, Author, Out, Quiet, out_opti
 @app.command(cls=Command, rich_help_panel=HAND_IN)
 def homework(
     preset: Annotated[
-        str, Option(metavar="NAME", help="quick (short runs) or standard (long ones, as the reference).")
+        str,
+        Option(
+            metavar="NAME", help="quick (short runs) or standard (long ones, as the reference)."
+        ),
     ] = "quick",
     out: Out = RESULTS,
     author: Author = None,

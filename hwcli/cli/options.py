@@ -80,7 +80,10 @@ COMMON: dict[str, tuple[Any, Any]] = {
         switch("--replace", "Replace a finished run of this name that has other settings."),
         False,
     ),
-    "dry_run": (switch("--dry-run", "Show what would be done and what it needs, and run nothing."), False),
+    "dry_run": (
+        switch("--dry-run", "Show what would be done and what it needs, and run nothing."),
+        False,
+    ),
     "quiet": (Quiet, False),
 }
 """The options of every experiment: annotation and default by parameter."""

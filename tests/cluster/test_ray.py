@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.trials import GRID, NUM_EPOCHS, NUM_TRIALS, finished_epochs, wait_until
-from tests.experiments.test_vit_sweep_real import command, numbers, summary_of
+from tests.real_sweeps import command, numbers, summary_of
 
 pytest.importorskip("ray", reason="the extra is not installed: pip install -e '.[ray]'")
 # Ray leaves sockets and processes of its own to the garbage collector.
@@ -60,7 +60,11 @@ def test_with_a_node_lost_midway_the_table_is_the_local_one(cluster: Any, tmp_pa
 
 def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     refused = subprocess.run(
-        command(tmp_path, "--quiet", "--launcher", "ray", "--set", "launcher.address=localhost:9"),
+        command(
+            tmp_path,
+            *("--quiet", "--launcher", "ray", "--set", "launcher.address=localhost:9"),
+            grid=GRID,
+        ),
         env={**os.environ},
         capture_output=True,
         text=True,

@@ -1,13 +1,19 @@
 """Whole runs on a small real encoder and made-up reviews whose words tell."""
 
 import json
-from collections.abc import Callable
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from hwcli.config import load
@@ -16,11 +22,13 @@ from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
 from hwcli.sentiment import finetuned, training
+from hwcli.sentiment.best_epoch import BestEpoch
 from hwcli.sentiment.classifier import load_saved
 from hwcli.sentiment.prepare import prepare
 from hwcli.sentiment.probes import HOMEWORK_SENTENCES
 from hwcli.sentiment.recipe import RECIPE_VERSION
 from hwcli.sentiment.summary import SentimentSummary
+from hwcli.training.metrics import Mean
 from tests.sentiment.tiny import make_encoder, make_reviews, write_csv
 
 GRU = ("head.kind=gru", "head.all_layers=false", "head.hidden=7", "head.dropout=0.5")
@@ -32,6 +40,13 @@ TUNED = (
     "encoder_optimizer.learning_rate=1e-3",
 )
 PLAIN = (*TUNED[:1], "head.kind=cls", *TUNED[2:])
+SMALL = (
+    "device=cpu",
+    "text.max_length=31",
+    "batch_size=13",
+    "precision=float32",
+    "baselines=false",
+)
 WAYS = {"gru": GRU, "mean": MEAN, "tuned": TUNED, "plain": PLAIN}
 
 
@@ -42,11 +57,18 @@ def sources_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def configure(
-    sources_: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources_: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _one_thread: None
 ) -> Callable[..., Config]:
     monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
-    torch.set_num_threads(1)
 
     def make(*overrides: str, epochs: int = 2) -> Config:
         encoder, data = sources_
@@ -59,14 +81,7 @@ def configure(
                 "epochs": epochs,
                 "name": "tiny",
             },
-            overrides=[
-                "device=cpu",
-                "text.max_length=31",
-                "batch_size=13",
-                "precision=float32",
-                "baselines=false",
-                *overrides,
-            ],
+            overrides=[*SMALL, *overrides],
         )
 
     return make
@@ -166,17 +181,126 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     resumed = train(config, tmp_path / "stopped")
     assert steps == 17 + 24 - 16
 
-    for summary in (whole, resumed):
-        for epoch in summary["epochs"]:
-            del epoch["minutes"]
-    kept = ("epochs", "test_loss", "test_accuracy", "predictions", "probes")
-    assert {key: resumed[key] for key in kept} == {key: whole[key] for key in kept}
+    assert numbers(resumed) == numbers(whole)
     if way != "tuned":
-        stored = [
-            load_file(tmp_path / run_ / COMMAND / "tiny" / "model" / "head.safetensors")
-            for run_ in ("whole", "stopped")
-        ]
-        assert all(torch.equal(stored[0][name], stored[1][name]) for name in stored[0])
+        assert_same_tensors(head_of(tmp_path / "whole"), head_of(tmp_path / "stopped"))
+
+
+def numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run computed; no times."""
+    epochs = [{**epoch, "minutes": None} for epoch in summary["epochs"]]
+    kept = ("test_loss", "test_accuracy", "predictions", "probes")
+    return {"epochs": epochs, **{key: summary[key] for key in kept}}
+
+
+def head_of(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / COMMAND / "tiny" / "model" / "head.safetensors")
+
+
+def assert_same_tensors(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys() != set()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+# The command with a checkpoint after every step, and a pause before it; last it tells its steps.
+PROGRAM = """
+import os, sys, time
+from hwcli import cli
+from hwcli.sentiment import training
+
+training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+original, steps = training.batch_loss, 0
+
+def counted(*arguments):
+    global steps
+    steps += 1
+    time.sleep(float(os.environ["PAUSE_S"]))
+    return original(*arguments)
+
+training.batch_loss = counted
+try:
+    cli.main()
+finally:
+    print(steps, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit(sources_: tuple[Path, Path], tmp_path: Path) -> None:
+    encoder, data = sources_
+
+    def start(out: Path, pause_s: float = 0.0) -> "subprocess.Popen[str]":
+        settings = [text for setting in (*SMALL, *GRU) for text in ("--set", setting)]
+        command = [*("--encoder", str(encoder)), *("--data", str(data)), *("--epochs", "2")]
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, COMMAND, *command, *settings, "--name", "tiny",
+             "--out", str(out)],
+            env={
+                **os.environ,
+                "HW2_CACHE": str(tmp_path / "cache"),
+                "OMP_NUM_THREADS": "1",
+                "PAUSE_S": str(pause_s),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+
+    def finish(out: Path) -> tuple[dict[str, Any], int]:
+        with start(out) as program:
+            _, told = program.communicate(timeout=300)
+        assert program.returncode == 0, told
+        path = out / COMMAND / "tiny" / "summary.json"
+        return numbers(json.loads(path.read_text())), int(told.splitlines()[-1])
+
+    whole, num_steps = finish(tmp_path / "whole")
+    with start(tmp_path / "killed", pause_s=0.3) as program:
+        while steps_kept(tmp_path / "killed") < num_steps // 2 + 3:  # inside the second epoch
+            assert program.poll() is None
+            time.sleep(0.05)
+        program.kill()
+        program.communicate()
+    assert program.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / COMMAND / "tiny" / "summary.json").exists()
+    resumed, num_steps_left = finish(tmp_path / "killed")
+    assert num_steps_left <= num_steps - num_steps // 2 - 3
+    assert resumed == whole
+    assert_same_tensors(head_of(tmp_path / "whole"), head_of(tmp_path / "killed"))
+
+
+def steps_kept(out: Path) -> int:
+    """Return the steps that the checkpoint of a run's training stands at; 0 before the first."""
+    for path in out.glob(f"{COMMAND}/trials/*/checkpoint.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            step: int = json.loads(file.metadata()["position"])["step"]
+            return step
+    return 0
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_where_the_loss_rises_the_best_epoch_is_the_first_and_the_last_is_the_last(
+    keep: str,
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    after_epoch: list[dict[str, torch.Tensor]] = []
+
+    def rising(logits: torch.Tensor, labels: torch.Tensor) -> Mean:
+        return Mean(loss_sum=len(after_epoch) + 1.0, num_correct=1, num_examples=1)
+
+    class Watched(BestEpoch):
+        def save_if_best(self, model: torch.nn.Module, valid: Mean) -> None:
+            after_epoch.append({name: t.clone() for name, t in model.state_dict().items()})
+            super().save_if_best(model, valid)
+
+    monkeypatch.setattr(training, "mean_of", rising)
+    monkeypatch.setattr(training, "BestEpoch", Watched)
+    summary = train(configure(*GRU, f"keep={keep}"), tmp_path)
+    assert [epoch["valid_loss"] for epoch in summary["epochs"]] == [1.0, 2.0]
+    first, last = after_epoch
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    assert_same_tensors(head_of(tmp_path), first if keep == "best" else last)
 
 
 def test_the_first_losses_change_only_with_the_recipe_version(
@@ -198,16 +322,16 @@ def test_the_first_losses_change_only_with_the_recipe_version(
 
 
 GOLDEN_LOSSES = [
-    0.72305,
-    0.83291,
-    0.69007,
-    0.72503,
-    0.70597,
-    0.71215,
-    0.69074,
-    0.74352,
-    0.75879,
-    0.70445,
+    0.75634,
+    0.73856,
+    0.62699,
+    0.71716,
+    0.69727,
+    0.70460,
+    0.72706,
+    0.70933,
+    0.67370,
+    0.69130,
 ]
 
 
@@ -317,7 +441,9 @@ def test_a_closed_pipe_loses_no_summary(
 
 def test_reference_summaries_are_read_and_written_as_they_are() -> None:
     reference = Path(__file__).parents[2] / "results/reference" / COMMAND
-    for path in sorted(reference.glob("*/summary.json")):
+    paths = sorted(reference.glob("*/summary.json"))
+    assert paths
+    for path in paths:
         stored = json.loads(path.read_text())
         summary = SentimentSummary.model_validate(stored)
         assert {**summary.model_dump(mode="json"), **stored} == summary.model_dump(mode="json")

@@ -93,9 +93,7 @@ def test_a_finished_run_is_replaced_only_by_one_that_contains_it(
             assert folder.forecast(later) == f"The run would extend or rewrite {folder.path}."
             assert folder.claim(later, {})
             return
-        line = (
-            r"finished run with other settings \(.+ there, .+ here\); choose .* with --name, .* --repl"
-        )
+        line = r"finished run with other settings \(.+ there, .+ here\); choose .*--name, .*--repl"
         with pytest.raises(OutputError, match=line):
             folder.claim(later, {})
         assert folder.forecast(later).startswith("The run would be refused: ")

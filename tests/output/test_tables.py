@@ -2,10 +2,10 @@ import csv
 import io
 
 import pytest
-from rich.console import Console
 
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
+from tests.output.whole_tables import hold_whole
 
 TABLE = Table(
     title="Accuracy & time",
@@ -83,24 +83,6 @@ def test_no_word_and_no_number_is_broken_at_any_width(width: int) -> None:
     hold_whole(WIDE, width)
     if width == 140:
         assert WIDE.fit(width) == (WIDE.columns, [])
-
-
-def hold_whole(table: Table, width: int) -> None:
-    """Check that a table fits, that its words and numbers are whole, and that it owns up."""
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(table.to_rich(width))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert max(map(len, lines)) <= width
-    shown, left_out = table.fit(width)
-    text = " ".join(lines)
-    for row in table.rows:
-        for column in shown:
-            for word in column.text(row).split():
-                assert f" {word} " in f"{text} "
-    joined = " ".join(text.split())
-    for column in left_out:
-        assert column.heading in joined
-    assert all(column in shown for column in table.columns if column.priority == 0)
 
 
 def test_columns_are_left_out_by_priority() -> None:

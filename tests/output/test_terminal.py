@@ -8,8 +8,8 @@ from rich.console import Console
 from hwcli.output import terminal
 
 LINE = (
-    "The run would take about 48 s on this machine, as busy as it is now, 2.4 GB of memory and 5 MB "
-    "of disk. Nothing was run."
+    "The run would take about 48 s on this machine, as busy as it is now, 2.4 GB of memory and "
+    "5 MB of disk. Nothing was run."
 )
 PATH = "/home/ada/a-folder-that-is-long/and-another-one/results/vit-sweep/standard/table.md"
 

@@ -136,6 +136,46 @@ def test_a_folder_without_runs_and_one_with_reference_runs(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_nothing_of_a_notebook_beside_the_runs_is_read_where_the_hand_in_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    """What docs/hand-in.md promises a teaching assistant, who runs no code of a student's."""
+    runs, new = tmp_path / "runs", tmp_path / "new"
+    link_committed(runs, *SHOWN)
+    make.build(runs, runs, formats=("ipynb",), author="A. Student", title="Mine", say=print)
+    path = runs / "report/hw2.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    mark = f"from pathlib import Path\nPath({str(tmp_path / 'executed')!r}).touch()"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"{mark}\nprint('Quixotic')"))
+    notebook.cells.insert(3, nbformat.v4.new_markdown_cell("Quixotic words."))
+    generated = next(
+        cell for cell in notebook.cells if cell.cell_type == "code" and cell.id[0] == "q"
+    )
+    generated.source = f"{mark}  # quixotic\n{generated.source}"
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+    (made,) = make.build(runs, new, formats=("ipynb",), say=print)
+    assert made == (new / "report/hw2.ipynb").resolve()
+    assert [each.name for each in (new / "report").iterdir()] == ["hw2.ipynb"]
+    text = made.read_text()
+    for word in ("quixotic", "Quixotic", "executed", "A. Student", "Mine"):
+        assert word not in text, word
+    assert not (tmp_path / "executed").exists()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_title_and_paper_are_kept_from_build_to_build(tmp_path: Path) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    for more in ({"title": "My Own Title", "paper": "letter"}, {}):
+        make_report(tmp_path, tmp_path, **more)
+        first, *_ = pypdf.PdfReader(tmp_path / "report/hw2.pdf").pages
+        assert "My Own Title" in " ".join(first.extract_text().split())
+        assert tuple(first.mediabox) == (0, 0, 612, 792)
+        assert "<title>My Own Title</title>" in (tmp_path / "report/hw2.html").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_fits_a_phone_and_a_desk(made: Path, tmp_path: Path, width: int) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

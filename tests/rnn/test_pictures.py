@@ -31,11 +31,17 @@ def test_the_difference_of_the_sums_ends_in_what_the_last_output_reads() -> None
 @pytest.mark.parametrize("property_id", ["alternating-sum", None])
 @pytest.mark.parametrize("length", [1, 2, 59, 131])
 def test_the_axis_of_steps_begins_at_the_first(length: int, property_id: str | None) -> None:
-    for axes in draw_trace(traced(length), property_id).axes:
+    figure = draw_trace(traced(length), property_id)
+    for axes in figure.axes:
         if axes.axison:
             assert axes.get_xticks()[0] == 1
             assert length == 1 or axes.get_xlim()[0] == 1
-    assert list(axes.get_yticks() if length < 60 else [0, 0.5, 1]) == [0, 0.5, 1]
+    # Beyond 60 steps a second column shows all of them.
+    num_columns = 1 if length <= 60 else 2
+    assert len(figure.axes) == 2 * num_columns
+    output = figure.axes[num_columns]
+    assert output.get_ylabel() == "output $y_t$"
+    assert list(output.get_yticks()) == [0, 0.5, 1]
 
 
 def test_many_points_of_two_values_are_not_drawn() -> None:

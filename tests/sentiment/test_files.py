@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "A.CSV": as_csv,
     "semicolons.csv": lambda: as_csv(";"),
     "a.tsv": lambda: as_csv("\t"),
+    "a.tab": lambda: as_csv("\t"),
     "unquoted.tsv": lambda: (
         b"text\tlabel\n"
         + b"".join(f"{t}\t{x}\n".encode() for t, x in zip(TEXTS, LABELS, strict=True))
@@ -44,6 +46,8 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a.csv.gz": lambda: gzip.compress(as_csv()),
     "really gzip.csv": lambda: gzip.compress(as_csv()),
     "a.csv.bz2": lambda: bz2.compress(as_csv()),
+    "a.csv.xz": lambda: lzma.compress(as_csv()),
+    "really xz.csv": lambda: lzma.compress(as_csv()),
     "a.csv.zip": as_zip,
     "archive.zip": as_zip,
     "Archive.ZIP": lambda: as_zip(**{"films/a.tsv": as_csv("\t"), "films/.DS_Store": b""}),

@@ -2,8 +2,9 @@
 
 import io
 import json
+import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -184,8 +185,11 @@ def test_the_newest_model_with_weights_is_taken(runs: list[Path], tmp_path: Path
     out = runs[0].parents[1]
     (out / "sentiment-train" / "bare").mkdir()
     (out / "sentiment-train" / "bare" / "summary.json").write_text("{}")
-    assert find_runs([], out)[0] in runs
-    with pytest.raises(SourceError, match=r"no trained model in .* hw2 sentiment-train \(about"):
+    for newest, time in ((runs[0], 2e9), (runs[1], 3e9)):
+        os.utime(newest / "model/hw2.json", (time, time))
+        assert find_runs([], out) == [newest]
+    line = r"no trained model in .*; train one by: hw2 sentiment-train \(minutes\)"
+    with pytest.raises(SourceError, match=line):
         find_runs([], tmp_path)
 
 
@@ -196,6 +200,54 @@ def test_a_run_without_weights_says_what_makes_them(tmp_path: Path) -> None:
         SourceError, match=r"weights are not here; .*--config .*/config.yaml \(took 67 minutes\)"
     ):
         find_runs([tmp_path], tmp_path)
+
+
+def test_the_command_prints_a_json_line_for_each_row_and_its_accuracy_beside(
+    runs: list[Path],
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "labelled.csv"
+    path.write_text('text,label\n"a good, good film",1\nbad\u2028film,0\nit was dull,0\n')
+    model = ("--model", str(runs[0]), "--device", "cpu")
+    assert hw2("sentiment-predict", *model, "--file", str(path), "--json") == 0
+    shown = capsys.readouterr()
+    lines = [json.loads(line) for line in shown.out.removesuffix("\n").split("\n")]
+    assert [line["text"] for line in lines] == ["a good, good film", "bad\u2028film", "it was dull"]
+    assert [line["expected"] for line in lines] == ["positive", "negative", "negative"]
+    assert "Accuracy on the labels of the file" in shown.err
+    right = sum(line["label"] == line["expected"] for line in lines)
+    assert f"{right / 3:.2%}" in shown.err
+    assert "Predictions" not in shown.err
+
+
+def test_the_command_classifies_standard_input_by_the_newest_model(
+    runs: list[Path],
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    os.utime(runs[1] / "model/hw2.json", (4e9, 4e9))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"good film\n\nbad\n")))
+    out = str(runs[0].parents[1])
+    assert hw2("sentiment-predict", "--json", "--out", out, "--device", "cpu") == 0
+    shown = capsys.readouterr()
+    lines = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line["text"] for line in lines] == ["good film", "", "bad"]
+    assert [set(line) for line in lines] == [{"text", "label", "probability_positive"}] * 3
+    assert shown.err == f"the newest model: {runs[1]}\n"
+
+
+def test_json_lines_go_to_a_terminal_of_few_letters_too(
+    runs: list[Path], hw2: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    texts = ("très good", "😀")
+    assert hw2("sentiment-predict", *texts, "--json", "--model", str(runs[0])) == 0
+    lines = written.getvalue().decode("latin-1").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["très good", "?"]
 
 
 def test_a_language_that_the_encoder_does_not_know_is_told(runs: list[Path]) -> None:

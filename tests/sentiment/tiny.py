@@ -54,6 +54,8 @@ def save_untrained(folder: Path, make: Callable[[], Any]) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = make()
+        # How many numbers it drew for its fresh weights depends on the version of transformers.
+        torch.manual_seed(0)
         for parameter in model.parameters():
             # Fresh weights of 0.02 would leave every state all but the same.
             if parameter.ndim == 2:
