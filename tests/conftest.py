@@ -29,6 +29,17 @@ def _nothing_stays_silent() -> Iterator[None]:
     terminal.progress.quiet = False
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, as in a sweep's workers: networks here are tiny."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def hw2(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run the command line in this process and return its exit code."""

@@ -237,7 +237,8 @@ class RunFolder(Closing):
             self.refuse_to_lose(config)
         except OutputError as error:
             return f"The run would be refused: {error}."
-        return f"The run would {'replace' if self.may_replace else 'extend or rewrite'} {self.path}."
+        verb = "replace" if self.may_replace else "extend or rewrite"
+        return f"The run would {verb} {self.path}."
 
     def summary(self) -> dict[str, Any] | None:
         """Return what the folder's finished run found; None if there is none that can be read."""

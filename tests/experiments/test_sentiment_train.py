@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,8 @@ def sources_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def configure(
-    sources_: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _one_thread: None
+    sources_: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> Callable[..., Config]:
     monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
 

@@ -213,12 +213,14 @@ def test_a_dry_run_leaves_out_the_epochs_that_are_kept(
     assert vit_sweep.plan(config, folder).seconds == before.seconds
     place.checkpoint.write_bytes(b"")
     after = vit_sweep.plan(config, folder)
-    assert before.seconds is not None and after.seconds is not None
+    assert before.seconds is not None
+    assert after.seconds is not None
     assert before.seconds - after.seconds == pytest.approx(0.75 * trial.cost * 1e-9)
     # Trained to its end, it is only tested.
     place.write_epochs([{"epoch": epoch} for epoch in range(4)])
     tested = vit_sweep.plan(config, folder)
-    assert tested.seconds is not None and isinstance(tested.shown, Table)
+    assert tested.seconds is not None
+    assert isinstance(tested.shown, Table)
     assert before.seconds - tested.seconds == pytest.approx(trial.cost * 1e-9)
     assert tested.shown.rows[0]["estimate"] == "0 s"
 

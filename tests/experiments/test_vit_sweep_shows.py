@@ -28,6 +28,8 @@ from hwcli.vision.record import read_record
 from hwcli.vision.summary import summarize
 from tests.vision.made_up import TINY, made_up_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FILES = Found(path=Path("unused"), name="fashion-mnist", origin="nowhere", digest="made-up")
 GRID = {**TINY, "layers": "1,2", "heads": "2,3", "epochs": 1, "precision": "float32"}
 LINEAR = {"model.attention": "linear"}
@@ -70,7 +72,7 @@ def show(out: Path, config: Config) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """Trials of the grid by two seeds, and once more with linear attention."""
     out = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:

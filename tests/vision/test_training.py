@@ -1,6 +1,5 @@
 """One network in this process, on made-up images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +41,10 @@ GOLDEN_LOSSES = [
 
 
 @pytest.fixture(autouse=True)
-def images(monkeypatch: pytest.MonkeyPatch) -> Iterator[FashionMNIST]:
+def images(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> FashionMNIST:
     data = made_up_images(301)
     monkeypatch.setattr(training, "load_images", lambda path, config: data)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield data
-    torch.set_num_threads(threads)
+    return data
 
 
 def numbers(output: TrialOutput) -> dict[str, Any]:

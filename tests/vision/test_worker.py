@@ -14,6 +14,8 @@ from hwcli.vision import training, worker
 from hwcli.vision.places import TrainedOn, notes_on_software
 from tests.vision.made_up import made_up_images, trial_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_a_worker_imports_no_plotting_and_no_statistics() -> None:
     code = "import sys, hwcli.vision.worker; print(*sys.modules)"
