@@ -18,15 +18,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from hwcli import runtime
+from hwcli import processor, resources, runtime
 from hwcli.config import load
 from hwcli.data.cache import cache_folder
 from hwcli.data.catalogue import CATALOGUE
 from hwcli.errors import HwError, KernelError, SourceError
 from hwcli.experiments import vit_sweep
+from hwcli.fingerprint import fingerprint
 from hwcli.native import compiler
 from hwcli.output.tables import Column, Table
-from hwcli.output.units import counted
+from hwcli.output.units import counted, size
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
@@ -36,7 +37,7 @@ from hwcli.vision.vit import ViT
 SPEED_ROWS = ("AMX-BF16", "AVX512-BF16", "AVX2")
 
 # Below this a run of the standard grid may not find room for its data, checkpoints and pictures.
-LEAST_FREE_DISK = 2**29
+LEAST_FREE_DISK = 500 * 10**6
 
 # The timing: two layers of the sweep's network, so that it takes a second and no more.
 TIMED_LAYERS, TIMED_HEADS, TIMED_IMAGES = 2, 4, 64
@@ -104,7 +105,7 @@ def to_table(findings: list[Finding]) -> Table:
 
 def look_at_versions() -> Finding:
     """Return which hw2, Python and torch these are."""
-    facts = runtime.fingerprint()
+    facts = fingerprint()
     commit = str(facts["commit"] or "")[:7]
     of = f" at {commit}{', changed' if facts['dirty'] else ''}" if commit else ""
     text = (
@@ -127,12 +128,12 @@ def look_at_device(device: torch.device) -> Finding:
 
 def look_at_processor() -> Finding:
     """Return the processor, and the vectors it computes with."""
-    fingerprint, flags = runtime.fingerprint(), runtime.cpu_flags()
+    facts, flags = fingerprint(), processor.cpu_flags()
     if platform.machine() == "arm64":  # macOS lists no flags, and every processor of Apple's has it
         flags |= {compiler.EXTENSIONS["NEON"][1]}
     has = [name for name, (_, flag) in compiler.EXTENSIONS.items() if flag in flags]
-    cores = runtime.num_cores()
-    name = fingerprint["cpu"].partition(" (")[0]
+    cores = resources.num_cores()
+    name = facts["cpu"].partition(" (")[0]
     row = next((name for name in SPEED_ROWS if name in has), None)
     return Finding(
         "processor",
@@ -156,31 +157,28 @@ def look_at_precision(device: torch.device, *, fast: bool) -> Finding:
 
 def look_at_memory(device: torch.device) -> Finding:
     """Return how much memory is free, and how many trials train at a time therefore."""
-    free = runtime.free_memory_bytes()
-    whole = runtime.fingerprint()["memory_bytes"]
-    limit = runtime.worker_limit(runtime.WORKER_BYTES, runtime.DRIVER_BYTES)
+    free = resources.free_memory_bytes()
+    whole = fingerprint()["memory_bytes"]
+    limit = resources.worker_limit(resources.WORKER_BYTES, resources.DRIVER_BYTES)
     jobs, decided_by = (limit.number, limit.decided_by) if device.type == "cpu" else (1, "device")
     reason = {
         "cores": "one per core",
-        "memory": f"memory allows no more at {_size(runtime.WORKER_BYTES)} each",
+        "memory": f"memory allows no more at {size(resources.WORKER_BYTES)} each",
         "device": "they share one device",
     }[decided_by]
+    amounts = ["an unknown amount" if number is None else size(number) for number in (free, whole)]
     return Finding(
         "memory",
-        f"{_size(free)} free of {_size(whole)}; jobs: auto is {jobs} ({reason})",
-        fault=free is not None and free < runtime.WORKER_BYTES + runtime.DRIVER_BYTES,
+        f"{amounts[0]} free of {amounts[1]}; jobs: auto is {jobs} ({reason})",
+        fault=free is not None and free < resources.WORKER_BYTES + resources.DRIVER_BYTES,
         facts={
             "free_bytes": free,
             "whole_bytes": whole,
             "jobs": jobs,
             "decided_by": decided_by,
-            "worker_bytes": runtime.WORKER_BYTES,
+            "worker_bytes": resources.WORKER_BYTES,
         },
     )
-
-
-def _size(number: int | None) -> str:
-    return "an unknown amount" if number is None else f"{number / 2**30:.1f} GiB"
 
 
 # --------------------------------------------------------------------------------------
@@ -331,9 +329,9 @@ def look_at_disk(out: Path) -> Finding:
         return Finding("disk", str(error), fault=True)
     free = {name: shutil.disk_usage(_existing(path)).free for name, path in places.items()}
     scarce, of_windows = min(free.values()) < LEAST_FREE_DISK, _is_windows_disk(out)
-    text = ", ".join(f"{_size(number)} free for {name}" for name, number in free.items())
+    text = ", ".join(f"{size(number)} free for {name}" for name, number in free.items())
     if scarce:
-        text += f"; a grid with its data wants {_size(LEAST_FREE_DISK)}"
+        text += f"; a grid with its data wants {size(LEAST_FREE_DISK)}"
     if of_windows:
         text += (
             f"; {out} is on a disk of Windows, which WSL reads many times more slowly and locks in "
@@ -376,7 +374,7 @@ def look_at_data() -> list[Finding]:
         except SourceError as error:
             findings.append(Finding(entry.name, str(error), fault=True))
             continue
-        missing = f"not here; hw2 data fetch {entry.name} gets it ({entry.num_bytes / 1e6:.0f} MB)"
+        missing = f"not here; hw2 data fetch {entry.name} gets it ({size(entry.num_bytes)})"
         findings.append(
             Finding(entry.name, "; ".join(present) or missing, facts={"present": present})
         )

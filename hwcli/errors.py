@@ -38,6 +38,17 @@ class LauncherError(HwError):
     """A cluster cannot be used as it was asked to be; says what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line why a file cannot be read or written."""
+    return str(getattr(error, "strerror", None) or first_line(error))
+
+
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 _REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxtuple = 2, 3, 4, 4

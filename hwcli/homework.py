@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from hwcli.data.catalogue import IMDB
 from hwcli.errors import ConfigError, HwError, short
 from hwcli.experiment import Plan
 from hwcli.output import terminal
-from hwcli.output.files import read_json
+from hwcli.output.files import read_mapping
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import duration, size
@@ -29,9 +29,8 @@ INTERRUPTED = (129, 130, 143, -1, -2, -15)
 
 PartState = Literal["finished earlier", "differs", "finished", "failed", "missing", "blocked"]
 
-# Fields of a config that leave a question's answer an answer, by their beginnings: how and where it
-# was computed, and how a file of reviews is read.
-FREE = (
+# Prefixes of fields that may differ between two runs that answer the same question.
+MAY_DIFFER = (
     *("name", "device", "precision", "kernels", "data_path", "texts", "compare_with"),
     *(f"data.{key}" for key in ("source", "text", "label", "header", "separator", "encoding")),
 )
@@ -80,46 +79,41 @@ class Part:
 
     def is_done(self, out: Path) -> bool:
         """Tell whether a finished run is there, whatever its settings are."""
-        try:
-            found = read_json(out / self.command / self.name / "summary.json")
-        except (OSError, ValueError):
-            return False
-        return isinstance(found, dict) and found.get("status") == "complete"
+        found = read_mapping(out / self.command / self.name / "summary.json")
+        return found.get("status") == "complete"
 
-    def other_settings(self, out: Path) -> str:
-        """Say in which settings the finished run is not the part's; empty where it answers it.
+    def look_at(self, out: Path) -> tuple[PartState, str]:
+        """Return whether a finished run answers the question, and in which settings it differs.
 
-        :data:`NEEDS_MORE` for a run that the part's command extends.
+        A run that the part's command extends is missing, too.
         """
+        if not self.is_done(out):
+            return "missing", ""
         config = self._config()
         folder = out / self.command / self.name
         try:
-            path = folder / "config.yaml"
-            earlier = load(type(config), self.command, path=path)
+            earlier = load(type(config), self.command, path=folder / "config.yaml")
         except HwError:
-            return "its config.yaml cannot be read"
-        if not (other_data := _other_data(folder)):
+            return "differs", "its config.yaml cannot be read"
+        told = _other_data(folder)
+        if not told:
             if earlier.contains(config):
-                return ""
+                return "finished earlier", ""
             if config.contains(earlier):
-                return NEEDS_MORE
-        found = config.differences_from(earlier)
-        told = [
+                return "missing", ""
+        told += [
             f"{key} {short(there)}, not {short(here)}"
-            for key, (there, here) in found.items()
-            if not key.startswith(FREE) and not _is_wider(there, here)
+            for key, (there, here) in config.differences_from(earlier).items()
+            if not key.startswith(MAY_DIFFER) and not _is_wider(there, here)
         ]
-        return ", ".join([*other_data, *told])
+        return ("differs" if told else "finished earlier"), ", ".join(told)
 
 
 def _other_data(folder: Path) -> list[str]:
     """Name the reviews of a run that is not of IMDB."""
-    found = str(read_json(folder / "summary.json").get("dataset", IMDB.name))
+    found = str(read_mapping(folder / "summary.json").get("dataset", IMDB.name))
     is_imdb = found in (IMDB.name, *IMDB.source.names) or IMDB.name in found.lower()
     return [] if is_imdb else [f"its reviews are {short(found)}"]
-
-
-NEEDS_MORE = "its command adds what is missing"
 
 
 def _is_wider(there: object, here: object) -> bool:
@@ -177,13 +171,10 @@ def run(
     started = time.monotonic()
     for number, part in enumerate(parts, 1):
         where = f"part {number} of {len(parts) + 1}, question {part.question}: {part.command}"
-        other = part.other_settings(out) if part.is_done(out) else NEEDS_MORE
-        if other != NEEDS_MORE:
-            states[part] = "differs" if other else "finished earlier"
-            terminal.log(
-                f"{where}: already done, reused" + (f" as it is ({other})" if other else "")
-            )
-            if other:
+        states[part], why = part.look_at(out)
+        if states[part] != "missing":
+            terminal.log(f"{where}: already done, reused" + (f" as it is ({why})" if why else ""))
+            if why:
                 terminal.log(f"the homework's own instead: {_spelled(part, out)} --replace")
             continue
         gone = time.monotonic() - started
@@ -207,7 +198,7 @@ def run(
         acknowledged=acknowledged,
         say=terminal.log,
     )
-    terminal.show(_table(parts, states, seconds, out))
+    terminal.show(_table(parts, states, {"time": seconds}, out))
     for path in paths:
         terminal.show_path(path)
     return int("failed" in states.values())
@@ -223,9 +214,7 @@ def plan(preset: str, out: Path) -> None:
     states: dict[Part, PartState] = {}
     plans: dict[Part, Plan] = {}
     for part in parts:
-        states[part] = "missing"
-        if part.is_done(out) and (other := part.other_settings(out)) != NEEDS_MORE:
-            states[part] = "differs" if other else "finished earlier"
+        states[part], _ = part.look_at(out)
         if states[part] == "missing":
             terminal.log(f"question {part.question}: timing a little of {part.command}")
             try:
@@ -256,58 +245,49 @@ def _spelled(part: Part, out: Path) -> str:
 
 
 def plan_table(
-    parts: Sequence[Part], states: dict[Part, PartState], plans: dict[Part, Plan], out: Path
+    parts: Sequence[Part], states: Mapping[Part, PartState], plans: Mapping[Part, Plan], out: Path
 ) -> Table:
     """Return what each part takes: those that are planned, and the others without figures."""
     seconds = sum(planned.seconds or 0.0 for planned in plans.values()) + HAND_IN_S
-    rows = [
-        {
-            "question": part.question,
-            "state": states[part],
-            "time": None if planned is None else planned.seconds,
-            "memory": None if planned is None else planned.memory_bytes,
-            "disk": None if planned is None else planned.disk_bytes,
-            "command": _spelled(part, out),
-        }
-        for part in parts
-        for planned in [plans.get(part)]
-    ]
+    figures: Mapping[str, Mapping[Part, float | None]] = {
+        "time": {part: planned.seconds for part, planned in plans.items()},
+        "memory": {part: planned.memory_bytes for part, planned in plans.items()},
+        "disk": {part: planned.disk_bytes for part, planned in plans.items()},
+    }
+    note = (
+        f"About {duration(seconds)} in all on this machine, as busy as it is now. "
+        "`hw2 COMMAND ... --dry-run` shows a part in detail. Nothing was run."
+    )
+    return _table(parts, states, figures, out, [note])
+
+
+SPELLED: Mapping[str, Callable[[float], str]] = {"time": duration, "memory": size, "disk": size}
+
+
+def _table(
+    parts: Sequence[Part],
+    states: Mapping[Part, PartState],
+    figures: Mapping[str, Mapping[Part, float | None]],
+    out: Path,
+    notes: Sequence[str] = (),
+) -> Table:
+    """Return the state and the command of each part, and what is known of it by its name."""
     return Table(
         title="The parts of the homework",
         columns=[
             Column("question", "question", priority=0),
             Column("state", "state", priority=0),
-            Column("time", "time", duration, priority=0),
-            Column("memory", "memory", size, priority=0),
-            Column("disk", "disk", size, priority=0),
-            Column("command", "command", priority=1),
-        ],
-        rows=rows,
-        notes=[
-            f"About {duration(seconds)} in all on this machine, as busy as it is now. "
-            "`hw2 COMMAND ... --dry-run` shows a part in detail. Nothing was run."
-        ],
-    )
-
-
-def _table(
-    parts: Sequence[Part], states: dict[Part, PartState], seconds: dict[Part, float], out: Path
-) -> Table:
-    return Table(
-        title="The parts of the homework",
-        columns=[
-            Column("question", "question"),
-            Column("state", "state"),
-            Column("time", "time", duration),
+            *(Column(name, name, SPELLED[name], priority=0) for name in figures),
             Column("command", "command", priority=1),
         ],
         rows=[
             {
                 "question": part.question,
                 "state": states[part],
-                "time": seconds.get(part),
+                **{name: known.get(part) for name, known in figures.items()},
                 "command": _spelled(part, out),
             }
             for part in parts
         ],
+        notes=notes,
     )

@@ -15,7 +15,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from hwcli.errors import OutputError
+from hwcli.errors import OutputError, reason_of
 
 # What a file system without locks answers: Lustre without -o flock, NFS without a lock service.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -102,7 +102,7 @@ class Lock:
                 f"{self.path}: belongs to another user, who does not share it; ask them for "
                 "chmod g+w, or write results to a folder of your own by --out"
             )
-        return OutputError(f"{self.path}: cannot be locked ({getattr(error, 'strerror', error)})")
+        return OutputError(f"{self.path}: cannot be locked ({reason_of(error)})")
 
 
 def is_held(path: Path) -> bool:

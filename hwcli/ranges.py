@@ -1,4 +1,4 @@
-"""Ranges of integers as a user writes them: ``4..8``, ``256..65536*2``, ``2,3,4``."""
+"""Integers as a user writes them: ``4..8``, ``256..65536*2``, ``2,3,4``, and ``auto``."""
 
 import re
 from collections.abc import Sequence
@@ -85,6 +85,18 @@ def _parse_part(text: str) -> Sequence[int]:
 
 IntRange = Annotated[tuple[int, ...], BeforeValidator(parse_range)]
 """A config field that takes any spelling of :func:`parse_range`."""
+
+
+def auto_or_number(value: object) -> object:
+    """Read ``auto`` or an integer from 1.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != "auto" and not (type(number) is int and number >= 1):
+        raise ValueError("expected auto, or a number from 1")
+    return number
 
 
 def check_size(number: int) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from hwcli import cli, schema
 from hwcli.config import default_config_path, dump_yaml, load, read_file
-from hwcli.runtime import Stopped
+from hwcli.signals import Stopped
 from hwcli.yaml_files import read_yaml
 
 SHIPPED = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.yaml"))
@@ -264,7 +264,7 @@ def test_a_yaml_that_holds_only_a_name_trains_by_the_shipped_recipe(tmp_path: Pa
         (["--heads", "1001"], "heads = '1001': 1001 is above 1000"),
         (["--epochs", "0"], "epochs = '0': Input should be greater than or equal to 1"),
         (["--epochs", "x"], "epochs = 'x': Input should be a valid integer"),
-        (["--jobs", "0"], "jobs = '0': expected auto, or a number of workers from 1"),
+        (["--jobs", "0"], "jobs = '0': expected auto, or a number"),
         (["--jobs", "all"], "jobs = 'all': expected auto"),
         (["--train-limit", "0"], "data.train_limit = '0': Input should be greater"),
         (

@@ -10,7 +10,7 @@ from hwcli import config
 from hwcli.config import RunConfig, Section, dump_yaml, load
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
-from hwcli.ranges import IntRange, parse_range
+from hwcli.ranges import IntRange, auto_or_number, parse_range
 from hwcli.yaml_files import parse_yaml, read_yaml, spell
 
 
@@ -76,6 +76,13 @@ def test_a_stepped_range_is_pythons_range_with_its_end(first: int, length: int, 
 def test_a_bad_range_is_refused(text: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_range(text)
+
+
+def test_a_number_may_be_auto() -> None:
+    assert [auto_or_number(value) for value in ("auto", "3", 3)] == ["auto", 3, 3]
+    for value in (0, "0", "-1", True, 1.5, "all", None):
+        with pytest.raises(ValueError, match="expected auto, or a number from 1"):
+            auto_or_number(value)
 
 
 def test_values_come_from_yaml_then_preset_then_flags_then_set(tmp_path: Path) -> None:

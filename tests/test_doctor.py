@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hwcli import cli, doctor, runtime
+from hwcli import cli, doctor, processor, resources, runtime
 from hwcli.config import load
 from hwcli.experiments import vit_sweep
 from hwcli.native import compiler
@@ -58,7 +58,7 @@ def test_as_json_every_topic_has_its_facts(quick: None, tmp_path: Path) -> None:
         topics
     )
     assert topics["memory"]["facts"]["jobs"] >= 1
-    assert topics["processor"]["facts"]["cores"] == runtime.num_cores()
+    assert topics["processor"]["facts"]["cores"] == resources.num_cores()
     assert told["healthy"] == (not any(topic["fault"] for topic in topics.values()))
 
 
@@ -68,7 +68,7 @@ def test_a_processor_is_told_its_row_of_the_table_of_times(
 ) -> None:
     has = list(compiler.EXTENSIONS)[list(compiler.EXTENSIONS).index(row) :]
     flags = frozenset(compiler.EXTENSIONS[name][1] for name in has)
-    monkeypatch.setattr(runtime, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(processor, "cpu_flags", lambda: flags)
     assert f"docs/speed.md, row {row}" in doctor.look_at_processor().text
     page = (Path(__file__).parents[1] / "docs/speed.md").read_text()
     assert re.search(rf"^\| {row}[ ,|]", page, re.MULTILINE)
@@ -163,7 +163,7 @@ def test_on_a_mac_a_step_is_timed_by_the_clock(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_processor_of_apples_has_neon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "cpu_flags", frozenset)
+    monkeypatch.setattr(processor, "cpu_flags", frozenset)
     monkeypatch.setattr(doctor.platform, "machine", lambda: "arm64")
     assert doctor.look_at_processor().facts["extensions"] == ["NEON"]
     monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
@@ -214,10 +214,12 @@ def test_a_full_disk_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_memory_says_what_decides_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    monkeypatch.setattr(runtime, "num_cores", lambda: 8)
-    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 4 * 10**9)
+    monkeypatch.setattr(resources, "num_cores", lambda: 8)
+    monkeypatch.setattr(resources, "free_memory_bytes", lambda: 4 * 10**9)
     finding = doctor.look_at_memory(cpu)
     assert (finding.facts["jobs"], finding.facts["decided_by"]) == (4, "memory")
-    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 10**8)
+    assert finding.text.startswith("4.0 GB free of ")
+    assert "memory allows no more at 700 MB each" in finding.text
+    monkeypatch.setattr(resources, "free_memory_bytes", lambda: 10**8)
     assert doctor.look_at_memory(cpu).fault
     assert doctor.look_at_memory(torch.device("mps")).facts["jobs"] == 1

@@ -11,7 +11,6 @@ from hwcli.attention.bench.results import AttentionSummary
 from hwcli.attention.bench.tables import all_tables as attention_tables
 from hwcli.cli import app
 from hwcli.experiment import Plan
-from hwcli.experiments import rnn_trace
 from hwcli.output import terminal
 from hwcli.output.tables import Table
 from hwcli.report.runs import read_run
@@ -60,7 +59,6 @@ def of_vision() -> Iterator[tuple[str, Table]]:
 def of_tools() -> Iterator[tuple[str, Table]]:
     yield "status", status_table(REFERENCE)
     yield "status, trials", trials_table(REFERENCE)
-    yield "presets of rnn-trace", rnn_trace.presets_table()
     yield from (("hw2 data", table) for table in shown_by("data"))
     yield from (("hw2 config presets", table) for table in shown_by("config", "presets"))
     parts = homework.PRESETS["standard"]
@@ -76,7 +74,7 @@ KINDS: dict[str, tuple[Callable[[], Iterator[tuple[str, Table]]], int]] = {
     "attention-bench": (of_attention, 10),
     "sentiment-train": (of_sentiment, 10),
     "vit-sweep": (of_vision, 10),
-    "tools": (of_tools, 6),
+    "tools": (of_tools, 5),
 }
 
 

@@ -25,11 +25,11 @@ REPORT_PACKAGES = ("nbformat", "nbclient", "jupyter_client", "IPython")
 
 def main() -> None:
     """Run the program."""
-    from hwcli import runtime
+    from hwcli import signals
     from hwcli.output import terminal
 
     terminal.open_closed_streams()
-    runtime.stop_on_signals()
+    signals.stop_on_signals()
     try:
         if any(_is_garbled(argument) for argument in sys.argv):
             raise ConfigError("an argument is not valid UTF-8")
@@ -58,6 +58,15 @@ def main() -> None:
         why = "out of memory: end other programs, or raise this process's limit (ulimit -v)"
         terminal.show_error(HwError(f"{why}; what is finished is kept"))
         sys.exit(2)
+    except RuntimeError as error:
+        if not _is_out_of_gpu_memory(error):
+            raise
+        why = (
+            "the GPU is out of memory: take a smaller batch_size (or, for reviews, "
+            "text.max_length), end other programs on it, or use --device cpu"
+        )
+        terminal.show_error(HwError(f"{why}; what is finished is kept"))
+        sys.exit(2)
     finally:
         terminal.close()
 
@@ -70,6 +79,13 @@ def _show_usage_error(error: Any) -> int:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         terminal.show_error(ConfigError(error.format_message().rstrip(".") + where))
     return int(error.exit_code)
+
+
+def _is_out_of_gpu_memory(error: RuntimeError) -> bool:
+    torch = sys.modules.get("torch")  # what is not loaded cannot have raised it
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return str(error).startswith(("CUDA error: out of memory", "MPS backend out of memory"))
 
 
 def _is_garbled(argument: str) -> bool:

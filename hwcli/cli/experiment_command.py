@@ -14,7 +14,6 @@ from hwcli.cli.completion import complete_field
 from hwcli.cli.flags import COMMANDS, Flag, Flags
 from hwcli.cli.help import ExperimentCommand
 from hwcli.cli.options import COMMON
-from hwcli.errors import HwError
 
 
 def experiment(*examples: str) -> Callable[[Callable[..., Flags | None]], None]:
@@ -22,8 +21,8 @@ def experiment(*examples: str) -> Callable[[Callable[..., Flags | None]], None]:
 
     Each parameter names its config field by a :class:`Flag`; parameters without one are the
     function's own business, which may return more dotted keys with values. The options that
-    every experiment has are added here; the experiment itself is imported only when its command
-    runs.
+    every experiment has are added here; a parameter of such a name gets its value. The experiment
+    itself is imported only when its command runs.
 
     Args:
         examples: command lines that end the help.
@@ -32,7 +31,8 @@ def experiment(*examples: str) -> Callable[[Callable[..., Flags | None]], None]:
     def register(function: Callable[..., Flags | None]) -> None:
         module = function.__name__
         name = module.replace("_", "-")
-        own = inspect.signature(function, eval_str=True).parameters.values()
+        asked = inspect.signature(function, eval_str=True).parameters
+        own = [parameter for key, parameter in asked.items() if key not in COMMON]
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
             for key, (kind, default) in COMMON.items()
@@ -45,10 +45,10 @@ def experiment(*examples: str) -> Callable[[Callable[..., Flags | None]], None]:
         }
 
         def command(**values: Any) -> None:
-            common = {key: values.pop(key) for key in COMMON if key not in flags}
+            common = {key: values[key] for key in COMMON if key not in flags}
             set_here = {flag.key: values[parameter] for parameter, flag in flags.items()}
             explicit = {key: value for key, value in set_here.items() if value is not None}
-            more = function(**{parameter.name: values[parameter.name] for parameter in own}) or {}
+            more = function(**{key: values[key] for key in asked}) or {}
             run(module, {**more, **explicit}, **common)
 
         parameters = [_with_option(name, parameter, flags) for parameter in (*own, *shared)]
@@ -97,8 +97,6 @@ def run(
     from hwcli.output import terminal
     from hwcli.output.run_folder import RunFolder
 
-    if preset is not None and "network" in flags:
-        raise HwError("give either --spec or --preset, not both: each has a network")
     if quiet:
         terminal.silence()
     chosen = importlib.import_module(f"hwcli.experiments.{module}")

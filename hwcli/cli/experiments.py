@@ -20,15 +20,6 @@ from hwcli.cli.options import RESULTS, Out, settings_option
 from hwcli.errors import ConfigError
 
 
-def _list_presets(wanted: bool) -> None:
-    if wanted:
-        from hwcli.experiments.rnn_trace import presets_table
-        from hwcli.output import terminal
-
-        terminal.show(presets_table())
-        raise typer.Exit
-
-
 @experiment(
     "hw2 rnn-trace --inputs 3,-1,4",
     "hw2 rnn-trace --spec exercise.yaml --expect parity",
@@ -50,15 +41,7 @@ def rnn_trace(
     alphabet: Annotated[Text, Flag("alphabet", "X,X,...")] = None,
     steps: Annotated[Text, Flag("steps", "N")] = None,
     seed: Annotated[Text, Flag("seed", "N")] = None,
-    list_presets: Annotated[
-        bool,
-        Option(
-            "--list-presets",
-            help="Show what the presets compute.",
-            callback=_list_presets,
-            is_eager=True,
-        ),
-    ] = False,
+    preset: Text = None,
 ) -> Flags:
     """State what a recurrent network computes, and prove it where possible (question 1)."""
     if design:
@@ -73,7 +56,10 @@ def rnn_trace(
     if spec is not None:
         from hwcli.rnn.spec_file import read_spec
 
-        return read_spec(spec)
+        exercise = read_spec(spec)
+        if preset is not None and "network" in exercise:
+            raise ConfigError("give either --spec or --preset, not both: each has a network")
+        return exercise
     return {"name": "custom"} if (w_in or w_rec or w_out) else {}
 
 
@@ -204,7 +190,9 @@ def sentiment_predict(
                 "data.text_column=review; the model keeps its own"
             )
     data = load(Config, COMMAND, overrides=settings or ()).data
-    given = predict.gather_texts(texts or [], file, data, terminal.log)
+    given = predict.gather_texts(
+        texts or [], file, data, terminal.log, lambda: predict.trained_labels(models or (), out)
+    )
     runs = predict.find_runs(models or (), out)
     if not models:
         terminal.log(f"the newest model: {runs[0]}")

@@ -34,6 +34,7 @@ def list_data(context: typer.Context, as_json: AsJson = False) -> None:
         from hwcli.data.catalogue import CATALOGUE
         from hwcli.output import terminal
         from hwcli.output.tables import Column, Table
+        from hwcli.output.units import size
 
         rows = [entry.to_row() for entry in CATALOGUE.values()]
         if as_json:
@@ -41,7 +42,7 @@ def list_data(context: typer.Context, as_json: AsJson = False) -> None:
         else:
             columns = [
                 Column("name", "name", priority=0),
-                Column("num_bytes", "size", lambda size: f"{size / 1e6:.0f} MB", priority=2),
+                Column("num_bytes", "size", size, priority=2),
                 Column(
                     "present",
                     "on this machine",

@@ -20,7 +20,7 @@ from typing import Literal
 import certifi
 
 from hwcli.data.cache import Found, Log
-from hwcli.errors import SourceError
+from hwcli.errors import SourceError, first_line
 from hwcli.paths import named_path
 
 # How long the hub may take to answer.
@@ -37,14 +37,12 @@ class HubRepository:
         patterns: of the files that are fetched.
         needed: of each group one pattern must match a file: a cache may hold a part of a
             repository.
-        holds: which part of the data set it holds; empty for all of it.
     """
 
     name: str
     kind: Literal["dataset", "model"]
     patterns: tuple[str, ...]
     needed: tuple[tuple[str, ...], ...]
-    holds: str = ""
 
     @property
     def words(self) -> str:
@@ -57,7 +55,7 @@ class HubRepository:
             self._cached()
         except SourceError:
             return None
-        return f"{self.holds or 'all of it'} (cache of the hub)"
+        return "all of it (cache of the hub)"
 
     def find(self, name: str) -> Found:
         """Return the snapshot: from the hub's cache, otherwise downloaded.
@@ -90,8 +88,7 @@ class HubRepository:
         except Exception as error:
             # A connection may break in as many ways as the library's own libraries know of.
             status = getattr(getattr(error, "response", None), "status_code", None)
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SourceError(f"answered {status}" if status else first[:200]) from None
+            raise SourceError(f"answered {status}" if status else first_line(error)) from None
         if (lacking := self._lacks(folder)) is not None:
             raise SourceError(f"holds no {lacking}")
         return Found(folder, name, "the Hugging Face Hub")
@@ -194,7 +191,10 @@ class PythonPackage:
         """
         paths = package_files(self.name, self.files)
         path = paths[0] if len(paths) == 1 else paths[-1].parent
-        return Found(path, name, f"the package {self.name}", self.holds)
+        # A part of a data set is called what it is, the whole by the data set's name.
+        return Found(
+            path, self.name if self.holds else name, f"the package {self.name}", self.holds
+        )
 
 
 def package_files(package: str, names: tuple[str, ...]) -> list[Path]:
@@ -279,8 +279,7 @@ class Published:
             tried.append(f"HW2_DATA: has no folder {name}")
         for publisher in asked or self.publishers:
             try:
-                # A part of a data set is called what it is, the whole by the data set's name.
-                return publisher.find(publisher.name if publisher.holds else name)
+                return publisher.find(name)
             except SourceError as error:
                 tried.append(f"{publisher.words}: {error}")
         packages = [p.name for p in self.publishers if isinstance(p, PythonPackage)]

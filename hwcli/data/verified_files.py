@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from hwcli.data.cache import Found, Log, cache_folder, data_folder
-from hwcli.errors import SourceError
+from hwcli.errors import SourceError, reason_of
 from hwcli.paths import named_path
 
 # How long a server may send nothing.
@@ -141,8 +141,7 @@ class VerifiedFiles:
             finally:
                 lock.release()
         except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SourceError(f"{folder}: cannot write to the cache ({reason})") from None
+            raise SourceError(f"{folder}: cannot write to the cache ({reason_of(error)})") from None
 
     def _found(self, name: str, folder: Path, what: str) -> Found:
         files = {file.name: folder / file.name for file in self.files}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.attention.bench import (
     cost,
     explanation,
@@ -46,11 +46,12 @@ from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.config import RunConfig
 from hwcli.errors import ConfigError
 from hwcli.experiment import PROGRAM_BYTES, Plan
+from hwcli.fingerprint import fingerprint
 from hwcli.native import linear_attention as native_linear
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Column, Table
-from hwcli.ranges import IntRange, parse_range
+from hwcli.ranges import IntRange, auto_or_number, parse_range
 
 COMMAND = "attention-bench"
 WHEN_STOPPED = "stopped; nothing is kept, the same command measures from the beginning"
@@ -95,13 +96,6 @@ def _methods(value: object) -> object:
     return tuple(m for m in METHODS if m in names)
 
 
-def _auto_or_number(value: object) -> object:
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if number != "auto" and not (type(number) is int and number >= 1):
-        raise ValueError("expected auto, or a number from 1")
-    return number
-
-
 def _auto_or_bytes(value: object) -> object:
     if isinstance(value, str) and value != "auto":
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])i?)?B?", value.strip(), re.IGNORECASE)
@@ -109,7 +103,7 @@ def _auto_or_bytes(value: object) -> object:
             raise ValueError("expected auto, or bytes such as 8GiB or 512MiB")
         power = " KMGT".index((match[2] or " ").upper())
         value = int(float(match[1]) * 1024**power)
-    return _auto_or_number(value)
+    return auto_or_number(value)
 
 
 class Config(RunConfig):
@@ -139,7 +133,7 @@ class Config(RunConfig):
         description="Linear attention by compiled C++ kernels (CPU only) or by torch; "
         "auto: compiled where possible."
     )
-    threads: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_number)] = Field(
+    threads: Annotated[int | Literal["auto"], BeforeValidator(auto_or_number)] = Field(
         description="Number of CPU threads; auto: one per core."
     )
     memory_limit: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_bytes)] = Field(
@@ -209,7 +203,7 @@ def resolve(config: Config) -> BenchSettings:
         methods=config.chosen_methods,
         directions=config.directions,
         device=device,
-        threads=runtime.num_cores() if config.threads == "auto" else config.threads,
+        threads=resources.num_cores() if config.threads == "auto" else config.threads,
         kernels=resolve_kernels(config, device),
         memory_limit_bytes=limit,
         time_limit_s=config.time_limit_s,
@@ -245,7 +239,7 @@ def run(config: Config, folder: RunFolder) -> AttentionSummary:
     settings = resolve(config)
     torch.set_num_threads(settings.threads)
     measure.keep_freed_memory()
-    environment = runtime.fingerprint(
+    environment = fingerprint(
         device=settings.device, dtype=config.dtype, num_threads=settings.threads
     )
     environment["kernels"] = settings.kernels

@@ -15,19 +15,19 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from hwcli import runtime
-from hwcli.config import RunConfig, default_config_path, load, resolve
+from hwcli.config import RunConfig, resolve
 from hwcli.errors import ConfigError
 from hwcli.experiment import PROGRAM_BYTES, Plan
+from hwcli.fingerprint import fingerprint
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
-from hwcli.output.tables import Column, Table
+from hwcli.output.tables import Table
 from hwcli.output.units import counted
 from hwcli.rnn.answer import Answer, answer
 from hwcli.rnn.design import design, spelled_weights
 from hwcli.rnn.exact import Exact, magnitude, shown
 from hwcli.rnn.expectations import read_property
-from hwcli.rnn.letters import Alphabet, make_alphabet, vector
+from hwcli.rnn.letters import Alphabet, make_alphabet
 from hwcli.rnn.loss import LossKind, loss, loss_tables
 from hwcli.rnn.network import Letter, Network
 from hwcli.rnn.recognition import MAX_LETTERS
@@ -43,7 +43,7 @@ from hwcli.rnn.sequences import (
 )
 from hwcli.rnn.spec import LARGEST, NetworkSpec
 from hwcli.rnn.spec_file import as_spec_file, without_shipped_weights
-from hwcli.rnn.spelling import description, recurrence
+from hwcli.rnn.spelling import description
 from hwcli.rnn.summarise import summarise
 from hwcli.rnn.summary import TraceSummary
 from hwcli.rnn.tables import (
@@ -56,7 +56,6 @@ from hwcli.rnn.tables import (
     trace_table,
 )
 from hwcli.rnn.trace import WINDOW, trace
-from hwcli.yaml_files import read_yaml
 
 COMMAND = "rnn-trace"
 
@@ -291,7 +290,7 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
         )
         for network in networks
     ]
-    folder.claim(config, runtime.fingerprint(dtype=first.arithmetic, num_threads=1))
+    folder.claim(config, fingerprint(dtype=first.arithmetic, num_threads=1))
     folder.discard("network.png", "machine.png", "machine.dot", "spec.yaml")
     inputs = inputs_in_words(config)
     heading, lines = answer_lines(answers, inputs), evidence_lines(first)
@@ -347,28 +346,6 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         memory_bytes=PROGRAM_BYTES,
         disk_bytes=DISK_BYTES + NUMBER_BYTES * numbers,
     )
-
-
-def presets_table() -> Table:
-    """Return the networks that have a name in the shipped YAML."""
-    rows = []
-    for name in read_yaml(default_config_path(COMMAND))["presets"]:
-        config = load(Config, COMMAND, preset=name)
-        network = config.network.network()
-        rows.append(
-            {
-                "preset": name,
-                "hidden": f"{network.num_hidden} {network.activation}",
-                "output": network.output_activation,
-                "inputs": network.num_inputs,
-                "alphabet": vector(config.alphabet) if len(config.alphabet) < 5 else "-9..9",
-                "recurrence": "\n".join(
-                    recurrence(network, unit, 1) for unit in range(network.num_hidden)
-                ),
-            }
-        )
-    keys = ("preset", "hidden", "output", "inputs", "alphabet", "recurrence")
-    return Table("Presets of rnn-trace", [Column(key, key) for key in keys], rows)
 
 
 def _draw(found: Answer, folder: RunFolder) -> None:

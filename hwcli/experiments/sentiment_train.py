@@ -6,6 +6,7 @@ A part of the training reviews is set aside for validation; the test reviews are
 training. The work is in ``hwcli/sentiment/``; here are the config, the run and its plan.
 """
 
+import json
 import time
 from dataclasses import asdict
 from typing import Literal
@@ -15,7 +16,9 @@ from pydantic import Field
 from hwcli import runtime
 from hwcli.config import RunConfig
 from hwcli.experiment import Plan
+from hwcli.fingerprint import fingerprint
 from hwcli.output import terminal
+from hwcli.output.files import write_json
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
 from hwcli.sentiment import tables
@@ -25,6 +28,7 @@ from hwcli.sentiment.classifier import save_classifier
 from hwcli.sentiment.columns import DataConfig
 from hwcli.sentiment.estimate import estimate
 from hwcli.sentiment.evaluation import summarize
+from hwcli.sentiment.finetuned import TEST_LOGITS
 from hwcli.sentiment.pictures import figures
 from hwcli.sentiment.prepare import SentimentData, prepare
 from hwcli.sentiment.recipe import RECIPE_VERSION, Identity, Recipe, shipped_texts
@@ -68,14 +72,20 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     folder.check_writable()
     data = prepare(config.data, config.encoder, config, config.device, config.precision)
     trial = identify(config, data)
-    work = TrialStore(folder.trials_path).folder(trial)
+    store = TrialStore(folder.trials_path)
+    work = store.folder(trial)
     work.prepare(trial)
-    folder.claim(config, runtime.fingerprint(device=data.device.type, dtype=data.precision_name))
+    environment = fingerprint(device=data.device.type, dtype=data.precision_name)
+    folder.claim(config, environment)
+    if note := note_on_unfinished(trial, store):
+        terminal.log(note)
     if work.is_owned():
         terminal.log("another process is training this classifier; waiting")
     with work.own(timeout_s=None):
+        # A training that was finished earlier, maybe elsewhere, is only tested again.
+        if work.result() is None or not work.checkpoint.exists():
+            write_json(work.environment, environment)
         result = train_classifier(config, data, work.path)
-        (work.path / "test.safetensors").unlink(missing_ok=True)
         # What hw2 status tells a finished training by.
         work.finish({"num_epochs": len(result.history), "train_s": result.train_s})
     for epoch in result.history:
@@ -109,20 +119,22 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
         encoder_name=data.encoder_name,
         card=tables.model_card(summary, config.text),
         trained_on=[*data.split.train.texts, *data.split.valid.texts],
+        label_names=config.data.labels,
     )
     write_and_show(summary, folder)
+    # Whatever stops the run before here leaves them to the next one.
+    (work.path / TEST_LOGITS).unlink(missing_ok=True)
     return summary
 
 
 def write_and_show(summary: SentimentSummary, folder: RunFolder) -> None:
-    """Write tables and figures, then the summary, and only then print: a closed pipe loses none."""
+    """Write tables and figures, and show the tables."""
     shown = tables.all_tables(summary)
     folder.write("table.csv", tables.models_table(summary).to_csv())
     folder.write("table.md", "\n".join(table.to_markdown() for table in shown))
     folder.discard(*PICTURES)
     for name, draw in figures(summary).items():
         folder.save_figure(name, draw(summary))
-    folder.finish(summary)
     for table in shown:
         terminal.show(table)
 
@@ -139,6 +151,33 @@ def identify(config: Config, data: SentimentData) -> Trial:
         "data": [part.digest_in_order for part in (split.train, split.valid, split.test)],
     }
     return Trial(identity, {"seed": config.seed}, facts, cost=1.0)
+
+
+def note_on_unfinished(trial: Trial, store: TrialStore) -> str | None:
+    """Say what goes on with an unfinished training that differs only in device or precision.
+
+    With ``auto``, another machine may choose another of either, and so begins a training of its
+    own. None where there is no such training, or where this one has been begun too.
+    """
+    if store.folder(trial).state() != "missing":
+        return None
+    here = json.loads(json.dumps(trial.identity))
+    for folder in store.folders():
+        there = folder.identity()
+        if there is None or folder.state() != "interrupted":
+            continue
+        differing = {
+            key: value
+            for key in ("device", "precision")
+            if (value := there.get("config", {}).get(key)) != here["config"][key]
+        }
+        if {**here, "config": {**here["config"], **differing}} == there:
+            settings = " ".join(f"--set {key}={value}" for key, value in differing.items())
+            return (
+                "this training starts from zero; to go on with an unfinished one, which differs "
+                f"only in that: {settings}"
+            )
+    return None
 
 
 def plan(config: Config, folder: RunFolder) -> Plan:

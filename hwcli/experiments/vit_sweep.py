@@ -9,7 +9,6 @@ top to bottom: the config, the trials, the sweep, what it shows, the dry run.
 import math
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,16 +16,17 @@ import numpy as np
 import torch
 from pydantic import BeforeValidator, Field
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.config import RunConfig
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
 from hwcli.errors import ConfigError, OutputError
 from hwcli.experiment import Plan
 from hwcli.output import terminal
-from hwcli.output.files import read_json
+from hwcli.output.files import read_mapping
 from hwcli.output.run_folder import RunFolder, with_start
 from hwcli.output.units import counted, duration
+from hwcli.ranges import auto_or_number
 from hwcli.sweep.forecast import makespan
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.runner import Outcome, run_trials
@@ -58,15 +58,8 @@ FIXED_S, DISK_BYTES, CHECKPOINT_BYTES = 45.0, 2_000_000, 12
 # Config
 
 
-# Fields of the config that no result depends on.
-HOW_IT_RUNS = ("jobs", "retry_failed", "fail_fast", "data_path", "compare_with", "launcher")
-
-
-def _jobs(value: object) -> object:
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if number != "auto" and not (type(number) is int and number >= 1):
-        raise ValueError("expected auto, or a number of workers from 1")
-    return number
+# Fields that only say how a sweep is run.
+DECIDES_NO_RESULT = ("jobs", "retry_failed", "fail_fast", "data_path", "compare_with", "launcher")
 
 
 class Config(RunConfig, SweepRecipe):
@@ -80,7 +73,7 @@ class Config(RunConfig, SweepRecipe):
         description="compiled (C++ kernels for the CPU, built on first use), torch, "
         "or auto (compiled where possible)."
     )
-    jobs: Annotated[int | Literal["auto"], BeforeValidator(_jobs)] = Field(
+    jobs: Annotated[int | Literal["auto"], BeforeValidator(auto_or_number)] = Field(
         description="Trials that train at the same time; auto: one per core, fewer if memory is "
         "short; one on a GPU."
     )
@@ -106,7 +99,9 @@ class Config(RunConfig, SweepRecipe):
         """Leave out what only says how a sweep is run."""
         found = super().differences_from(earlier)
         return {
-            key: both for key, both in found.items() if key.partition(".")[0] not in HOW_IT_RUNS
+            key: both
+            for key, both in found.items()
+            if key.partition(".")[0] not in DECIDES_NO_RESULT
         }
 
 
@@ -187,11 +182,11 @@ def num_workers(config: Config, worker_bytes: int) -> int:
         return math.prod(len(axis.values) for axis in config.axes) * len(config.seeds)
     if runtime.resolve_device(config.device).type != "cpu":
         return 1
-    limit = runtime.worker_limit(worker_bytes, runtime.DRIVER_BYTES)
+    limit = resources.worker_limit(worker_bytes, resources.DRIVER_BYTES)
     if limit.decided_by == "memory":
         terminal.log(
-            f"jobs: {limit.number} in parallel instead of {runtime.num_cores()}: free memory holds "
-            "no more (set jobs to change that)"
+            f"jobs: {limit.number} in parallel instead of {resources.num_cores()}: free memory "
+            "holds no more (set jobs to change that)"
         )
     return limit.number
 
@@ -212,7 +207,7 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     environment = sweep.environment(is_done=num_done == len(sweep))
     folder.refuse_to_lose(config)
     sweep.refuse_to_lose()
-    if note := sweep.note_on_how():
+    if note := sweep.note_on_machine_settings():
         terminal.log(note)
     # A sweep of the same name that is running keeps the folder; its trials are shared anyway.
     if folder.claim(config, environment, wait=False):
@@ -277,7 +272,7 @@ class Sweep:
         self.identities = {trial.id: trial.identity for trial in self.trials}
         self.points = [point for point in points(config.axes) for _ in config.seeds]
         self.store = TrialStore(folder.trials_path)
-        self.known = KnownTrials(folder, self.store.folder)
+        self.known = KnownTrials(folder, self.store)
         self._folder = folder
 
     def __len__(self) -> int:
@@ -285,20 +280,19 @@ class Sweep:
 
     def environment(self, *, is_done: bool) -> dict[str, Any]:
         """Return what the run's numbers depend on: if nothing is trained now, as it was then."""
-        path = self._folder.path / "env.json"
-        if is_done and path.exists():
-            with suppress(OSError, ValueError):
-                earlier: dict[str, Any] = read_json(path)
-                return earlier
+        if is_done and (earlier := read_mapping(self._folder.path / "env.json")):
+            return earlier
         return with_start(training.describe_environment(self.configs[0]))
 
     def refuse_to_lose(self) -> None:
         """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
         run_files.refuse_to_lose(self._folder, self.known.in_folder, self.identities)
 
-    def note_on_how(self) -> str | None:
+    def note_on_machine_settings(self) -> str | None:
         """Say that the run was begun with another device; see :mod:`hwcli.vision.run_files`."""
-        return run_files.note_on_how(self.known.in_folder, self.identities, self.known.has_begun)
+        return run_files.note_on_machine_settings(
+            self.known.in_folder, self.identities, self.known.has_begun
+        )
 
     def images(self) -> FashionMNIST:
         """Return the images of the first trial; the test images are the same for all."""
@@ -396,7 +390,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     per_flop = None
     if is_local or resolve_device(config).type == "cpu":
         per_flop = training.seconds_per_flop(config_timed)
-        per_flop *= runtime.slowdown_of_sharing(workers) if is_local else 1.0
+        per_flop *= resources.slowdown_of_sharing(workers) if is_local else 1.0
 
     def estimate(trial: Trial) -> str | None:
         is_over = states[trial.id] in settled
@@ -426,7 +420,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         sweep.refuse_to_lose()
     except OutputError as error:
         refused = str(error)
-    more = (sweep.note_on_how(), training.note_on_precision(sweep.configs))
+    more = (sweep.note_on_machine_settings(), training.note_on_precision(sweep.configs))
     notes = [note, *(text for text in more if text is not None)]
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
@@ -438,7 +432,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     return Plan(
         tables.plan_table(title, config.axes, rows, notes),
         seconds=None if seconds is None else seconds + FIXED_S,
-        memory_bytes=runtime.DRIVER_BYTES + workers * sweep.worker_bytes,
+        memory_bytes=resources.DRIVER_BYTES + workers * sweep.worker_bytes,
         disk_bytes=DISK_BYTES
         + sum(CHECKPOINT_BYTES * row["num_params"] for row in rows if row["state"] not in settled),
         refused=refused,

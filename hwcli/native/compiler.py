@@ -30,7 +30,7 @@ from pathlib import Path
 
 import torch
 
-from hwcli import runtime
+from hwcli import processor
 from hwcli.data.cache import cache_folder
 from hwcli.errors import KernelError, SourceError
 
@@ -154,7 +154,7 @@ class Compiler:
             self.version,
             *self.machine_flags,
             *sorted(self.macros),
-            *sorted(runtime.cpu_flags()),
+            *sorted(processor.cpu_flags()),
         )
 
     @property
@@ -221,7 +221,7 @@ def _macros(command: tuple[str, ...], flags: tuple[str, ...]) -> frozenset[str]:
 
 def _check_processor(compiler: Compiler, asked: str) -> None:
     """Refuse code that would end the process: what Linux does not list, the processor lacks."""
-    flags = runtime.cpu_flags()
+    flags = processor.cpu_flags()
     lacking = [name for name in compiler.extensions if EXTENSIONS[name][1] not in flags]
     if flags and lacking:
         raise KernelError(f"HW2_MARCH = {asked!r}: this processor has no {', '.join(lacking)}")

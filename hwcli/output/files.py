@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hwcli import runtime
-from hwcli.errors import OutputError
+from hwcli import machines
+from hwcli.errors import OutputError, reason_of
 from hwcli.locks import share_like_its_folder
 
 
@@ -27,7 +27,7 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
         OutputError: the file cannot be written; the old one is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{runtime.machine_id()}-{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{machines.machine_id()}-{os.getpid()}.tmp")
     try:
         try:
             with temporary.open("wb") as file:
@@ -65,7 +65,7 @@ def sync(file: int) -> None:
 
 def unwritable(path: Path, error: OSError) -> OutputError:
     """Return the one line for a file that could not be written."""
-    return OutputError(f"{path}: cannot be written ({error.strerror or error})")
+    return OutputError(f"{path}: cannot be written ({reason_of(error)})")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -78,7 +78,7 @@ def remove_leftovers(folder: Path) -> None:
     with suppress(OSError):
         for path in folder.iterdir():
             found = re.fullmatch(r"\..+\.(?:([0-9a-f]{16})-)?(\d+)\.tmp", path.name)
-            if not found or found[1] not in (None, runtime.machine_id()):
+            if not found or found[1] not in (None, machines.machine_id()):
                 continue
             if not _is_alive(int(found[2])):
                 with suppress(OSError):
@@ -110,6 +110,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping that a JSON file holds; an empty one where it holds none."""
+    with suppress(OSError, ValueError):
+        found = read_json(path)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def short_digest(value: Mapping[str, Any]) -> str:

@@ -46,11 +46,11 @@ def figure(
     return made, list(axes.flat)
 
 
-def to_png(made: Figure, *, dots_per_inch: int = 150) -> bytes:
+def to_png(made: Figure) -> bytes:
     """Render a figure as PNG of at most 255 colours, a third of the size; bytes repeat."""
     rendered, buffer = io.BytesIO(), io.BytesIO()
     with rc_context(STYLE):
-        made.savefig(rendered, format="png", dpi=dots_per_inch)
+        made.savefig(rendered, format="png", dpi=150)
     with Image.open(rendered) as image:
         few = image.convert("RGB").quantize(255, dither=Image.Dither.NONE)
         few.save(buffer, format="PNG", optimize=True)

@@ -24,7 +24,7 @@ from hwcli.errors import HwError, OutputError, short
 from hwcli.locks import Closing, Lock, make_folder
 from hwcli.output.files import (
     append_jsonl,
-    read_json,
+    read_mapping,
     remove_leftovers,
     write_atomic,
     write_json,
@@ -76,7 +76,7 @@ class RunFolder(Closing):
     Used as a context manager, which lets the claim go::
 
         with RunFolder(out, "rnn-trace", config.name) as folder:
-            folder.claim(config, runtime.fingerprint())
+            folder.claim(config, fingerprint())
             folder.write_table(table)
             folder.finish(summary)
 
@@ -242,11 +242,7 @@ class RunFolder(Closing):
 
     def summary(self) -> dict[str, Any] | None:
         """Return what the folder's finished run found; None if there is none that can be read."""
-        try:
-            found = read_json(self.path / "summary.json")
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        return read_mapping(self.path / "summary.json") or None
 
     def append_metrics(self, **record: object) -> None:
         """Append one record to ``metrics.jsonl``."""
@@ -276,7 +272,7 @@ class RunFolder(Closing):
         """Remove files of an earlier run that this one has not written again, when it finishes."""
         self._discarded.update(names)
 
-    def finish(self, summary: Summary | dict[str, Any]) -> Path:
+    def finish(self, summary: Summary) -> Path:
         """Write ``summary.json``, the sign that the run is finished, and return its full path.
 
         Until then the finished run that was here before is untouched; its files are now replaced
@@ -286,9 +282,7 @@ class RunFolder(Closing):
             OutputError: a file cannot be written.
         """
         path = self.path / "summary.json"
-        found = summary.model_dump(mode="json") if isinstance(summary, Summary) else summary
-        whole = {"command": self.command, "name": self.name, **found}
-        write_json(self._writes_to / "summary.json", whole)
+        write_json(self._writes_to / "summary.json", summary.model_dump(mode="json"))
         try:
             if self._writes_to != self.path:
                 staged = sorted(self._writes_to.iterdir(), key=lambda p: p.name == "summary.json")

@@ -17,6 +17,7 @@ from typing import IO, Any, Literal, cast
 
 from rich.console import Console
 
+from hwcli.errors import reason_of
 from hwcli.output.tables import Table
 
 # Where nobody watches, a table keeps its columns instead of folding them at 80 characters.
@@ -160,8 +161,9 @@ def close() -> None:
     _stdout.flush()
     error = _stdout.error
     if error is not None and not isinstance(error, BrokenPipeError):
-        reason = getattr(error, "strerror", None) or error
-        _stderr.write(f"standard output could not be written ({reason}); the results are kept\n")
+        _stderr.write(
+            f"standard output could not be written ({reason_of(error)}); the results are kept\n"
+        )
     _stderr.flush()
     # Python itself would complain when it flushes the streams once more.
     for stream, number in ((_stdout, 1), (_stderr, 2)):

@@ -1,5 +1,7 @@
 """Times, sizes and numbers of things as people spell them."""
 
+from collections.abc import Sequence
+
 
 def duration(seconds: float) -> str:
     """Spell a time: 45 s, 3 min 20 s, 2 h 05 min."""
@@ -21,6 +23,11 @@ def size(num_bytes: float) -> str:
 def counted(num: int, thing: str) -> str:
     """Say how many there are: 1 state, 2 states."""
     return f"{num:,} {thing}" if num == 1 else f"{num:,} {thing}s"
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """List the first of some names; dots say that there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def p_text(p_value: float) -> str:

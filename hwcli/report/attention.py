@@ -6,8 +6,7 @@ from hwcli.attention.bench.explanation import findings, largest_outputs, price
 from hwcli.attention.bench.results import AttentionSummary
 from hwcli.attention.bench.tables import method_notes
 from hwcli.report.cells import Cell
-from hwcli.report.recurrences import folder_of, mark_of
-from hwcli.report.runs import Run, Runs
+from hwcli.report.runs import Run, Runs, mark_of, named, newest
 from hwcli.report.templates import render
 
 COMMAND = "attention-bench"
@@ -16,8 +15,7 @@ COMMAND = "attention-bench"
 def choose(runs: Runs) -> list[Run]:
     """Return the run that is shown: ``default``, else the newest that is not causal."""
     plain = runs.of(COMMAND, lambda run: not run.config["causal"])
-    named = next((run for run in plain if run.name == "default"), None)
-    chosen = named or runs.newest(plain)
+    chosen = named("default", plain) or newest(plain)
     return [chosen] if chosen else []
 
 
@@ -32,7 +30,7 @@ def section(runs: Runs) -> list[Cell]:
     return render(
         "q2",
         found=found,
-        folder=folder_of(run),
+        folder=run.folder,
         mark=mark_of(chosen),
         machine=run.machine,
         T=T,

@@ -1,22 +1,24 @@
 """What stands before and after the four answers: whose runs they are, and how they were made."""
 
-import ast
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 
 from hwcli.output.tables import Column, Table
 from hwcli.report.cells import Cell
 from hwcli.report.checks import doubts
-from hwcli.report.recurrences import folder_of
 from hwcli.report.runs import Run
 from hwcli.report.templates import render
 
-# Packages that do the work, by what they are imported as; the hand-in names those that were used.
-TOOLS = ("torch", "torchvision", "transformers", "sklearn", "scipy", "numpy", "matplotlib")
-HWCLI = Path(__file__).resolve().parents[1]
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+# Packages that do the work, in the order in which the hand-in names them.
+TOOLS = ("torch", "torchvision", "transformers", "scikit-learn", "scipy", "numpy", "matplotlib")
+# Those that only the runs of some commands need.
+NEEDED_BY = {
+    "torchvision": {"vit-sweep"},
+    "transformers": {"sentiment-train"},
+    "scikit-learn": {"sentiment-train"},
+    "scipy": {"attention-bench", "vit-sweep", "sentiment-train"},
+}
 
 
 def opening(used: Sequence[Run], folders: dict[str, str], title: str, author: str) -> list[Cell]:
@@ -56,22 +58,21 @@ def closing(
         not_shown=not_shown,
         doubts={run.id: found for run in used if (found := doubts(run))},
         tools=tools(used),
-        used=[(folder_of(run), run.is_reference) for run in used],
+        used=[(run.folder, run.is_reference) for run in used],
         commands=[(run.id + _mark(run), _command_line(run)) for run in used],
     )
 
 
 def tools(used: Sequence[Run]) -> str:
-    """Name what the runs and the report were made with, by what their code imports."""
-    imported = imports_behind([*map(_module_of, used), "hwcli.report.display"])
+    """Name what the runs and the report were made with."""
+    commands = {run.command for run in used}
     versions: dict[str, str] = {}
     for run in used:
         versions |= run.environment.versions
     named = []
-    for module in TOOLS:
-        if module not in imported:
+    for name in TOOLS:
+        if name in NEEDED_BY and commands.isdisjoint(NEEDED_BY[name]):
             continue
-        name = DISTRIBUTIONS.get(module, module)
         try:
             version = versions.get(name) or metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -86,43 +87,6 @@ def tools(used: Sequence[Run]) -> str:
         f"hw2 made{made} this document, with {', '.join(named)}.{reference} Pandoc and Typst set "
         "the pages."
     )
-
-
-def _module_of(run: Run) -> str:
-    return f"hwcli.experiments.{run.command.replace('-', '_')}"
-
-
-def imports_behind(modules: Sequence[str]) -> set[str]:
-    """Return the packages that modules of hwcli import, and the modules of hwcli these need."""
-    packages: set[str] = set()
-    known: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        module = waiting.pop()
-        if module in known:
-            continue
-        known.add(module)
-        path = HWCLI.parent.joinpath(*module.split("."))
-        source = next(
-            (p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None
-        )
-        if source is None:  # a name inside a module, not a module
-            continue
-        for name in _imported_names(source.read_text(encoding="utf-8")):
-            packages.add(name.partition(".")[0])
-            if name.startswith("hwcli."):
-                waiting.append(name)
-    return packages
-
-
-def _imported_names(source: str) -> set[str]:
-    """Return what a piece of code imports, dotted: modules, and names from modules."""
-    nodes = list(ast.walk(ast.parse(source)))
-    names = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
-    return names
 
 
 def runs_table(runs: Sequence[Run]) -> Table:

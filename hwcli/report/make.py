@@ -210,10 +210,7 @@ def _print(
 
 def _write(folder: Path, kind: str, content: str | bytes) -> Path:
     path = folder / f"hw2.{kind}"
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise OutputError(f"out: {path} cannot be written ({error.strerror})") from None
+    write_atomic(path, content)
     return path.resolve()
 
 

@@ -16,7 +16,7 @@ import nbformat
 from nbformat import NotebookNode, reader, v4
 from nbformat.validator import isvalid
 
-from hwcli.errors import HwError, OutputError
+from hwcli.errors import HwError, OutputError, first_line
 from hwcli.output.units import duration
 from hwcli.report import attention, front_and_back_matter, pdf, recurrences, sentiment, vision
 from hwcli.report.cells import Cell
@@ -186,7 +186,7 @@ def read(path: Path) -> NotebookNode | None:
         json.dumps(notebook, ensure_ascii=False).encode()  # JSON can spell half of a character
     except Exception as error:  # whatever nbformat meets in a damaged file
         # Other errors than these speak of nbformat's own code.
-        reason = f" ({str(error).splitlines()[0]})" if isinstance(error, ValueError) else ""
+        reason = f" ({first_line(error)})" if isinstance(error, ValueError) else ""
         raise OutputError(
             f"{path}: not a readable notebook{reason}, but it may hold your words; repair it or "
             "move it"
@@ -296,10 +296,9 @@ def execute(notebook: NotebookNode, folder: Path, say: Callable[[str], None]) ->
         try:
             _run(client, environment)
         except (CellTimeoutError, RuntimeError) as error:
-            first = str(error).partition("\n")[0]
             is_dead = isinstance(error, DeadKernelError)
             raise OutputError(
-                f"the notebook could not be executed: {first}"
+                f"the notebook could not be executed: {first_line(error)}"
                 + ("; does a cell of yours end Python?" if is_dead else "")
             ) from error
     notebook.metadata = nbformat.from_dict(metadata)

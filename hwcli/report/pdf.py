@@ -4,7 +4,7 @@ import json
 import unicodedata
 from pathlib import Path
 
-from hwcli.errors import OutputError
+from hwcli.errors import OutputError, first_line
 from hwcli.report.document import run_pandoc
 
 # A page holds about 85 lines of code. What takes up to half of one is not broken.
@@ -121,9 +121,8 @@ def to_pdf(
             str(source), root=str(folder), format="pdf", ignore_system_fonts=is_plain, timestamp=0
         )
     except typst.TypstError as error:
-        first = (str(error).splitlines() or ["no reason given"])[0]
         raise UnprintableError(
-            f"hw2.pdf could not be made ({first[:200]}); check your links and pictures: the "
+            f"hw2.pdf could not be made ({first_line(error)}); check your links and pictures: the "
             "target of one may be missing"
         ) from None
     assert isinstance(made, bytes)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hwcli.config import resolve
 from hwcli.report.cells import Cell, text, words
-from hwcli.report.runs import Run, Runs
+from hwcli.report.runs import Run, Runs, mark_of, named, newest
 from hwcli.report.templates import render
 from hwcli.rnn.spec import NetworkSpec
 from hwcli.rnn.summary import TraceSummary, Value
@@ -35,8 +35,7 @@ SEE = {
 def choose(runs: Runs) -> Run | None:
     """Return the trace of the homework's network by its name, else its newest, else the newest."""
     homeworks = [run for run in runs.of(COMMAND) if _is_homeworks(run)]
-    named = next((run for run in homeworks if run.name == HOMEWORK), None)
-    return named or runs.newest(homeworks) or runs.newest(runs.of(COMMAND))
+    return named(HOMEWORK, homeworks) or newest(homeworks) or newest(runs.of(COMMAND))
 
 
 def _is_homeworks(run: Run) -> bool:
@@ -61,7 +60,7 @@ def section(runs: Runs) -> list[Cell]:
     return render(
         "q1",
         found=found,
-        folder=folder_of(run),
+        folder=run.folder,
         mark=mark_of([run]),
         is_homeworks=_is_homeworks(run),
         picture=run.picture("trace"),
@@ -117,15 +116,3 @@ def _in_python(letters: Sequence[tuple[Value, ...]]) -> dict[str, str]:
     source = ", ".join(f"({', '.join(map(number, letter))},)" for letter in letters)
     imports = "from fractions import Fraction\n" if "Fraction" in source else ""
     return {"letters": f"[{source}]", "imports": imports}
-
-
-def folder_of(run: Run) -> str:
-    """Spell a run's folder as the notebook does."""
-    root = "RUNS" if run.is_the_users else "REFERENCE"
-    return f'{root} / "{run.id}"'
-
-
-def mark_of(shown: Sequence[Run]) -> str:
-    """Say under a question's heading that its runs are the project's; empty for the author's."""
-    names = ", ".join(f"`{run.id}`" for run in shown if run.is_reference)
-    return f"*Reference run of the hw2 project, not of the author:* {names}." if names else ""

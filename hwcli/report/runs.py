@@ -17,8 +17,8 @@ from hwcli.errors import HwError, OutputError
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import Summary
 from hwcli.output.units import counted
+from hwcli.processor import short_cpu_name
 from hwcli.rnn.summary import TraceSummary
-from hwcli.runtime import short_cpu_name
 from hwcli.sentiment import recipe as sentiment
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.vision import recipe as vision
@@ -135,6 +135,11 @@ class Run:
         return f"{self.command}/{self.name}"
 
     @property
+    def folder(self) -> str:
+        """Spell the folder as the notebook does."""
+        return f'{"RUNS" if self.is_the_users else "REFERENCE"} / "{self.id}"'
+
+    @property
     def is_the_users(self) -> bool:
         """Tell whether it lies in the user's folder, a copy of a reference run too."""
         return self.is_copy or not self.is_reference
@@ -241,19 +246,21 @@ class Runs:
         own = [run for run in runs if not run.is_reference]
         return own or runs
 
-    def get(self, command: str, name: str) -> Run | None:
-        """Return one run of :meth:`of` by its name, or None."""
-        return next((run for run in self.of(command) if run.name == name), None)
-
     def not_shown(self, command: str, shown: Iterable[Run]) -> list[Run]:
         """Return the user's runs of one command; none where the report shows one of them."""
         if any(run.is_the_users for run in shown if run.command == command):
             return []
         return [run for run in self.whole.values() if run.command == command and run.is_the_users]
 
-    def newest(self, runs: Iterable[Run]) -> Run | None:
-        """Return the run that was started last; of those of one second, by name."""
-        return max(runs, default=None, key=lambda run: (_time_of(run), run.name))
+
+def named(name: str, runs: Iterable[Run]) -> Run | None:
+    """Return the run of a name."""
+    return next((run for run in runs if run.name == name), None)
+
+
+def newest(runs: Iterable[Run]) -> Run | None:
+    """Return the run that was started last; of those of one second, by name."""
+    return max(runs, default=None, key=lambda run: (_time_of(run), run.name))
 
 
 def _time_of(run: Run) -> str:
@@ -263,6 +270,12 @@ def _time_of(run: Run) -> str:
     """
     finished = datetime.fromtimestamp((run.path / "summary.json").stat().st_mtime, UTC)
     return run.environment.started or finished.isoformat(timespec="seconds")
+
+
+def mark_of(shown: Iterable[Run]) -> str:
+    """Say under a question's heading that its runs are the project's; empty for the author's."""
+    names = ", ".join(f"`{run.id}`" for run in shown if run.is_reference)
+    return f"*Reference run of the hw2 project, not of the author:* {names}." if names else ""
 
 
 def find_runs(root: Path, reference: Path | None = None, project: Path | None = None) -> Runs:

@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 
 from hwcli.report.cells import Cell
-from hwcli.report.recurrences import folder_of, mark_of
-from hwcli.report.runs import Run, Runs
+from hwcli.report.runs import Run, Runs, mark_of, named, newest
 from hwcli.report.templates import render
 from hwcli.sentiment.recipe import shipped_texts
 from hwcli.sentiment.summary import Parameters, SentimentSummary
@@ -25,10 +24,10 @@ def choose(runs: Runs) -> list[Run]:
 
     A run with reviews of the author's own is always among them: they answer a question.
     """
-    named = [run for name in SHOWN if (run := runs.get(COMMAND, name)) is not None]
-    newest = runs.newest(runs.of(COMMAND))
-    chosen = named or ([newest] if newest else [])
-    return chosen + [r for r in runs.of(COMMAND) if _has_own_reviews(r) and r not in chosen]
+    own = runs.of(COMMAND)
+    found = [named(name, own) for name in SHOWN]
+    chosen = [run for run in (found if any(found) else [newest(own)]) if run is not None]
+    return chosen + [run for run in own if _has_own_reviews(run) and run not in chosen]
 
 
 def section(runs: Runs) -> list[Cell]:
@@ -39,7 +38,7 @@ def section(runs: Runs) -> list[Cell]:
         "q4",
         chosen=found,
         mark=mark_of(chosen),
-        folders=[folder_of(run) for run in chosen],
+        folders=[run.folder for run in chosen],
         ids=[_id(run.name) for run in chosen],
         accuracy=accuracy_text,
         baselines=" ".join(_baseline(each) for each in found),

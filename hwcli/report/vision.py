@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from hwcli.config import default_config_path, read_file
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import counted
 from hwcli.report.cells import Cell
 from hwcli.report.checks import percent
 from hwcli.report.display import TEXT_WIDTH_IN, png_width_in
-from hwcli.report.recurrences import folder_of, mark_of
-from hwcli.report.runs import Run, Runs
+from hwcli.report.runs import Run, Runs, mark_of, named, newest
 from hwcli.report.templates import render
 from hwcli.vision import network_pictures, pictures
 from hwcli.vision.augmentation import AugmentationConfig
@@ -46,9 +46,8 @@ def used(runs: Runs) -> list[Run]:
 def choose(runs: Runs) -> Run | None:
     """Return the run named ``standard``, else the newest, of those with every cell asked for."""
     whole = runs.of(COMMAND, lambda run: _num_asked_cells(run) == len(ASKED))
-    standard = next((run for run in whole if run.name == MAIN), None)
     own = [run for run in whole if run.config["model"]["attention"] == "softmax"]
-    return standard or runs.newest(own or whole)
+    return named(MAIN, whole) or newest(own or whole)
 
 
 def _num_asked_cells(run: Run) -> int:
@@ -97,7 +96,7 @@ def section(runs: Runs) -> list[Cell]:
     }
     if run is not None:
         values |= {
-            "folder": folder_of(run),
+            "folder": run.folder,
             "sentence": _sentence(run),
             "how_chosen": _how_chosen(run),
             "supported": _supported(run),
@@ -112,7 +111,7 @@ def changes_to_images(config: Mapping[str, Any], num_tokens: int) -> str:
     if config["flip"]:
         said.append("It mirrors half of them; the next epoch mirrors the other half.")
     if pixels := config["max_shift"]:
-        said.append(f"`shift` moves each by up to {pixels} pixel{'s' if pixels > 1 else ''}.")
+        said.append(f"`shift` moves each by up to {counted(pixels, 'pixel')}.")
     if share := config["erase_probability"]:
         said.append(f"`erase` fills a rectangle with noise in {share:.0%} of them.")
     if share := config["cutmix_probability"]:

@@ -143,21 +143,21 @@ def judge(
         found = first_difference(finding.machine, expected.machine)
         lengths = "" if finding.longest is None else f" of up to {finding.longest:,} steps"
         tried = f"all sequences{lengths}, by comparing machines"
-        return _verdict(expected, network, found, alphabet, tried)
+        return _verdict(expected, network, alphabet, found, tried)
     same = expected.weighed is not None and finding.id == expected.weighed.id
     above_zero = (finding.scale or 0) > 0 and finding.offsets == (0, 0)
     # A step-ge unit shows 1 at a tie, where the property does not hold.
     if same and finding.proved and above_zero and network.output_activation != "step-ge":
         how = finding.kind.replace("-", " ")
         return Verdict(True, True, f"Expected {expected.text}: pass, proved ({how}).")
-    return _verdict(expected, network, *_search(expected, network, alphabet))
+    return _verdict(expected, network, alphabet, *_search(expected, network, alphabet))
 
 
 def _verdict(
     expected: Expectation,
     network: AnyNetwork,
-    found: tuple[Letter, ...] | None,
     alphabet: Alphabet,
+    found: tuple[Letter, ...] | None,
     tried: str,
 ) -> Verdict:
     if found is None:
@@ -212,15 +212,15 @@ def _decision(network: AnyNetwork, xs: Iterable[Letter]) -> Number:
 
 def _search(
     expected: Expectation, network: AnyNetwork, alphabet: Alphabet
-) -> tuple[tuple[Letter, ...] | None, Alphabet, str]:
-    """Try sequences, the shortest first."""
+) -> tuple[tuple[Letter, ...] | None, str]:
+    """Try sequences, the shortest first; return one that shows a difference, and what was tried."""
     num, length = 0, 1
     while num < MAX_TRIED and length <= 200:
         for xs in product(alphabet.letters, repeat=length):
             num += 1
             if not means(_decision(network, xs), expected.predict(xs)):
-                return xs, alphabet, ""
+                return xs, ""
             if num >= MAX_TRIED:
                 break
         length += 1
-    return None, alphabet, f"{num:,} sequences of up to {length - 1} steps (not proved)"
+    return None, f"{num:,} sequences of up to {length - 1} steps (not proved)"

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from hwcli.errors import ConfigError
+from hwcli.output.units import counted
 from hwcli.rnn.exact import Number
 from hwcli.rnn.letters import BITS, Alphabet
 from hwcli.rnn.network import Letter
@@ -98,8 +99,8 @@ def named_property(name: str, alphabet: Alphabet) -> MooreMachine | Weighed | No
         weighed = WEIGHED[name]()
         if weighed.num_inputs != D:
             raise ConfigError(
-                f"{name} is about {weighed.num_inputs} input{'s' if weighed.num_inputs > 1 else ''}"
-                f" per step: the network reads {D}"
+                f"{name} is about {counted(weighed.num_inputs, 'input')} per step: the network "
+                f"reads {D}"
             )
         return weighed
     if name in REGULAR:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+from hwcli.output.units import counted
 from hwcli.rnn import statements
 from hwcli.rnn.activations import Activation, decided
 from hwcli.rnn.boxes import bounded_box_machine, box_machine, never_clips
@@ -278,12 +279,11 @@ def by_machine(
         found_id,
         statement,
         kind,
-        f"for every sequence {lengths} over the {L} {'letter' if L == 1 else 'letters'} of the "
-        "alphabet",
+        f"for every sequence {lengths} over the {counted(L, 'letter')} of the alphabet",
         (
             first,
-            f"Merging the states that no continuation distinguishes leaves {S} "
-            f"{'state' if S == 1 else 'states'}: the table of the machine.",
+            "Merging the states that no continuation distinguishes leaves "
+            f"{counted(S, 'state')}: the table of the machine.",
             "The sentence says what this table does with each letter, so it holds for every "
             f"sequence over these letters, {lengths}.",
         ),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hwcli.output.units import counted
 from hwcli.rnn.cells import AnyNetwork, Layer, Stack
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import Exact, Number, magnitude, shown
@@ -149,17 +150,14 @@ def _state(network: AnyNetwork) -> list[tuple[str, int]]:
 
 def description(network: AnyNetwork) -> str:
     """Describe a network in one clause."""
-    H, D = network.num_hidden, network.num_inputs
+    H, inputs = network.num_hidden, counted(network.num_inputs, "input")
     kind = {"identity": "linear"}
     if isinstance(network, Stack):
         layers = ", then ".join(f"{layer.num_units} {layer.kind}" for layer in network.layers)
         output = kind.get(network.output_activation, network.output_activation)
-        return f"layers of {layers} cells, {D} inputs per step, {output} output"
+        return f"layers of {layers} cells, {inputs} per step, {output} output"
     hidden, output = (kind.get(a, a) for a in (network.activation, network.output_activation))
-    return (
-        f"{H} hidden {hidden} {'unit' if H == 1 else 'units'}, "
-        f"{D} {'input' if D == 1 else 'inputs'} per step, {output} output"
-    )
+    return f"{counted(H, f'hidden {hidden} unit')}, {inputs} per step, {output} output"
 
 
 def _applied(activation: str, inner: str) -> str:

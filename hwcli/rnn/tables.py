@@ -187,13 +187,11 @@ def evidence_lines(found: Answer) -> list[str]:
     return lines
 
 
-def closed_form_lines(closed: ClosedForm | None, *, with_z: bool = True) -> list[str]:
+def closed_form_lines(closed: ClosedForm, *, with_z: bool = True) -> list[str]:
     """Spell the closed form of each hidden unit, and of z.
 
     Even and odd T stand apart where they differ in more than the sign of the whole.
     """
-    if closed is None:
-        return []
     readouts = [(f"h[{i}]_T", unit) for i, unit in enumerate(closed.hidden, 1)]
     if len(readouts) == 1:
         readouts = [("h_T", closed.hidden[0])]

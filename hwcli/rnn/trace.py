@@ -58,7 +58,7 @@ def trace(network: AnyNetwork, sequence: Sequence[Letter]) -> Trace:
     """
     T = len(sequence)
     stepper = make_stepper(network)
-    head = _steps(stepper, stepper.start, sequence[:WINDOW], 1)[0]
+    head = _steps(stepper, stepper.start, sequence[:WINDOW], 1)
     if T <= WINDOW:
         return Trace(T, head, head)
     if not isinstance(network, Stack) and network.is_linear and network.may_grow:
@@ -68,12 +68,10 @@ def trace(network: AnyNetwork, sequence: Sequence[Letter]) -> Trace:
     advance = stepper.advance
     for letter in sequence[:-WINDOW]:
         state = advance(state, letter)
-    return Trace(T, head, _steps(stepper, state, sequence[-WINDOW:], T - WINDOW + 1)[0])
+    return Trace(T, head, _steps(stepper, state, sequence[-WINDOW:], T - WINDOW + 1))
 
 
-def _steps(
-    stepper: Any, state: State, letters: Sequence[Letter], first: int
-) -> tuple[tuple[Step, ...], State]:
+def _steps(stepper: Any, state: State, letters: Sequence[Letter], first: int) -> tuple[Step, ...]:
     steps = []
     for t, letter in enumerate(letters, first):
         state = stepper.advance(state, letter)
@@ -86,7 +84,7 @@ def _steps(
                 stepper.output(state),
             )
         )
-    return tuple(steps), state
+    return tuple(steps)
 
 
 def _read_out(network: Network, t: int, letter: Letter, hidden: tuple[Exact, ...]) -> Step:

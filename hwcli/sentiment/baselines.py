@@ -3,7 +3,10 @@
 Both are linear classifiers over word and bigram counts, trained in seconds on a CPU.
 """
 
+import functools
 import re
+import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwcli.sentiment.reviews import Reviews, clean
-
-# Words, and punctuation that carries feeling.
-_WORDS = re.compile(r"\w+(?:'\w+)?|[!?.,;:()]")
 
 TFIDF = "TF-IDF + logistic regression"
 NBSVM = "NB-SVM bigrams"
@@ -23,9 +23,31 @@ NBSVM = "NB-SVM bigrams"
 LONGEST_WORDS = 20
 
 
+@functools.cache
+def _letters() -> str:
+    """Return what a word goes on with, for a class of a pattern.
+
+    To Python's own class of letters a combining mark is none: the vowel signs of Hindi, Bengali or
+    Tamil would cut their words.
+    """
+    codes = range(sys.maxunicode + 1)
+    marks = [code for code in codes if unicodedata.category(chr(code)).startswith("M")]
+    # As ranges: a class of thousands of single characters is slow.
+    breaks = [i for i in range(1, len(marks)) if marks[i] != marks[i - 1] + 1]
+    runs = zip([0, *breaks], [*breaks, len(marks)], strict=True)
+    return r"\w" + "".join(f"{chr(marks[first])}-{chr(marks[end - 1])}" for first, end in runs)
+
+
+@functools.cache
+def _words() -> re.Pattern[str]:
+    """Return the pattern of words, and of punctuation that carries feeling."""
+    word = rf"\w[{_letters()}]*"
+    return re.compile(rf"{word}(?:'{word})?|[!?.,;:()]")
+
+
 def split_words(text: str) -> list[str]:
     """Split a text into lower-case words and punctuation."""
-    return _WORDS.findall(clean(text).lower())
+    return _words().findall(clean(text).lower())
 
 
 def units(texts: Sequence[str]) -> dict[str, Any]:
@@ -36,7 +58,8 @@ def units(texts: Sequence[str]) -> dict[str, Any]:
     num_words = sum(len(text.split()) for text in texts)
     if sum(map(len, texts)) > LONGEST_WORDS * num_words:
         return {"analyzer": "char", "ngram_range": (1, 3)}
-    return {"ngram_range": (1, 2)}
+    # As scikit-learn's own pattern: words of two characters and more.
+    return {"ngram_range": (1, 2), "token_pattern": rf"\w[{_letters()}]+"}
 
 
 def tfidf_logistic(train: Reviews, test: Reviews) -> NDArray[np.int64]:

@@ -19,14 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save, save_model
 from torch import Tensor, nn
 
 from hwcli.config import Section
-from hwcli.errors import SourceError
+from hwcli.errors import OutputError, SourceError, first_line, reason_of
 from hwcli.output.files import read_json, write_atomic, write_json
 from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment.columns import LabelNames
 from hwcli.sentiment.heads import FrozenPooledHead, GRUHead, HeadConfig, PooledHead
 from hwcli.sentiment.reviews import LABELS, clean
 from hwcli.sentiment.self_test import pooled_reader, self_test
@@ -143,37 +145,53 @@ def predict_logits(
         tokens: of the reviews.
         device: where the model lives.
         precision: the type that products run in.
-        resume_file: holds the logits of a stopped process; the caller removes it.
+        resume_file: holds the logits of an earlier process, finished or stopped, which count if
+            they are of the same weights; the caller removes it.
         on_progress: gets reviews done and reviews in all after every batch.
     """
     logits = torch.zeros(len(tokens))
     batches = sorted_batches(tokens.lengths, TOKENS_PER_BATCH)
-    done = _restore_logits(resume_file, logits)
+    weights = weights_digest(model) if resume_file else ""
+    done = _restore_logits(resume_file, logits, weights)
     marked = time.perf_counter()
     for index, rows in enumerate(batches[done:], done):
         ids, lengths = tokens.pad(rows)
         with autocast(device, precision):
             batch = model(ids.to(device), lengths.to(device))
         logits[torch.from_numpy(rows)] = batch.float().cpu()
-        if resume_file and time.perf_counter() - marked > SECONDS_BETWEEN_MARKS:
+        is_due = time.perf_counter() - marked > SECONDS_BETWEEN_MARKS or index == len(batches) - 1
+        if resume_file and is_due:
             marked = time.perf_counter()
-            write_atomic(resume_file, save({"logits": logits}, {"batches": str(index + 1)}))
+            position = {"batches": str(index + 1), "weights": weights}
+            write_atomic(resume_file, save({"logits": logits}, position))
         if on_progress:
             on_progress(int(sum(map(len, batches[: index + 1]))), len(tokens))
     return logits
 
 
-def _restore_logits(path: Path | None, logits: Tensor) -> int:
-    """Take over what a stopped process had judged, and return its number of batches."""
+def weights_digest(model: nn.Module) -> str:
+    """Return the digest of a model's weights and buffers, whatever its device."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _restore_logits(path: Path | None, logits: Tensor, weights: str) -> int:
+    """Take over what the same weights judged earlier, and return its number of batches."""
     from safetensors import safe_open
 
     if path is None:
         return 0
     try:
         with safe_open(path, framework="pt") as file:
+            position = file.metadata()
+            if position["weights"] != weights:
+                return 0
             logits.copy_(file.get_tensor("logits"))
-            return int(file.metadata()["batches"])
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+            return int(position["batches"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError):
         return 0
 
 
@@ -201,18 +219,25 @@ class TextClassifier:
         """Turn texts into the tokens that the model reads."""
         return tokenize(texts, self.tokenizer, self.text)
 
-    def predict(self, texts: Sequence[str], tokens: Tokens | None = None) -> list[Prediction]:
+    def predict(
+        self,
+        texts: Sequence[str],
+        tokens: Tokens | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Prediction]:
         """Judge texts in float32, in their order.
 
         Args:
             texts: as in the file.
             tokens: of the texts, from :meth:`tokenize`; None: they are made here.
+            on_progress: gets texts done and texts in all after every batch.
         """
         if not texts:
             return []
         if tokens is None:
             tokens = self.tokenize(texts)
-        probabilities = predict_logits(self.model, tokens, device=self.device).sigmoid()
+        logits = predict_logits(self.model, tokens, device=self.device, on_progress=on_progress)
+        probabilities = logits.sigmoid()
         return [
             Prediction(text=text, label=LABELS[int(p > 0.5)], probability_positive=p)
             for text, p in zip(texts, probabilities.tolist(), strict=True)
@@ -230,21 +255,34 @@ def save_classifier(
     encoder_name: str,
     card: str = "",
     trained_on: Sequence[str] = (),
+    label_names: LabelNames | None = None,
 ) -> None:
     """Write a classifier to a folder; ``hw2.json`` comes last, so that a torn one is refused.
 
     Of the texts that it was trained or validated on, digests are kept: see :func:`known_texts`.
+
+    Raises:
+        OutputError: a file cannot be written.
     """
     plain = head.is_plain(finetuned=finetuned)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "hw2.json").unlink(missing_ok=True)
     checkpoint = folder if plain else folder / "encoder"
-    model.encoder.save_pretrained(checkpoint)  # type: ignore[union-attr,operator]
     # What transformers' own pipeline cuts a text to, when it is asked to cut.
     tokenizer.model_max_length = text.max_length
-    tokenizer.save_pretrained(checkpoint)
-    if not plain:
-        save_model(model.head, str(folder / "head.safetensors"))  # type: ignore[arg-type]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hw2.json").unlink(missing_ok=True)
+        model.encoder.save_pretrained(checkpoint)  # type: ignore[union-attr,operator]
+        tokenizer.save_pretrained(checkpoint)
+        if not plain:
+            save_model(model.head, str(folder / "head.safetensors"))  # type: ignore[arg-type]
+    except Exception as error:
+        # What tokenizers raises where a disk is full is no kind of exception, but Exception itself.
+        if not isinstance(error, OSError | SafetensorError) and type(error) is not Exception:
+            raise
+        raise OutputError(
+            f"{folder}: the model cannot be saved ({reason_of(error)}); its training is "
+            "kept: solve that and run the command again"
+        ) from None
     write_atomic(folder / "README.md", card)
     buffer = io.BytesIO()
     np.save(buffer, np.unique([text_digest(text) for text in trained_on]).astype(np.int64))
@@ -258,6 +296,7 @@ def save_classifier(
         encoder=encoder_name,
         encoder_digest=encoders.checkpoint_digest(checkpoint),
         head_digest=None if plain else _digest(folder / "head.safetensors"),
+        label_names=label_names,
     )
     write_json(folder / "hw2.json", facts.model_dump(mode="json"))
 
@@ -284,7 +323,11 @@ def known_texts(folder: Path, texts: Sequence[str]) -> list[bool]:
 
 
 class ClassifierFacts(Section):
-    """``hw2.json``: what a saved classifier is made of, and the digests of its files."""
+    """``hw2.json``: what a saved classifier is made of, and the digests of its files.
+
+    Attributes:
+        label_names: what labels meant in its training, where ``data.labels`` said it.
+    """
 
     format: str
     labels: tuple[Label, Label]
@@ -294,6 +337,7 @@ class ClassifierFacts(Section):
     encoder: str
     encoder_digest: str
     head_digest: str | None
+    label_names: LabelNames | None = Field(None, exclude_if=lambda value: value is None)
 
 
 def load_saved(folder: Path, device: torch.device) -> TextClassifier:
@@ -302,7 +346,7 @@ def load_saved(folder: Path, device: torch.device) -> TextClassifier:
     Raises:
         SourceError: it is missing, half-written or damaged, or files were exchanged.
     """
-    facts = _read_facts(folder)
+    facts = read_facts(folder)
     plain = facts.head.is_plain(finetuned=facts.finetuned)
     checkpoint = folder if plain else folder / "encoder"
     tokenizer = encoders.load_tokenizer(checkpoint)
@@ -311,18 +355,20 @@ def load_saved(folder: Path, device: torch.device) -> TextClassifier:
             f"{checkpoint}: weights, config or tokenizer are damaged, or are not those that were "
             "saved with this classifier"
         )
+    attention = encoders.attention_for(device, torch.float32)
     if plain:
-        encoder, head = encoders.load_classifier(checkpoint), None
+        encoder, head = encoders.load_classifier(checkpoint, attention=attention), None
     else:
-        encoder = encoders.load_encoder(checkpoint)
+        encoder = encoders.load_encoder(checkpoint, attention=attention)
         head = make_head(facts.head, encoder, finetuned=facts.finetuned)
         try:
             if _digest(folder / "head.safetensors") != facts.head_digest:
                 raise ValueError("not the file that was saved")
             load_model(head, str(folder / "head.safetensors"))
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise SourceError(f"{folder / 'head.safetensors'}: damaged ({reason})") from None
+            raise SourceError(
+                f"{folder / 'head.safetensors'}: damaged ({first_line(error)})"
+            ) from None
     classifier = assemble(encoder, head, facts.head, finetuned=facts.finetuned)
     classifier = classifier.eval().to(device)
     self_test(
@@ -344,7 +390,12 @@ def reader_of(classifier: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     return pooled_reader(encoder)
 
 
-def _read_facts(folder: Path) -> ClassifierFacts:
+def read_facts(folder: Path) -> ClassifierFacts:
+    """Read ``hw2.json``.
+
+    Raises:
+        SourceError: it is missing or damaged, or another version's.
+    """
     try:
         facts = read_json(folder / "hw2.json")
         if facts["format"] != FORMAT or facts["labels"] != list(LABELS):

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from hwcli.config import Section
 from hwcli.data.cache import Log
 from hwcli.errors import SourceError
-from hwcli.output.units import counted
+from hwcli.output.units import counted, first_of
 from hwcli.sentiment.files import Rows, describe_type
 
 SPELLINGS = {
@@ -263,8 +263,7 @@ def _is_word_above_labels(rows: Rows, index: int | None) -> bool:
 
 
 def _list(names: Sequence[object]) -> str:
-    shown = [str(name) or "(no name)" for name in names[:20]]
-    return ", ".join(shown) + (", ..." if len(names) > 20 else "")
+    return first_of([str(name) or "(no name)" for name in names], 20)
 
 
 def texts_of(rows: Rows, index: int) -> list[str]:

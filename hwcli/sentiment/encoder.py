@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hwcli.data.catalogue import TOKENIZER_FILES
-from hwcli.errors import SourceError
+from hwcli.errors import SourceError, first_line
 from hwcli.sentiment.reviews import LABELS
 from hwcli.sentiment.tokens import valid_tokens
 
@@ -162,6 +162,9 @@ def load_classifier(
     config = load_config(folder)
     config.id2label = dict(enumerate(LABELS))
     config.label2id = {name: index for index, name in enumerate(LABELS)}
+    # A checkpoint of several labels may say otherwise: transformers' pipeline would then give the
+    # logistic function of each logit.
+    config.problem_type = "single_label_classification"
     model = _load(
         AutoModelForSequenceClassification, folder, config, dropout, attention, new_head=new_head
     )
@@ -282,12 +285,6 @@ def _set_dropout(model: nn.Module, dropout: float) -> None:
         raise SourceError(
             f"encoder_dropout = {dropout}: {kind} has no dropout that could be set; use 0"
         )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def width(model: nn.Module) -> int:

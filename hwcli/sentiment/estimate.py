@@ -13,10 +13,15 @@ from hwcli.data.cache import cache_folder
 from hwcli.output.units import duration, size
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import assemble, count_parameters, make_head
-from hwcli.sentiment.finetuned import TOKENS_AT_ONCE, load_encoder_and_head
+from hwcli.sentiment.finetuned import (
+    layer_bytes_per_token,
+    load_encoder_and_head,
+    tokens_at_once,
+    tokens_at_once_of,
+)
 from hwcli.sentiment.prepare import SentimentData
 from hwcli.sentiment.recipe import Recipe
-from hwcli.sentiment.tokens import Tokens
+from hwcli.sentiment.tokens import TOKENS_PER_BATCH, Tokens
 from hwcli.sentiment.training import batch_loss
 from hwcli.training.step import autocast
 
@@ -30,6 +35,14 @@ FIT_S_PER_NUMBER = 1e-6
 PROGRAM_BYTES = 900 * 2**20
 # A parameter, its gradient and Adam's two averages, in float32.
 TRAINED_BYTES_PER_PARAMETER = 16
+# A frozen encoder is copied twice, to compare what it reads in both precisions.
+COPIED_BYTES_PER_PARAMETER = 8
+# What a CPU keeps besides while an encoder is fine-tuned: oneDNN's compiled matrix products with
+# their buffers, and freed memory (tests/benchmarks/LOG.md: 3.9 GB at the peak of strong).
+KEPT_BYTES = 1500 * 10**6
+# Bags of words, per character of training and test reviews: 2.6 GB in all for IMDB's 49,000
+# (tests/benchmarks/LOG.md).
+BASELINE_BYTES_PER_CHARACTER = 25
 
 
 @dataclass(frozen=True)
@@ -105,15 +118,18 @@ def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimat
     train_s = FIT_S_PER_NUMBER * len(data.train) * head_params
     encode_s = test_s = 0.0
     if recipe.finetune:
-        step = _time_per_token(model, data, train=True)
-        read = _time_per_token(model, data, train=False)
+        at_once = tokens_at_once_of(encoder, all_params, data)
+        number = _num_timed(recipe, data, at_once)
+        step = _time_per_token(model, data, number, train=True)
+        read = _time_per_token(model, data, number, train=False)
         train_s = recipe.epochs * (num_tokens["train"] * step + num_tokens["valid"] * read)
         test_s = num_tokens["test"] * read
     else:
-        read = _time_per_token(_States(encoder), data, train=False)
+        read = _time_per_token(_States(encoder), data, REVIEWS_TIMED, train=False)
         encode_s = sum(num_tokens.values()) * read
         if gru and head is not None:
-            step = _time_head_per_token(head, data, width=encoders.width(encoder))
+            number = _num_timed(recipe, data, tokens_at_once(data.device))
+            step = _time_head_per_token(head, data, number, width=encoders.width(encoder))
             passes = num_tokens["train"] + num_tokens["valid"] / FORWARD_AND_BACKWARD
             train_s = recipe.epochs * passes * step
             test_s = num_tokens["test"] * step / FORWARD_AND_BACKWARD
@@ -137,35 +153,67 @@ def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimat
         baselines_s=2 * BASELINE_S_PER_REVIEW * len(data.train) if baselines else 0.0,
         disk_bytes=disk,
         free_bytes=shutil.disk_usage(cache).free,
-        memory_bytes=PROGRAM_BYTES
-        + 4 * all_params
-        + TRAINED_BYTES_PER_PARAMETER * trainable
-        + _activation_bytes(recipe, data, encoder),
+        memory_bytes=peak_bytes(
+            recipe, data, encoder, num_params=all_params, trainable=trainable, baselines=baselines
+        ),
     )
 
 
-def _activation_bytes(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> int:
-    """Bound what one step keeps for its backward pass, in bytes."""
+def peak_bytes(
+    recipe: Recipe,
+    data: SentimentData,
+    encoder: nn.Module,
+    *,
+    num_params: int,
+    trainable: int,
+    baselines: bool,
+) -> int:
+    """Forecast the memory at the peak: while training, or of the bags of words after it.
+
+    Args:
+        recipe: of the training.
+        data: its reviews, device and precision.
+        encoder: on its device.
+        num_params: of encoder and head.
+        trainable: of these, how many are trained.
+        baselines: whether bags of words are trained.
+    """
+    kept = PROGRAM_BYTES + 4 * num_params
+    trained = kept + TRAINED_BYTES_PER_PARAMETER * trainable
+    peak = trained + _training_bytes(recipe, data, encoder, num_params)
+    if baselines:
+        texts = [*data.split.train.texts, *data.split.test.texts]
+        peak = max(peak, kept + BASELINE_BYTES_PER_CHARACTER * sum(map(len, texts)))
+    return peak
+
+
+def _training_bytes(
+    recipe: Recipe, data: SentimentData, encoder: nn.Module, num_params: int
+) -> int:
+    """Bound what encoding and training need beside the model and its optimiser, in bytes."""
     config = encoder.config
+    parts = (data.train, data.valid, data.test)
     longest = int(data.train.lengths.max())
     width = encoders.width(encoder)
+    layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    # Where nothing is trained, a layer's activations are freed before the next one's are made.
+    longest_read = max(int(part.lengths.max()) for part in parts)
+    reading = TOKENS_PER_BATCH * layer_bytes_per_token(config, longest_read, data.precision)
     if recipe.finetune:
-        # Per token and layer: about 16 states, 3 of the wide layer, 3 of every score.
-        heads = int(getattr(config, "num_attention_heads", 12))
-        wide = int(getattr(config, "intermediate_size", 4 * width))
-        layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
-        tokens = max(TOKENS_AT_ONCE, longest)
-        size = 4 if data.precision == torch.float32 else 2
-        return tokens * layers * (16 * width + 3 * wide + 3 * heads * longest) * size
+        at_once = max(tokens_at_once_of(encoder, num_params, data), longest)
+        tokens = min(at_once, recipe.batch_size * longest)
+        activations = tokens * layers * layer_bytes_per_token(config, longest, data.precision)
+        return activations + reading + (KEPT_BYTES if data.device.type == "cpu" else 0)
+    encoding = COPIED_BYTES_PER_PARAMETER * num_params + reading
     if recipe.head.kind == "gru":
         # Per token and layer: inputs, gates and states of both directions, in float32.
         hidden = recipe.head.hidden
         per_token = 4 * (3 * width + recipe.head.layers * 2 * (3 + 4 + 2 + 3) * hidden)
-        return recipe.batch_size * longest * per_token
-    layers = int(config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
-    # The states of every layer in float32, and in float64 those that are fitted.
-    read = layers + 1 if recipe.head.all_layers else 1
-    return len(data.train) * width * (4 * (layers + 1) + 16 * read)
+        return max(encoding, recipe.batch_size * longest * per_token)
+    # The states of every layer and part in float32, and in float64 those that are fitted.
+    fitted = layers + 1 if recipe.head.all_layers else 1
+    states = 4 * (layers + 1) * sum(map(len, parts)) + 16 * fitted * len(data.train)
+    return encoding + states * width
 
 
 class _States(nn.Module):
@@ -180,10 +228,21 @@ class _States(nn.Module):
         return encoders.states(self.encoder, ids, lengths).float().sum(dim=(1, 2))
 
 
-def _time_per_token(model: nn.Module, data: SentimentData, *, train: bool) -> float:
-    """Return seconds per token of reviews of the middle length and above."""
+def _num_timed(recipe: Recipe, data: SentimentData, at_once: int) -> int:
+    """Return how many reviews are timed together.
+
+    A CPU takes as long for a review in any batch. A GPU does not: it gets the training's batch,
+    or as many reviews of it as have ``at_once`` tokens.
+    """
+    if data.device.type == "cpu":
+        return REVIEWS_TIMED
+    return min(recipe.batch_size, max(1, at_once // int(data.train.lengths.max())))
+
+
+def _time_per_token(model: nn.Module, data: SentimentData, number: int, *, train: bool) -> float:
+    """Return seconds per token of some reviews of the middle length and above."""
     tokens: Tokens = data.train
-    rows = np.argsort(tokens.lengths)[len(tokens) // 2 :][:REVIEWS_TIMED]
+    rows = np.argsort(tokens.lengths)[len(tokens) // 2 :][:number]
     ids, lengths = tokens.pad(rows)
     ids, lengths = ids.to(data.device), lengths.to(data.device)
     labels = torch.zeros(len(rows), device=data.device)
@@ -200,12 +259,12 @@ def _time_per_token(model: nn.Module, data: SentimentData, *, train: bool) -> fl
     return _seconds(work) / int(lengths.sum())
 
 
-def _time_head_per_token(head: nn.Module, data: SentimentData, *, width: int) -> float:
-    """Return seconds per token of one training step of the GRU."""
+def _time_head_per_token(head: nn.Module, data: SentimentData, number: int, *, width: int) -> float:
+    """Return seconds per token of one training step of the GRU on so many reviews."""
     longest = int(np.median(data.train.lengths))
-    states = torch.randn(REVIEWS_TIMED, longest, width, device=data.device)
-    lengths = torch.full((REVIEWS_TIMED,), longest, device=data.device)
-    labels = torch.zeros(REVIEWS_TIMED, device=data.device)
+    states = torch.randn(number, longest, width, device=data.device)
+    lengths = torch.full((number,), longest, device=data.device)
+    labels = torch.zeros(number, device=data.device)
 
     def work() -> float:
         with autocast(data.device, data.precision):
@@ -215,7 +274,7 @@ def _time_head_per_token(head: nn.Module, data: SentimentData, *, width: int) ->
         return outcome.loss.item()
 
     head.train()
-    return _seconds(work) / (REVIEWS_TIMED * longest)
+    return _seconds(work) / (number * longest)
 
 
 def _seconds(work: Callable[[], float]) -> float:

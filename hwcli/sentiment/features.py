@@ -12,18 +12,20 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwcli.errors import OutputError
+from hwcli.output import terminal
 from hwcli.output.files import read_json, write_json
 from hwcli.sentiment import encoder
 from hwcli.sentiment.tokens import (
@@ -85,15 +87,20 @@ def manifest(
     num_layers: int | None,
     precision: str,
     has_float_buffers: bool = False,
+    device: str = "cpu",
+    attention: str | None = None,
 ) -> dict[str, object]:
     """Describe a cache by everything that decides its content.
 
     The tokens depend on the reviews, the tokenizer, the length and the truncation. Of an encoder
-    with floating-point buffers, caches of before had them rounded: they have another name.
+    with floating-point buffers, caches of before had them rounded: they have another name. So has
+    one of another device than the CPU: names of before did not tell them apart.
     """
     rounded_before = {"buffers": "float32"} if has_float_buffers else {}
+    computed_by = {} if device == "cpu" else {"device": device, "attention": attention}
     return {
         **rounded_before,
+        **computed_by,
         "format": FORMAT,
         "encoder": encoder_digest,
         "num_encoder_layers": num_layers,
@@ -128,31 +135,88 @@ def cached_features(
     Raises:
         OutputError: the disk has not enough room, or the folder cannot be written.
     """
-    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-    place = folder / key
-    kind = description["kind"]
-    width = encoder.width(model)
-    if kind == "tokens":
-        counts = tokens.lengths
-    else:
-        num_states = int(model.config.num_hidden_layers) + 1  # type: ignore[union-attr,arg-type]
-        counts = np.full(len(tokens), num_states)
+    place, counts, shape = _layout(folder, tokens, model, description)
+    kind = str(description["kind"])
     batches = sorted_batches(tokens.lengths, TOKENS_PER_BATCH)
     order = np.concatenate(batches)
     starts = np.zeros(len(tokens), np.int64)
     starts[order] = np.cumsum(counts[order]) - counts[order]
-    shape = (int(counts.sum()), width)
 
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / ".lock"):  # whoever comes second finds it done
+        with _held(place):  # whoever comes second finds it done
             if not _is_whole(place, description, shape):
-                _fill(place, tokens, model, str(kind), batches, shape, device, report)
+                _fill(place, tokens, model, kind, batches, counts, shape, device, report)
                 write_json(place / "manifest.json", description)
     except OSError as error:
         raise OutputError(f"{place}: features cannot be kept ({error.strerror})") from None
     states = np.memmap(place / "states.f16", np.float16, "r", shape=shape)
     return Features(states, starts, counts, _position(place)[2])
+
+
+def refuse_full_disk(
+    folder: Path, parts: Iterable[tuple[Tokens, dict[str, object]]], model: nn.Module
+) -> None:
+    """Make sure that the disk holds what is missing of some caches, before hours go into the first.
+
+    Args:
+        folder: that holds all caches.
+        parts: the tokens and the description of each.
+        model: the encoder.
+
+    Raises:
+        OutputError: it has not enough room.
+    """
+    lacking = {}
+    for tokens, description in parts:
+        place, _, shape = _layout(folder, tokens, model, description)
+        if not _is_whole(place, description, shape):
+            lacking[place] = _num_bytes(shape) - _position(place)[1]
+    if lacking:
+        _refuse_full_disk(folder, sum(lacking.values()))
+
+
+def _refuse_full_disk(folder: Path, num_bytes: int) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    needed, free = num_bytes + SPARE_BYTES, shutil.disk_usage(there).free
+    if needed > free:
+        raise OutputError(
+            f"features need {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free; "
+            "make room, name another folder by HW2_CACHE, or choose --head mean"
+        )
+
+
+def _layout(
+    folder: Path, tokens: Tokens, model: nn.Module, description: dict[str, object]
+) -> tuple[Path, NDArray[np.int64], tuple[int, int]]:
+    """Return the folder of a cache, the states of each text, and the shape of all."""
+    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    if description["kind"] == "tokens":
+        counts = tokens.lengths
+    else:
+        num_states = int(model.config.num_hidden_layers) + 1  # type: ignore[union-attr,arg-type]
+        counts = np.full(len(tokens), num_states)
+    return folder / key, counts, (int(counts.sum()), encoder.width(model))
+
+
+def _num_bytes(shape: tuple[int, int]) -> int:
+    return 2 * shape[0] * shape[1]
+
+
+@contextmanager
+def _held(place: Path) -> Iterator[None]:
+    """Hold a cache's lock; who has to wait for it says so."""
+    # A soft lock would outlive who is killed.
+    lock = FileLock(place / ".lock", fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        terminal.log("another process is encoding the same reviews; waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_whole(place: Path, description: dict[str, object], shape: tuple[int, int]) -> bool:
@@ -161,7 +225,7 @@ def _is_whole(place: Path, description: dict[str, object], shape: tuple[int, int
         size = (place / "states.f16").stat().st_size
     except (OSError, ValueError):
         return False
-    return bool(found == description and size == 2 * shape[0] * shape[1])
+    return bool(found == description and size == _num_bytes(shape))
 
 
 def _fill(
@@ -170,6 +234,7 @@ def _fill(
     model: nn.Module,
     kind: str,
     batches: list[Rows],
+    counts: NDArray[np.int64],
     shape: tuple[int, int],
     device: torch.device,
     report: Callable[[int, int], None],
@@ -181,13 +246,9 @@ def _fill(
     """
     (place / "manifest.json").unlink(missing_ok=True)
     done, written, seconds = _position(place)
-    needed = 2 * shape[0] * shape[1] - written + SPARE_BYTES
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OutputError(
-            f"features need {needed / 1e9:.1f} GB, {place.parent} has {free / 1e9:.1f} GB free; "
-            "make room, name another folder by HW2_CACHE, or choose --head mean"
-        )
+    if written != 2 * shape[1] * sum(int(counts[rows].sum()) for rows in batches[:done]):
+        done, written, seconds = 0, 0, 0.0  # its batches were cut in another way
+    _refuse_full_disk(place.parent, _num_bytes(shape) - written)
     marked = time.perf_counter()
     num_done = sum(map(len, batches[:done]))
     with (place / "states.f16").open("r+b" if written else "wb") as file:

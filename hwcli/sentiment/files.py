@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from hwcli.errors import SourceError
+from hwcli.errors import SourceError, reason_of
+from hwcli.output.units import first_of
 
 Kind = Literal["csv", "tsv", "txt", "json", "jsonl", "parquet"]
 
@@ -92,12 +93,6 @@ def kind_of(name: str) -> Kind | None:
 def is_zip(path: Place) -> bool:
     """Tell a zip by its ending; what it holds is known by the names in it."""
     return path.name.lower().endswith(".zip")
-
-
-def reason_of(error: BaseException) -> str:
-    """Say in one line why a file cannot be read."""
-    strerror = getattr(error, "strerror", None)
-    return str(strerror or (str(error).splitlines() or [type(error).__name__])[0])[:200]
 
 
 def read_rows(
@@ -216,8 +211,9 @@ def _unpack(content: bytes, kind: Kind | None) -> tuple[Kind | None, bytes]:
             if not tables:
                 raise ValueError("no file in the zip is of a known kind")
             if len(tables) > 1:
-                shown = ", ".join(tables[:5]) + (", ..." if len(tables) > 5 else "")
-                raise ValueError(f"which file in the zip? unpack it and name one of {shown}")
+                raise ValueError(
+                    f"which file in the zip? unpack it and name one of {first_of(tables)}"
+                )
             return _unpack(archive.read(tables[0]), kind_of(tables[0]) or kind)
     return kind, content
 

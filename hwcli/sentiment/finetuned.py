@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +23,82 @@ from hwcli.sentiment.self_test import self_test
 from hwcli.sentiment.tokens import Rows, Tokens
 from hwcli.training.optimizers import make_optimizers
 
+# In a training's folder: the logits of the test reviews, until the run is finished.
+TEST_LOGITS = "test.safetensors"
+
 # Tokens whose activations are in memory at once: they decide the peak. Matrix products of more
 # rows are no faster.
 TOKENS_AT_ONCE = 2048
 TOKENS_AT_ONCE_ON_GPU = 65_536
 # On Apple's GPU the gradients of more than 32,768 may be wrong (pytorch #177116): half as many.
 TOKENS_AT_ONCE_ON_MPS = 16_384
+# A parameter's gradient and Adam's two averages, in float32: they come after the first step.
+BYTES_PER_PARAMETER_LATER = 12
+# Of what a GPU has free, what activations may take. The rest is for the libraries' buffers and for
+# gaps between tensors.
+SHARE_FOR_ACTIVATIONS = 0.8
 
 
-def tokens_at_once(device: torch.device) -> int:
-    """Return how many tokens a device differentiates at once."""
+def tokens_at_once(device: torch.device, token_bytes: int = 0, later_bytes: int = 0) -> int:
+    """Return how many tokens a device differentiates at once.
+
+    Args:
+        device: where the model is trained.
+        token_bytes: what a token's activations take; 0: the memory of a GPU is no limit.
+        later_bytes: what a GPU must keep free for everything else.
+    """
     if device.type == "cpu":
         return TOKENS_AT_ONCE
-    return TOKENS_AT_ONCE_ON_MPS if device.type == "mps" else TOKENS_AT_ONCE_ON_GPU
+    if device.type == "mps":
+        return TOKENS_AT_ONCE_ON_MPS
+    number = TOKENS_AT_ONCE_ON_GPU
+    if token_bytes:
+        room = SHARE_FOR_ACTIVATIONS * (_free_gpu_bytes(device) - later_bytes)
+        # Halved: where a little more or less is free, a batch is cut into the same parts.
+        while number > 1 and number * token_bytes > room:
+            number //= 2
+    return number
+
+
+def _free_gpu_bytes(device: torch.device) -> int:
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch has taken from the device and does not use now.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def layer_bytes_per_token(config: Any, longest: int, precision: torch.dtype) -> int:
+    """Bound what a layer keeps of a token for its backward pass, in bytes.
+
+    About 16 states, 3 of the wide layer, and 3 scores for each token of its text and each head.
+
+    Args:
+        config: of the encoder.
+        longest: tokens of the longest text.
+        precision: the type that matrix products run in.
+    """
+    width = int(config.hidden_size)
+    heads = int(getattr(config, "num_attention_heads", 12))
+    wide = int(getattr(config, "intermediate_size", 4 * width))
+    size = 4 if precision == torch.float32 else 2
+    return (16 * width + 3 * wide + 3 * heads * longest) * size
+
+
+def tokens_at_once_of(encoder: nn.Module, num_params: int, data: SentimentData) -> int:
+    """Return how many tokens of the training reviews are differentiated at once.
+
+    Args:
+        encoder: that is trained, on its device.
+        num_params: of all that is trained.
+        data: the reviews, the device and the precision.
+    """
+    config: Any = encoder.config
+    longest = int(data.train.lengths.max())
+    per_layer = layer_bytes_per_token(config, longest, data.precision)
+    return tokens_at_once(
+        data.device,
+        int(config.num_hidden_layers) * per_layer,
+        BYTES_PER_PARAMETER_LATER * num_params,
+    )
 
 
 def load_encoder_and_head(
@@ -70,7 +134,6 @@ class FinetunedEncoder:
 
     def __init__(self, recipe: Recipe, data: SentimentData, folder: Path):
         self._data, self._folder = data, folder
-        self._tokens_at_once = tokens_at_once(data.device)
         torch.manual_seed(recipe.seed)
         encoder, head = load_encoder_and_head(recipe, data)
         own = [encoder.get_submodule("classifier") if head is None else head]
@@ -84,6 +147,7 @@ class FinetunedEncoder:
             max_length=recipe.text.max_length,
         )
         self.num_params = count_parameters(self.model)
+        self._tokens_at_once = tokens_at_once_of(encoder, self.num_params, data)
         terminal.log(f"{self.num_params:,} parameters, all of them trainable")
         self.optimizers = [
             *make_optimizers(_ParametersExcept(self.model, own), recipe.encoder_optimizer),
@@ -106,13 +170,15 @@ class FinetunedEncoder:
     def predict(self, part: PartName) -> Tensor:
         """Run encoder and head on a whole part: (N,)."""
         tokens: Tokens = getattr(self._data, part)
-        long = part == "test"  # the longest pass of all: resumed after a stop
+        # The longest pass of all goes on after a stop, and is not repeated by a run that was
+        # stopped after it.
+        long = part == "test"
         return predict_logits(
             self.model,
             tokens,
             device=self._data.device,
             precision=self._data.precision,
-            resume_file=self._folder / "test.safetensors" if long else None,
+            resume_file=self._folder / TEST_LOGITS if long else None,
             on_progress=ProgressPrinter("reading the test reviews") if long else None,
         )
 

@@ -15,7 +15,7 @@ from hwcli.output import terminal
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment import logistic
 from hwcli.sentiment.classifier import assemble, count_parameters, make_head
-from hwcli.sentiment.features import Features, cached_features, manifest
+from hwcli.sentiment.features import Features, cached_features, manifest, refuse_full_disk
 from hwcli.sentiment.finetuned import tokens_at_once
 from hwcli.sentiment.heads import FrozenPooledHead
 from hwcli.sentiment.prepare import PARTS, PartName, SentimentData
@@ -177,23 +177,30 @@ def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[Part
         )
     refuse_another_function(rows[-1], rows[0], data.encoder_name, data.precision)
     encoder = lowered
-    features: dict[PartName, Features] = {}
-    for name, shown in PARTS.items():
-        tokens: Tokens = getattr(data, name)
-        description = manifest(
-            tokens,
+    tokens: dict[PartName, Tokens] = {name: getattr(data, name) for name in PARTS}
+    descriptions = {
+        name: manifest(
+            part,
             kind="tokens" if recipe.head.kind == "gru" else recipe.head.kind,
             encoder_digest=data.encoder_digest,
             num_layers=recipe.num_encoder_layers,
             precision=data.precision_name,
             has_float_buffers=any(b.is_floating_point() for b in encoder.buffers()),
+            device=data.device.type,
+            attention=encoders.attention_for(data.device, data.precision),
         )
-        features[name] = cached_features(
-            cache_folder() / "features",
-            tokens,
+        for name, part in tokens.items()
+    }
+    folder = cache_folder() / "features"
+    refuse_full_disk(folder, [(tokens[name], descriptions[name]) for name in PARTS], encoder)
+    return {
+        name: cached_features(
+            folder,
+            tokens[name],
             encoder,
-            description,
+            descriptions[name],
             device=data.device,
             report=ProgressPrinter(f"encoding the {shown} reviews"),
         )
-    return features
+        for name, shown in PARTS.items()
+    }

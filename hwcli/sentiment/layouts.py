@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from hwcli.data.cache import Found, Log
-from hwcli.errors import SourceError
+from hwcli.errors import SourceError, reason_of
+from hwcli.output.units import first_of
 from hwcli.sentiment.columns import (
     LABEL_COLUMNS,
     SPELLINGS,
@@ -26,7 +27,6 @@ from hwcli.sentiment.files import (
     kind_of,
     read_rows,
     read_saved,
-    reason_of,
 )
 from hwcli.sentiment.reviews import Reviews
 
@@ -198,7 +198,7 @@ def _table_parts(root: Place, data: DataConfig, log: Log) -> dict[str, Reviews]:
     # The hub's IMDB has reviews without labels beside the others.
     unread = [name for name in others if _part_of(name) is None and "unsup" not in name.lower()]
     if unread:
-        log(f"{root}: not read: {', '.join(unread[:5])}{', ...' if len(unread) > 5 else ''}")
+        log(f"{root}: not read: {first_of(unread)}")
     named = [(part, path) for part, paths in files.items() for path in paths]
     reviews = _reviews([open_file(path, data) for _, path in named], data, log)
     return {
@@ -234,7 +234,7 @@ def _refuse_copies(folder: Place, part: str, paths: Sequence[Place]) -> None:
     pieces = [_SHARD.match(path.name) for path in paths]
     numbers = {piece[1] for piece in pieces if piece}
     if len(paths) > 1 and len(numbers) < len(paths):
-        names = ", ".join(path.name for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
+        names = first_of([path.name for path in paths])
         raise SourceError(f"{folder}: which file holds the part {part!r}? keep one of {names}")
 
 
@@ -311,7 +311,7 @@ def _single_file(folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     if files:
-        names = ", ".join(path.name for path in files[:5]) + (", ..." if len(files) > 5 else "")
+        names = first_of([path.name for path in files])
         raise SourceError(f"{folder}: which file holds the reviews? name one of {names}")
     raise SourceError(
         f"{folder}: no reviews there; expected train*.parquet, train.csv, train.tsv, "

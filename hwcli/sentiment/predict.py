@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from hwcli.output.tables import Column, Table
 from hwcli.output.units import p_text
 from hwcli.paths import named_path
 from hwcli.sentiment import tables
-from hwcli.sentiment.classifier import confusion, known_texts, load_saved
+from hwcli.sentiment.classifier import confusion, known_texts, load_saved, read_facts
 from hwcli.sentiment.columns import (
     DataConfig,
+    LabelNames,
     classes_of,
     find_columns,
     meaning_of_labels,
+    spell,
     texts_of,
 )
 from hwcli.sentiment.evaluation import (
@@ -35,6 +37,7 @@ from hwcli.sentiment.evaluation import (
 )
 from hwcli.sentiment.files import decode_text, split_lines
 from hwcli.sentiment.layouts import open_file
+from hwcli.sentiment.progress import ProgressPrinter
 from hwcli.sentiment.reviews import LABELS, Reviews
 from hwcli.sentiment.summary import Mistake, Prediction
 from hwcli.sentiment.tokens import MANY_UNKNOWN_IN_TEXTS, Tokens
@@ -69,7 +72,13 @@ class ModelPredictions:
     known: Sequence[bool]
 
 
-def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, log: Log) -> Texts:
+def gather_texts(
+    arguments: Sequence[str],
+    file: Path | None,
+    data: DataConfig,
+    log: Log,
+    trained: Callable[[], LabelNames | None] = lambda: None,
+) -> Texts:
     """Return the texts of the arguments and the file; without either those of standard input.
 
     Args:
@@ -77,6 +86,8 @@ def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, 
         file: any file that sentiment-train reads, with labels or without, or one text per line.
         data: how the file is to be read.
         log: is told what was guessed.
+        trained: returns what labels meant in the training of the model; asked for a file with
+            labels whose meaning ``data`` does not say.
 
     Raises:
         SourceError: the file cannot be read, or there is nothing to classify.
@@ -89,7 +100,7 @@ def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, 
     elif file is None:
         texts = Texts(list(arguments))
     else:
-        found = _read_file(file, data, log)
+        found = _read_file(file, data, log, trained)
         # What is typed has no label.
         classes = None if found.classes is None else [*(None for _ in arguments), *found.classes]
         texts = Texts([*arguments, *found.texts], classes)
@@ -98,7 +109,9 @@ def gather_texts(arguments: Sequence[str], file: Path | None, data: DataConfig, 
     return texts
 
 
-def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
+def _read_file(
+    file: Path, data: DataConfig, log: Log, trained: Callable[[], LabelNames | None]
+) -> Texts:
     rows = open_file(named_path(file), data)
     if not rows.values and not rows.header_in_doubt:
         return Texts([])
@@ -110,12 +123,25 @@ def _read_file(file: Path, data: DataConfig, log: Log) -> Texts:
     def told(line: str) -> None:
         log(f"accuracy: {line}")
 
+    names = trained() if data.labels is None else None
+    found = set(map(spell, rows.column(columns.label)))
+    # A file may spell its labels in another way than the training's.
+    if names is not None and not found.isdisjoint(names.classes()):
+        data = data.model_copy(update={"labels": names})
+        told(f"labels as in training: {_spelled(names)}")
     try:
         meaning = meaning_of_labels([(rows, columns.label)], data, told, both=False)
         return Texts(texts, classes_of(rows, columns.label, meaning, told))
     except SourceError as error:
         log(f"accuracy is not computed: {error}")
         return Texts(texts)
+
+
+def _spelled(names: LabelNames) -> str:
+    return "; ".join(
+        f"{', '.join(map(str, labels))} for {name}"
+        for name, labels in zip(LABELS, (names.negative, names.positive), strict=True)
+    )
 
 
 # --------------------------------------------------------------------------------------
@@ -174,13 +200,35 @@ def predict(
     names = _names(runs)
     found = []
     for name, run in zip(names, runs, strict=True):
-        folder = run / "model" if (run / "model").is_dir() else run
+        folder = _model_folder(run)
         classifier = load_saved(folder, place)
         tokens = classifier.tokenize(texts)
         _warn(tokens, classifier.text.max_length, name, log)
         known = known_texts(folder, texts)
-        found.append(ModelPredictions(name, classifier.predict(texts, tokens), known))
+        predictions = classifier.predict(texts, tokens, ProgressPrinter(f"texts judged by {name}"))
+        found.append(ModelPredictions(name, predictions, known))
     return found
+
+
+def _model_folder(run: Path) -> Path:
+    return run / "model" if (run / "model").is_dir() else run
+
+
+def trained_labels(runs: Sequence[Path], out: Path) -> LabelNames | None:
+    """Return what labels meant in the training of the models; None where nothing said it.
+
+    Where several models disagree, none of them counts.
+
+    Args:
+        runs: named by the user; none: the newest run counts.
+        out: where runs are.
+
+    Raises:
+        SourceError: a run holds no model, or a damaged one.
+    """
+    folders = map(_model_folder, find_runs(runs, out))
+    first, *others = (read_facts(folder).label_names for folder in folders)
+    return first if all(names == first for names in others) else None
 
 
 def _names(runs: Sequence[Path]) -> list[str]:

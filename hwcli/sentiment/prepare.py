@@ -82,7 +82,8 @@ def prepare(
     terminal.log(
         f"{len(split.train):,} training, {len(split.valid):,} validation and "
         f"{len(split.test):,} test reviews ({split.test_name}); "
-        f"{split.num_in_both} test texts also occur in training or validation"
+        f"{split.num_in_both} test texts also occur in training or validation, "
+        f"{split.num_valid_in_train} validation texts in training"
     )
     train, valid, test = (
         tokenize(part.texts, tokenizer, recipe.text)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwcli.errors import SourceError
-from hwcli.sentiment.encoder import TAKES_ADDED_MASK, first_line, pool, states
+from hwcli.errors import SourceError, first_line
+from hwcli.sentiment.encoder import TAKES_ADDED_MASK, pool, states
 from hwcli.training.step import autocast
 
 # How much a text's states may differ between a padded batch and alone: rounding, and no more.
@@ -61,6 +61,8 @@ def self_test(
                 alone = torch.cat(
                     [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
                 )
+            except torch.OutOfMemoryError:
+                raise  # no fault of the architecture
             except Exception as error:
                 raise SourceError(
                     f"encoder {name}: {kind} is an architecture that hw2 cannot read "

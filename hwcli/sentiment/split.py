@@ -11,7 +11,7 @@ from hwcli.data.cache import Found, Log
 from hwcli.errors import SourceError
 from hwcli.sentiment.columns import DataConfig
 from hwcli.sentiment.layouts import read
-from hwcli.sentiment.reviews import LABELS, Reviews
+from hwcli.sentiment.reviews import LABELS, Reviews, clean
 
 # The official test half, known by its texts and labels in whatever order and layout.
 OFFICIAL_TEST = "92e9eb46d496a471"
@@ -49,6 +49,9 @@ class SplitConfig(Section):
 class Split:
     """The three parts of one data set.
 
+    Two texts are one where an encoder reads them alike: HTML's line breaks and spaces at the ends
+    do not count.
+
     Attributes:
         train: learned from.
         valid: choices are made on it.
@@ -57,6 +60,7 @@ class Split:
         official_test: the test part is (of) IMDB's own 25,000 test reviews.
         test_name: what tables call the test part.
         test_seen: of every test review, whether its text also occurs in another part.
+        num_valid_in_train: validation reviews whose text also occurs in training.
         num_contradictions: texts that occur with both labels.
     """
 
@@ -67,6 +71,7 @@ class Split:
     official_test: bool
     test_name: str
     test_seen: Sequence[bool]
+    num_valid_in_train: int
     num_contradictions: int
 
     @property
@@ -126,12 +131,18 @@ def load(
             f"{found.name}: {len(train)} training reviews, none of them {missing[0]}; both labels "
             "are needed to train"
         )
-    seen = set(train.texts) | set(valid.texts)
-    everything = [
-        (text, label)
-        for part in (train, valid, test)
-        for text, label in zip(part.texts, part.labels, strict=True)
-    ]
+    read_train, read_valid, read_test = (
+        [clean(text) for text in part.texts] for part in (train, valid, test)
+    )
+    trained = set(read_train)
+    seen = trained.union(read_valid)
+    everything = list(
+        zip(
+            [*read_train, *read_valid, *read_test],
+            [*train.labels, *valid.labels, *test.labels],
+            strict=True,
+        )
+    )
     return Split(
         train=train,
         valid=valid,
@@ -139,7 +150,8 @@ def load(
         dataset=found.name,
         official_test=official,
         test_name=name,
-        test_seen=[text in seen for text in test.texts],
+        test_seen=[text in seen for text in read_test],
+        num_valid_in_train=sum(text in trained for text in read_valid),
         num_contradictions=len(set(everything)) - len({text for text, _ in everything}),
     )
 

@@ -243,10 +243,10 @@ tags: [text-classification, sentiment]
 ---
 # {summary.name}
 
-{summary.model}. It gives the probability that a film review is positive; labels are
-`negative` (0) and `positive` (1).
+{summary.model}. It gives the probability that a text like those of {summary.dataset} is
+positive; labels are `negative` (0) and `positive` (1).
 
-- Trained on {summary.split_sizes.train:,} reviews of {summary.dataset}.
+- Trained on {summary.split_sizes.train:,} texts of {summary.dataset}.
 - {summary.test_name}: {accuracy_text(summary)} accuracy (n = {summary.split_sizes.test:,}),
   F1 {summary.f1:.4f}, balanced accuracy {100 * summary.balanced_accuracy:.2f} %.
 - Before it is read, HTML line breaks become spaces; of more than {text.max_length} tokens the

@@ -157,13 +157,14 @@ def valid_tokens(lengths: Tensor, num_tokens: int) -> Tensor:
 def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[Rows]:
     """Cut texts, longest first, into batches of about as many tokens each.
 
-    The longest come first, so that a batch that does not fit into memory is met at once.
+    The longest come first, so that a batch that does not fit into memory is met at once. A text
+    of a few tokens counts as many as it is padded to; longer ones count their own.
     """
     order = np.argsort(-lengths, kind="stable")
     batches = []
     start = 0
     while start < len(order):
-        size = max(1, tokens_per_batch // int(lengths[order[start]]))
+        size = max(1, tokens_per_batch // max(PADDED_TO, int(lengths[order[start]])))
         batches.append(order[start : start + size])
         start += size
     return batches

@@ -115,7 +115,8 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
 
     def evaluate(model: nn.Module) -> Mean:
         valid = mean_of(source.predict("valid"), valid_labels)
-        best.save_if_best(model, valid)
+        if recipe.keep == "best":
+            best.save_if_best(model, valid)
         return valid
 
     steps_per_epoch = -(-len(data.train) // recipe.batch_size)
@@ -136,7 +137,8 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
     try:
         history = train(job, checkpoint, reporter, SECONDS_BETWEEN_CHECKPOINTS)
     except NonFiniteLossError as error:
-        raise ConfigError(f"{error}; take a lower optimizer.learning_rate") from None
+        which = "encoder_optimizer" if recipe.finetune else "optimizer"
+        raise ConfigError(f"{error}; take a lower {which}.learning_rate") from None
     if recipe.keep == "best":
         best.restore(source.model, min(epoch.valid_loss for epoch in history))
     return result_of(source, history)

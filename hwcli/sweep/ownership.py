@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from hwcli import runtime
+from hwcli import machines
 from hwcli.errors import OutputError
 from hwcli.locks import Closing, Lock
 from hwcli.output.files import read_json, remove_leftovers, write_atomic
@@ -39,10 +39,10 @@ class Owner:
     """A process that trains a trial.
 
     Attributes:
-        machine: its :func:`hwcli.runtime.machine_id`.
+        machine: its :func:`hwcli.machines.machine_id`.
         process: its number there.
-        started: its :func:`hwcli.runtime.process_start`.
-        host: the machine's :func:`hwcli.runtime.host_id`; empty where an older version wrote it.
+        started: its :func:`hwcli.machines.process_start`.
+        host: the machine's :func:`hwcli.machines.host_id`; empty where an older version wrote it.
         share: the part of the trial that is done.
         share_at_start: the part that was done when the process began.
         seconds: since then.
@@ -60,13 +60,13 @@ class Owner:
 
     def is_alive(self) -> bool:
         """Tell whether the process lives, as far as can be seen from here."""
-        if self.machine == runtime.machine_id():
-            seen = runtime.process_start(self.process)
+        if self.machine == machines.machine_id():
+            seen = machines.process_start(self.process)
             return seen is not None and (
-                seen == self.started or runtime.ALIVE in (seen, self.started)
+                seen == self.started or machines.ALIVE in (seen, self.started)
             )
         # This machine before it was started again: no process of then is left.
-        return self.host != runtime.host_id() and self.age_s < LOST_AFTER_S
+        return self.host != machines.host_id() and self.age_s < LOST_AFTER_S
 
 
 def read_owner(folder: Path) -> Owner | None:
@@ -143,10 +143,10 @@ class Ownership(Closing):
         first, latest = self._shares or (0.0, 0.0)
         me = os.getpid()
         owner = Owner(
-            machine=runtime.machine_id(),
+            machine=machines.machine_id(),
             process=me,
-            started=runtime.process_start(me),
-            host=runtime.host_id(),
+            started=machines.process_start(me),
+            host=machines.host_id(),
             share=latest,
             share_at_start=first,
             seconds=time.monotonic() - self._began,
@@ -184,7 +184,7 @@ class Ownership(Closing):
 
     def _owner_is_lost(self) -> bool:
         owner = read_owner(self._folder)
-        if owner is None or owner.machine == runtime.machine_id():
+        if owner is None or owner.machine == machines.machine_id():
             return False
         # The clock of the file server, which need not be this machine's.
         clock = self._folder / f".clock.{os.getpid()}.tmp"

@@ -11,7 +11,7 @@ from typing import Any
 
 from hwcli.errors import OutputError
 from hwcli.locks import is_held
-from hwcli.output.files import read_json
+from hwcli.output.files import read_json, read_mapping
 from hwcli.output.run_folder import STAGING
 from hwcli.output.tables import Column, Table, csv_text
 from hwcli.output.units import duration
@@ -25,7 +25,6 @@ from hwcli.sweep.trial_status import (
     describe_settings,
     machine,
     read_listed_trial,
-    read_mapping,
     read_rows,
     read_trial,
 )

@@ -3,7 +3,8 @@
 A trial's folder holds ``identity.json``, ``env.json`` (where it was trained last),
 ``metrics.jsonl`` (its finished epochs), ``checkpoint.safetensors``, ``log.txt``,
 ``predictions.safetensors`` and last, atomically, ``result.json``: the sign that it is done.
-``failure.json`` says why it failed. ``owner.json`` names the process that trains it now.
+``failure.json`` says why it failed. ``owner.json`` names the process that trains it now. On a
+cluster, ``job.json`` names its job, and ``messages.jsonl`` is what its process tells the driver.
 
 Reading a trial's state takes no lock and writes nothing.
 """
@@ -17,8 +18,8 @@ from hwcli.errors import OutputError
 from hwcli.locks import make_folder
 from hwcli.output.files import (
     append_jsonl,
-    read_json,
     read_jsonl,
+    read_mapping,
     short_digest,
     unwritable,
     write_atomic,
@@ -40,6 +41,8 @@ class TrialFolder:
         self.metrics = path / "metrics.jsonl"
         self.environment = path / "env.json"
         self.log = path / "log.txt"
+        self.job = path / "job.json"
+        self.messages = path / "messages.jsonl"
 
     def prepare(self, trial: Trial) -> None:
         """Make the folder and write down what it belongs to.
@@ -53,7 +56,7 @@ class TrialFolder:
         if self.identity() is not None:
             return
         try:
-            if self._read("identity.json") is not None:
+            if self._read("identity.json"):
                 for path in self.path.iterdir():
                     if path.is_file() and not path.name.startswith("."):
                         path.unlink()
@@ -77,7 +80,7 @@ class TrialFolder:
     def failure(self) -> dict[str, Any] | None:
         """Return ``{"reason"}`` where the trial failed and has not been tried since."""
         failure = self._read("failure.json")
-        return failure and {"reason": "no reason is stored", **failure}
+        return {"reason": "no reason is stored", **failure} if failure else None
 
     def epochs(self) -> list[dict[str, Any]]:
         """Return its finished epochs; damaged lines are left out."""
@@ -150,21 +153,31 @@ class TrialFolder:
             return "failed"
         return "interrupted" if self.checkpoint.is_file() else "missing"
 
+    def queued_job(self) -> str | None:
+        """Return the job that the trial waits for in SLURM's queue, as far as its files tell.
+
+        None where no job was submitted, or where the latest one has started: it has sent a message.
+        """
+        note = self._read("job.json")
+        heard_bytes = note.get("heard_bytes", 0)
+        if "job" not in note or not isinstance(heard_bytes, int):
+            return None
+        with suppress(OSError):
+            if self.messages.stat().st_size > heard_bytes:
+                return None
+        return str(note["job"])
+
     def damaged_files(self) -> list[str]:
         """Return the names of files that are there but are not what they should be."""
         names = []
-        if (self.path / "result.json").exists() and self._read("result.json") is None:
+        if (self.path / "result.json").exists() and not self._read("result.json"):
             names.append("result.json")
         if (self.path / "identity.json").exists() and self.identity() is None:
             names.append("identity.json")
         return names
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            value = read_json(self.path / name)
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) and value else None
+    def _read(self, name: str) -> dict[str, Any]:
+        return read_mapping(self.path / name)
 
 
 class TrialStore:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hwcli.config import flatten
-from hwcli.output.files import read_json
+from hwcli.output.files import read_json, read_mapping
 from hwcli.output.run_folder import STAGING
-from hwcli.runtime import short_cpu_name
-from hwcli.sweep.clusters.slurm import queued_job
+from hwcli.processor import short_cpu_name
 from hwcli.sweep.ownership import read_owner
 from hwcli.sweep.store import TrialFolder, TrialStore
+from hwcli.sweep.trial_rows import read_fields
 
 ShownState = Literal["done", "failed", "running", "queued", "interrupted", "missing", "damaged"]
 """The store's states, and two more.
@@ -26,9 +26,6 @@ cancelled the job since then. ``damaged``: a run found that its files contradict
 """
 
 STATES: tuple[ShownState, ...] = get_args(ShownState)
-
-# Columns of trials.csv that are not part of a trial's identity.
-NOT_IDENTITY = ("id", "axes", "state", "reason")
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class TrialStatus:
 def read_trial(folder: TrialFolder, command: str) -> TrialStatus:
     """Return the state of one trial of the store."""
     state: ShownState = folder.state()
-    job = queued_job(folder.path) if state in ("interrupted", "missing") else None
+    job = folder.queued_job() if state in ("interrupted", "missing") else None
     result, failure = folder.result() or {}, folder.failure() or {}
     environment = result.get("trained_on") or read_mapping(folder.environment)
     identity = _flat(folder.identity() or {})
@@ -165,15 +162,6 @@ def accuracy_of(result: Mapping[str, Any]) -> float | None:
     return None
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the mapping that a JSON file holds; an empty one where it holds none."""
-    with suppress(OSError, ValueError):
-        found = read_json(path)
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
 def _share(folder: TrialFolder, state: str, identity: Mapping[str, Any]) -> float | None:
     if state == "done":
         return 1.0
@@ -188,18 +176,13 @@ def _share(folder: TrialFolder, state: str, identity: Mapping[str, Any]) -> floa
 
 
 def _from_row(row: Mapping[str, Any], command: str) -> TrialStatus:
-    # An empty field is a key that this trial does not have: a null is spelled.
-    texts = {str(key): text for key, text in row.items() if isinstance(text, str) and text}
-    identity, result = {}, {}
-    for key, text in texts.items():
-        part, _, name = key.partition(".")
-        if part == "result":
-            result[name] = _value(text)
-        elif part == "identity":
-            identity[name] = _value(text)
-        elif key not in NOT_IDENTITY:
-            identity[f"config.{key.removeprefix('point.')}"] = _value(text)
-    place = {key: result.get(f"trained_on.{key}") for key in ("gpu", "processor")}
+    texts = {str(key): text for key, text in row.items() if isinstance(text, str)}
+    identity, result = dict[str, Any](), dict[str, Any]()
+    for part, name, value in read_fields(texts):
+        place = result if part == "result" else identity
+        prefix = "config." if part in ("config", "point") else ""
+        place[prefix + name] = _plain(value)
+    environment = {key: result.get(f"trained_on.{key}") for key in ("gpu", "processor")}
     state: ShownState = next((each for each in STATES if each == texts.get("state")), "missing")
     return TrialStatus(
         command=command,
@@ -207,25 +190,17 @@ def _from_row(row: Mapping[str, Any], command: str) -> TrialStatus:
         state=state,
         share=1.0 if state == "done" else None,
         reason=texts.get("reason", ""),
-        trained_on=machine(place),
+        trained_on=machine(environment),
         commit=str(result.get("trained_on.commit") or "")[:7],
         identity=identity,
         result=result,
     )
 
 
-def _value(text: str) -> Any:
-    """Read a value that is spelled as JSON, or as plain text; lists stay JSON."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(value, list | dict) else value
-
-
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scalars of nested mappings, by dotted keys; lists as JSON."""
-    return {
-        key: json.dumps(value) if isinstance(value, list) else value
-        for key, value in flatten(record)
-    }
+    return {key: _plain(value) for key, value in flatten(record)}
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -22,7 +22,8 @@ from queue import SimpleQueue
 
 from hwcli.errors import LauncherError
 from hwcli.output.units import counted
-from hwcli.runtime import DRIVER_BYTES, free_memory_bytes, worker_variables
+from hwcli.resources import DRIVER_BYTES, free_memory_bytes
+from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher
@@ -74,8 +75,10 @@ class Workers(Launcher):
         self._workers: list[_Worker] = []
 
     def close(self, error: BaseException | None) -> None:
-        """Stop the workers."""
-        self.stop()
+        """Close every pipe, which ends the workers within a moment; checkpoints stay."""
+        _end(self._workers)
+        self._workers.clear()
+        self._queue.clear()
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every submitted trial is done or has failed.
@@ -108,12 +111,6 @@ class Workers(Launcher):
                         self._workers.remove(worker)
                         _end([worker])
                     yield self._queue.settle(trial, ending, content)
-
-    def stop(self) -> None:
-        """Close every pipe, which ends the workers within a moment; checkpoints stay."""
-        _end(self._workers)
-        self._workers.clear()
-        self._queue.clear()
 
     def _assign(self) -> Iterator[Event]:
         waiting = self._queue.waiting

@@ -76,8 +76,8 @@ class TrainingJob(Generic[Batch]):
 class TrainingClock:
     """Seconds spent on training; a time in which the process was stopped does not count.
 
-    A suspended machine stops the clock by itself. A process that was stopped (SIGSTOP, Ctrl-Z) is
-    recognised by a long gap in which it hardly computed; so does one that waits for a GPU, where
+    A suspended machine stops the clock by itself. A stopped process (SIGSTOP, Ctrl-Z) shows as a
+    long gap in which it hardly computed. A process that waits for a GPU looks the same, so on a GPU
     no pause is looked for.
 
     Args:

@@ -24,7 +24,6 @@ from hwcli.vision.places import TrainedOn
 from hwcli.vision.vit import ViTConfig, num_params
 
 LabelArray = npt.NDArray[np.uint8]
-Hits = npt.NDArray[np.bool_]
 
 TrialState = Literal["done", "failed", "missing", "damaged"]
 

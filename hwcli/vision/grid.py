@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import yaml
-
 from hwcli.config import Section, flatten
 from hwcli.ranges import MAX_RANGE_LENGTH, parse_range
+from hwcli.yaml_files import parse_yaml
 
 T = TypeVar("T")
 
@@ -198,8 +197,8 @@ def _parse_values(field: str, values: object) -> tuple[Any, ...]:
                     f"{field}: {error}; values may also be a list, such as 1e-3,1e-2"
                 ) from None
         try:
-            values = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError:
+            values = parse_yaml(f"[{values}]")
+        except ValueError:
             raise ValueError(f"{field} = {values!r}: expected a range or a list") from None
     items = tuple(values) if isinstance(values, list | tuple) else (values,)
     if not items:

@@ -1,46 +1,18 @@
 """What is known of a sweep's trials: by the store of all sweeps, and by the folder of this run."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from hwcli.output import terminal
 from hwcli.output.files import read_json
 from hwcli.output.run_folder import RunFolder
+from hwcli.sweep.store import TrialStore
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord
 from hwcli.vision.places import TrainedOn
-from hwcli.vision.record import (
-    StoredTrial,
-    SweepRecord,
-    read_known,
-    read_predictions,
-    read_trial,
-)
-
-
-class TrialFolder(StoredTrial, Protocol):
-    """A trial's own folder, which the sweep keeps."""
-
-    path: Path
-    checkpoint: Path
-
-    def state(self) -> str:
-        """Return the state of the trial: done, failed, running, interrupted or missing."""
-
-    def own(self, timeout_s: float | None) -> "Owned":
-        """Return a context manager: whether this process may train the trial is ``taken``."""
-
-    def forget_result(self) -> None:
-        """Let the trial be finished again, from its last checkpoint."""
-
-
-class Owned(AbstractContextManager["Owned"], Protocol):
-    """The right to train a trial, for as long as the block lasts."""
-
-    taken: bool
+from hwcli.vision.record import SweepRecord, read_known, read_predictions, read_trial
 
 
 class KnownTrials:
@@ -51,13 +23,13 @@ class KnownTrials:
 
     Args:
         folder: of the run.
-        store: returns the folder in which the trial of an id is trained.
+        store: where its trials are trained.
 
     Attributes:
         in_folder: what the run's folder had.
     """
 
-    def __init__(self, folder: RunFolder, store: Callable[[str], TrialFolder]):
+    def __init__(self, folder: RunFolder, store: TrialStore):
         self._folder, self._store = folder, store
         self._told: set[str] = set()
         self._trained_elsewhere: set[str] = set()
@@ -78,14 +50,16 @@ class KnownTrials:
             name: for a line about it.
             labels: (N,) true classes of the test images.
         """
-        place = self._store(trial.id).path
-        stored, predictions, epochs = read_trial(trial, self._store(trial.id), labels)
+        folder = self._store.folder(trial.id)
+        stored, predictions, epochs = read_trial(trial, folder, labels)
         kept = self._kept.get(trial.id)
         if kept is None or (self._folder.may_replace and stored.state == "done"):
             if stored.state == "damaged":
-                self._tell(name, f"not used: {stored.reason}; delete {place} to train it again")
+                self._tell(
+                    name, f"not used: {stored.reason}; delete {folder.path} to train it again"
+                )
             elif stored.state == "missing" and stored.reason is not None:
-                has_weights = self._store(trial.id).checkpoint.is_file()
+                has_weights = folder.checkpoint.is_file()
                 again = "its network is tested again" if has_weights else "it is trained again"
                 self._tell(name, f"{stored.reason}; {again}")
             return stored, predictions, epochs
@@ -99,7 +73,8 @@ class KnownTrials:
             self._trained_elsewhere.add(trial.id)
             self._tell(
                 name,
-                f"this run keeps its own result; --replace takes that of another training, {place}",
+                "this run keeps its own result; --replace takes that of another training, "
+                f"{folder.path}",
             )
         return replace(kept, point=trial.point), self.in_folder.predictions[trial.id], its_epochs
 
@@ -107,19 +82,19 @@ class KnownTrials:
         """Return the state of a trial that was read, as it is now."""
         if found.state == "done":
             return "done"
-        state = self._store(found.id).state()
+        state = self._store.folder(found.id).state()
         has_lost_predictions = found.state == "missing" and state == "done"
         return "interrupted" if has_lost_predictions else state
 
     def has_begun(self, trial_id: str) -> bool:
         """Tell whether the store has the trial of an id, or finished epochs of it."""
-        return self._store(trial_id).state() in ("done", "running", "interrupted")
+        return self._store.folder(trial_id).state() in ("done", "running", "interrupted")
 
     def begun_by(self, found: Sequence[TrialRecord]) -> list[TrainedOn]:
         """Return what trained the trials so far that were interrupted."""
         places = []
         for trial in found:
-            folder = self._store(trial.id)
+            folder = self._store.folder(trial.id)
             if trial.state == "missing" and folder.state() == "interrupted":
                 with suppress(OSError, ValueError):
                     places.append(TrainedOn.from_environment(read_json(folder.environment)))
@@ -128,7 +103,7 @@ class KnownTrials:
     def checkpoint(self, found: TrialRecord) -> Path | None:
         """Return the file of a trial's weights; None where the store's are of another training."""
         elsewhere = found.id in self._trained_elsewhere
-        return None if elsewhere else self._store(found.id).checkpoint
+        return None if elsewhere else self._store.folder(found.id).checkpoint
 
     def forget_what_lost_its_predictions(self, found: Sequence[TrialRecord]) -> None:
         """Let networks be tested again whose predictions are gone.
@@ -138,7 +113,7 @@ class KnownTrials:
         """
         for trial in found:
             if trial.state == "missing" and trial.reason is not None:
-                folder = self._store(trial.id)
+                folder = self._store.folder(trial.id)
                 with folder.own(0) as owned:
                     # Another process may have tested it meanwhile.
                     if owned.taken and read_predictions(folder.predictions) is None:

@@ -21,7 +21,7 @@ from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import Axis, Layout, Point, Value, describe, show
 from hwcli.vision.grid_statistics import least_significant
 from hwcli.vision.summary import VitSweepSummary
-from hwcli.vision.tables import MARKS
+from hwcli.vision.tables import MARKS, VERDICTS
 
 T = TypeVar("T")
 
@@ -81,13 +81,10 @@ def draw_heatmap(summary: VitSweepSummary) -> Figure | None:
                     place = (column - 0.48, row - 0.46)
                     panel.add_patch(Rectangle(place, 0.96, 0.92, fill=False, lw=1.8))
     legend = ["* selected by validation accuracy"]
-    for verdict, text in (
-        ("similar", "not significantly different from it"),
-        ("better", "significantly better"),
-        ("worse", "significantly worse"),
-    ):
+    for verdict, words in VERDICTS.items():
         if any(cell.versus_best == verdict for cell in summary.cells):
-            legend.append(f"{MARKS[verdict].strip()} {text}")
+            from_what = " from it" if verdict == "similar" else ""
+            legend.append(f"{MARKS[verdict].strip()} {words}{from_what}")
     figure.supxlabel("\n".join(legend), fontsize=8, ha="left", x=0.02)
     if layout.groups:
         figure.suptitle(f"Test accuracy, %{part}", fontsize=10, x=0.01, ha="left")

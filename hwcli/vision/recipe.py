@@ -250,7 +250,7 @@ def _recipe_at(values: dict[str, Any], point: dict[str, Value]) -> Recipe:
 
 
 def _read_back(values: dict[str, Any], field: str, value: Value) -> Value:
-    """Return a value of an axis as the recipe reads it: ``1e-3`` is a number there."""
+    """Return a value of an axis as the recipe reads it: 1 is 1.0 where a fraction belongs."""
     found: Any = _recipe_at(values, {field: value})
     for name in field.split("."):
         found = getattr(found, name)

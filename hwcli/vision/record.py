@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -19,17 +19,16 @@ from safetensors.numpy import load_file, save
 from hwcli.config import flatten
 from hwcli.errors import HwError
 from hwcli.output import terminal
-from hwcli.output.files import read_json
+from hwcli.output.files import read_json, read_jsonl
 from hwcli.output.tables import csv_text
+from hwcli.sweep.store import TrialFolder
+from hwcli.sweep.trial_rows import PREFIXES, read_fields, spell_value
 from hwcli.training.progress import Epoch
 from hwcli.vision.cells import LabelArray, Predictions, TrialRecord, TrialResult
 from hwcli.vision.grid import CellKey, Point
 from hwcli.vision.places import TrainedOn
 
 TRIALS, PREDICTIONS, METRICS = "trials.csv", "predictions.safetensors", "metrics.jsonl"
-
-# Columns that belong to neither the identity nor the result.
-OWN = ("id", "axes", "state", "reason")
 
 
 class RecordError(HwError):
@@ -163,22 +162,8 @@ def find_contradiction(
     return None
 
 
-class StoredTrial(Protocol):
-    """A trial's own folder: the sweep's ``TrialFolder``."""
-
-    predictions: Path
-    metrics: Path
-    environment: Path
-
-    def result(self) -> dict[str, Any] | None:
-        """Return its result, if it has one that can be read."""
-
-    def failure(self) -> dict[str, Any] | None:
-        """Return why it failed, if it did."""
-
-
 def read_trial(
-    trial: TrialRecord, folder: StoredTrial, labels: LabelArray
+    trial: TrialRecord, folder: TrialFolder, labels: LabelArray
 ) -> tuple[TrialRecord, Predictions | None, Sequence[Epoch]]:
     """Read what a trial's own folder has of it.
 
@@ -252,14 +237,13 @@ def _read_all_epochs(path: Path) -> dict[str, list[Epoch]]:
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Epoch]]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        records = read_jsonl(path)
     except OSError:
         return
-    for line in lines:
+    for record in records:
         try:
-            values = json.loads(line)
-            yield str(values.get("trial", "")), _EPOCH.validate_python(values)
-        except (ValueError, AttributeError):
+            yield str(record.get("trial", "")), _EPOCH.validate_python(record)
+        except ValueError:
             continue
 
 
@@ -280,7 +264,7 @@ def _read_predictions(path: Path) -> tuple[dict[str, Predictions], LabelArray | 
 
 
 # --------------------------------------------------------------------------------------
-# Rows: dotted keys and texts
+# Rows
 
 
 def _to_row(trial: TrialRecord) -> dict[str, str]:
@@ -291,26 +275,24 @@ def _to_row(trial: TrialRecord) -> dict[str, str]:
     result = {} if trial.result is None else trial.result.model_dump(mode="json")
     return {
         "id": trial.id,
-        **{name: _text(value) for name, value in identity.items()},
-        **{f"point.{name}": _text(trial.point[name]) for name in trial.point if name not in config},
-        **{f"identity.{name}": _text(value) for name, value in others.items()},
+        **{name: spell_value(value) for name, value in identity.items()},
+        **{
+            f"point.{name}": spell_value(trial.point[name])
+            for name in trial.point
+            if name not in config
+        },
+        **{f"identity.{name}": spell_value(value) for name, value in others.items()},
         "axes": " ".join(trial.point),
         "state": trial.state,
         "reason": trial.reason or "",
-        **{f"result.{name}": _text(value) for name, value in flatten(result)},
+        **{f"result.{name}": spell_value(value) for name, value in flatten(result)},
     }
 
 
 def _from_row(row: Mapping[str, Any]) -> TrialRecord:
-    # An empty field is a key that this trial does not have: a null is spelled.
-    values = {key: _value(text) for key, text in row.items() if key not in OWN and text}
-    parts: dict[str, dict[str, Any]] = {
-        name: {} for name in ("result", "identity", "point", "config")
-    }
-    for key, value in values.items():
-        part, dot, name = key.partition(".")
-        inside = bool(dot) and part in ("result", "identity", "point")
-        parts[part if inside else "config"][name if inside else key] = value
+    parts: dict[str, dict[str, Any]] = {part: {} for part in ("config", *PREFIXES)}
+    for part, name, value in read_fields(row):
+        parts[part][name] = value
     config = parts["config"]
     return TrialRecord(
         id=row["id"],
@@ -334,16 +316,3 @@ def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(parent, {})
         section[last] = value
     return nested
-
-
-def _text(value: Any) -> str:
-    """Spell a value as JSON, and a text as it is unless that would read as something else."""
-    is_plain = isinstance(value, str) and value != "" and _value(value) == value
-    return str(value) if is_plain else json.dumps(value)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

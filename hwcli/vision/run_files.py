@@ -16,7 +16,8 @@ from hwcli.vision.recipe import every_setting
 from hwcli.vision.record import SweepRecord, record_files
 from hwcli.vision.summary import VitSweepSummary
 
-HOW = ("device", "precision", "kernels")  # what ``auto`` means by the machine
+# Each may be ``auto``: then the machine decides.
+MACHINE_SETTINGS = ("device", "precision", "kernels")
 NAMED_DIFFERENCES = 3  # of a refusal
 
 Identity = Mapping[str, Any]
@@ -41,8 +42,8 @@ def refuse_to_lose(folder: RunFolder, known: SweepRecord, own: Mapping[str, Iden
     nearest = min(own.values(), key=lambda identity: len(find_differences(there, identity)))
     differences = find_differences(_every_setting(there), _every_setting(nearest))
     cures = ["choose another name with --name", "or replace that run with --replace"]
-    if differences and differences.keys() <= {f"config.{key}" for key in HOW}:
-        cures.insert(0, f"add to it by {_spell_how(there)}, where this machine can")
+    if differences and differences.keys() <= {f"config.{key}" for key in MACHINE_SETTINGS}:
+        cures.insert(0, f"add to it by {_set_flags(there)}, where this machine can")
     what = [_spell(key, *both) for key, both in list(differences.items())[:NAMED_DIFFERENCES]]
     if len(differences) > len(what):
         what.append(f"and {len(differences) - len(what)} more")
@@ -51,13 +52,13 @@ def refuse_to_lose(folder: RunFolder, known: SweepRecord, own: Mapping[str, Iden
     )
 
 
-def note_on_how(
+def note_on_machine_settings(
     known: SweepRecord, own: Mapping[str, Identity], has_begun: Callable[[str], bool]
 ) -> str | None:
     """Say that trials of a run were begun with another device, precision or kernels.
 
-    This is told and not refused: nothing is lost, as the store keeps them, and a machine whose GPU
-    is gone may well be meant to train on its CPU, such as a run that nobody watches.
+    The run is not refused: the store keeps those trials, and an unattended run whose machine lost
+    its GPU should go on, on the CPU.
 
     Args:
         known: what the run's folder holds.
@@ -69,30 +70,33 @@ def note_on_how(
         trial.identity
         for trial in known.trials
         if trial.id not in own
-        and short_digest(_with_how(trial.identity, here)) in own
+        and short_digest(_computed_as(trial.identity, here)) in own
         and has_begun(trial.id)
     ]
     if not begun:
         return None
     there = begun[0]["config"]
-    differ = [key for key in HOW if there[key] != here[key]]
+    differ = [key for key in MACHINE_SETTINGS if there[key] != here[key]]
     before, now = (", ".join(f"{key} {config[key]}" for key in differ) for config in (there, here))
     were = "was" if len(begun) == 1 else "were"
     return (
         f"{counted(len(begun), 'trial')} of this run {were} begun with {before}, and would begin "
-        f"again here with {now}; {_spell_how(begun[0])} goes on with what is there, where this "
+        f"again here with {now}; {_set_flags(begun[0])} goes on with what is there, where this "
         "machine can."
     )
 
 
-def _with_how(identity: Identity, config: Mapping[str, Any]) -> Identity:
+def _computed_as(identity: Identity, config: Mapping[str, Any]) -> Identity:
     """Return what a trial would be if it were computed as another config has it."""
-    return {**identity, "config": {**identity["config"], **{key: config[key] for key in HOW}}}
+    return {
+        **identity,
+        "config": {**identity["config"], **{key: config[key] for key in MACHINE_SETTINGS}},
+    }
 
 
-def _spell_how(identity: Identity) -> str:
+def _set_flags(identity: Identity) -> str:
     # All three: what is left out would be chosen anew, by the device that is named.
-    return " ".join(f"--set {key}={identity['config'][key]}" for key in HOW)
+    return " ".join(f"--set {key}={identity['config'][key]}" for key in MACHINE_SETTINGS)
 
 
 def _every_setting(identity: Identity) -> Identity:

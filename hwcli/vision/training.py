@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hwcli
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.data import catalogue
 from hwcli.errors import ConfigError, KernelError
+from hwcli.fingerprint import fingerprint
 from hwcli.native import compiler
 from hwcli.native.encoder_layer import MOST_TOKENS, LayerShape, reason_against_bfloat16
 from hwcli.output import terminal
@@ -234,7 +235,7 @@ def _train_and_test(
 
 def describe_environment(config: TrialConfig) -> dict[str, Any]:
     """Return what a trial's numbers depend on besides its config: code, versions, machine."""
-    environment = runtime.fingerprint(
+    environment = fingerprint(
         device=config.device,
         dtype=config.precision,
         num_threads=1 if config.device == "cpu" else None,
@@ -322,7 +323,7 @@ def worker_bytes(config: TrialConfig) -> int:
     operations also keep the weights of all pairs of tokens.
     """
     if config.device != "cpu":
-        return runtime.WORKER_BYTES
+        return resources.WORKER_BYTES
     shape = _layer_shape(config, num_patches(config.model.patch_size))
     B, T, H = config.batch_size, shape.tokens, shape.heads
     kept = 4 * B * T * (8 * shape.width + 4 * H * shape.head_width + 3 * shape.mlp_width)
@@ -333,17 +334,25 @@ def worker_bytes(config: TrialConfig) -> int:
         elif not by_kernel and not shape.linear:
             kept += 2 * B * H * T * T
     weights = 16 * num_params(config.layers, H, config.model)  # with gradients and momenta
-    return max(runtime.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + config.layers * kept)
+    return max(resources.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + config.layers * kept)
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:
     """Return a trial's network as it was tested, or None where no such checkpoint is kept."""
+    model, num_finished = restored_network(config, checkpoint) or (None, 0)
+    return model.eval() if model is not None and num_finished == config.epochs else None
+
+
+def restored_network(config: TrialConfig, checkpoint: Path) -> tuple[ViT, int] | None:
+    """Return a trial's network and its number of finished epochs, as its checkpoint has them.
+
+    None where training starts over without it.
+    """
     # A checkpoint also restores the random generator's state, which nothing here needs.
     with torch.random.fork_rng(devices=[]):
         model = ViT(layers=config.layers, heads=config.heads, config=config.model)
         restored = restore_checkpoint(checkpoint, model, ())
-    is_finished = restored is not None and len(restored["history"]) == config.epochs
-    return model.eval() if is_finished else None
+    return None if restored is None else (model, len(restored["history"]))
 
 
 def seconds_per_flop(config: TrialConfig) -> float:

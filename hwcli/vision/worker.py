@@ -6,34 +6,19 @@ Every worker holds its own copy of what it imports, so nothing here draws or tes
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-
-from hwcli.output.files import read_json, write_atomic, write_json
-from hwcli.training.checkpoint import restore_checkpoint
+from hwcli.output.files import read_mapping, write_atomic, write_json
+from hwcli.sweep.store import TrialFolder
 from hwcli.training.progress import Progress
 from hwcli.vision import training
 from hwcli.vision.places import TrainedOn, note_on_emulation
 from hwcli.vision.recipe import TrialConfig
 from hwcli.vision.record import one_trials_predictions
-from hwcli.vision.vit import ViT
-
-
-class TrialFiles(Protocol):
-    """Where a trial's files go: the sweep's ``TrialFolder``."""
-
-    checkpoint: Path
-    predictions: Path
-    environment: Path
-
-    def write_epochs(self, epochs: list[dict[str, Any]]) -> None:
-        """Keep the figures of every epoch."""
 
 
 def run_trial(
-    config: TrialConfig, folder: TrialFiles, on_progress: Callable[[Progress], None]
+    config: TrialConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     """Train one network, test it once, and keep what it leaves in its trial's folder."""
     # The trials of a run may come from several machines, and from earlier commits.
@@ -51,31 +36,23 @@ def run_trial(
     return result.model_dump(mode="json")
 
 
-def _environment(config: TrialConfig, folder: TrialFiles) -> dict[str, Any]:
+def _environment(config: TrialConfig, folder: TrialFolder) -> dict[str, Any]:
     """Return what trains a network: this machine and code, with those that began it.
 
     A network that was trained to its end, and is only tested again, keeps what trained it.
     """
     here = training.describe_environment(config)
-    num_finished = _num_finished_epochs(config, folder.checkpoint)
-    if num_finished is None:
+    begun = training.restored_network(config, folder.checkpoint)
+    there = read_mapping(folder.environment)
+    if begun is None or not there:
         return here
-    with suppress(OSError, ValueError):
-        there: dict[str, Any] = read_json(folder.environment)
-        if num_finished == config.epochs:
-            return there
+    _, num_finished = begun
+    if num_finished == config.epochs:
+        return there
+    with suppress(ValueError):
         before, now = TrainedOn.from_environment(there), TrainedOn.from_environment(here)
         if machines := before.resumed_on(now):
             here["partly_on"] = machines
         if software := before.resumed_by(now):
             here["partly_by"] = software
     return here
-
-
-def _num_finished_epochs(config: TrialConfig, checkpoint: Path) -> int | None:
-    """Return how many epochs a checkpoint holds; None where training starts over without it."""
-    # A checkpoint also restores the random generator's state, which nothing here needs.
-    with torch.random.fork_rng(devices=[]):
-        model = ViT(layers=config.layers, heads=config.heads, config=config.model)
-        restored = restore_checkpoint(checkpoint, model, ())
-    return None if restored is None else len(restored["history"])

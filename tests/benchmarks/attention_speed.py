@@ -32,12 +32,13 @@ from linear_attention_transformer.linear_attention_transformer import linear_att
 from performer_pytorch.performer_pytorch import linear_attention as performer  # noqa: E402
 from vit_speed import instructions  # noqa: E402
 
-from hwcli import runtime  # noqa: E402
+from hwcli import resources  # noqa: E402
 from hwcli.attention.bench import cost, measure  # noqa: E402
 from hwcli.attention.bench.cases import DIRECTIONS, Case, attend, make_call, random_inputs  # noqa: E402
 from hwcli.attention.bench.scaling import fit_power_law  # noqa: E402
 from hwcli.attention.bench.units import bytes_text, time_text  # noqa: E402
 from hwcli.attention.feature_maps import FeatureMapName  # noqa: E402
+from hwcli.fingerprint import fingerprint  # noqa: E402
 from hwcli.native import linear_attention as native  # noqa: E402
 
 FIGURES = Path(__file__).with_suffix(".json")
@@ -205,7 +206,7 @@ def main() -> None:
     compiled = reason is None
     print(f"linear attention by {'compiled kernels' if compiled else f'torch ({reason})'}")
     held_to = instructions(arguments.isa) if compiled or arguments.isa != "native" else "none"
-    threads = runtime.num_cores()
+    threads = resources.num_cores()
     torch.set_num_threads(threads)
     measure.keep_freed_memory()
     check_peers(compiled)
@@ -222,8 +223,8 @@ def main() -> None:
         "isa": held_to,
         "seconds": seconds,
         "threads": threads,
-        "cpu": runtime.fingerprint()["cpu"],
-        "commit": runtime.fingerprint()["commit"],
+        "cpu": fingerprint()["cpu"],
+        "commit": fingerprint()["commit"],
         "torch": torch.__version__,
     }
     if arguments.save:

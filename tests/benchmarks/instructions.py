@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field, replace
 
-from hwcli import runtime
+from hwcli import processor
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ ISAS["none-avx2"] = replace(ISAS["avx2"], compiler=False)
 
 def hold_to(name: str) -> None:
     """Hide what the instructions do not have from hw2, before it first looks at the processor."""
-    flags = frozenset(f for f in runtime.cpu_flags() if not f.startswith(ISAS[name].without))
-    runtime.cpu_flags = lambda: flags
+    flags = frozenset(f for f in processor.cpu_flags() if not f.startswith(ISAS[name].without))
+    processor.cpu_flags = lambda: flags
 
 
 def restart_with(name: str) -> None:

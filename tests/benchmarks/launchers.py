@@ -26,7 +26,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 sys.path.insert(0, str(ROOT))
 
-from hwcli import runtime  # noqa: E402
+from hwcli import resources  # noqa: E402
 from hwcli.config import Section  # noqa: E402
 from hwcli.errors import LauncherError  # noqa: E402
 from hwcli.output import terminal  # noqa: E402
@@ -65,7 +65,7 @@ def measure(kind: str, num_trials: int, store: TrialStore) -> float:
     """Return the seconds of one trial."""
     from tests.benchmarks.launchers import nothing  # not __main__'s, which workers lack
 
-    num_workers = runtime.num_cores() if kind == "local" else num_trials
+    num_workers = resources.num_cores() if kind == "local" else num_trials
     launcher = LauncherConfig.model_validate({"kind": kind, "time_limit_min": 5})
     with open_launcher(launcher, nothing, store, num_workers) as opened:
         started = 0.0
@@ -118,7 +118,7 @@ def main() -> None:
             rows.append({"kind": kind, "ms": 1e3 * per_trial_s, "status_s": status_s})
     terminal.show(
         Table(
-            title=f"{arguments.num_trials:,} trials that do nothing, {runtime.num_cores()} cores",
+            title=f"{arguments.num_trials:,} trials that do nothing, {resources.num_cores()} cores",
             columns=[
                 Column("kind", "launcher"),
                 Column("ms", "time of a trial", "{:.1f} ms"),

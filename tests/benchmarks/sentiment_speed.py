@@ -26,10 +26,11 @@ import torch
 from instructions import ISAS, hold_to, restart_with
 from torch import Tensor, nn
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.config import load
 from hwcli.data.cache import cache_folder
 from hwcli.experiments.sentiment_train import COMMAND, Config
+from hwcli.fingerprint import fingerprint
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
 from hwcli.sentiment import encoder as encoders
@@ -218,13 +219,13 @@ def main() -> None:
     arguments = parser.parse_args()
     restart_with(arguments.isa)
     hold_to(arguments.isa)
-    torch.set_num_threads(runtime.num_cores())
+    torch.set_num_threads(resources.num_cores())
     rows = [row for kind in ("gru", "mean") for row in compare(kind, arguments)]
     terminal.show(
         Table(
             title=(
                 f"A frozen encoder, {arguments.train} reviews, "
-                f"{runtime.num_cores()} threads: seconds up to and with each epoch"
+                f"{resources.num_cores()} threads: seconds up to and with each epoch"
             ),
             columns=[
                 Column("head", "head"),
@@ -239,7 +240,7 @@ def main() -> None:
             rows=rows,
         )
     )
-    machine = runtime.fingerprint()
+    machine = fingerprint()
     figures: dict[str, object] = {
         "benchmark": "sentiment_speed",
         "isa": arguments.isa,
@@ -256,7 +257,7 @@ def main() -> None:
     figures |= {
         "rows": rows,
         "precision": "bfloat16" if runtime.has_fast_bf16(CPU) else "float32",
-        "threads": runtime.num_cores(),
+        "threads": resources.num_cores(),
         "cpu": machine["cpu"],
         "commit": machine["commit"],
         "torch": torch.__version__,

@@ -49,8 +49,9 @@ from typing import Any, Literal
 
 from instructions import ISAS, hold_to
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.data import catalogue
+from hwcli.fingerprint import fingerprint
 from hwcli.output import terminal
 from hwcli.output.tables import Column, Table
 
@@ -586,7 +587,7 @@ def main() -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     on_gpu = device == "cuda"
-    cores = runtime.num_cores()
+    cores = resources.num_cores()
     fast = runtime.has_fast_bf16(torch.device(device))
     precision = "bfloat16" if fast else "float32"
     processes = 1 if on_gpu else cores
@@ -647,8 +648,8 @@ def main() -> None:
         "precision": precision,
         "processes": ours.processes,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "cpu": runtime.fingerprint()["cpu"],
-        "commit": runtime.fingerprint()["commit"],
+        "cpu": fingerprint()["cpu"],
+        "commit": fingerprint()["commit"],
         "torch": torch.__version__,
     }
     if isa == "native":

@@ -12,7 +12,7 @@ import pytest
 
 from hwcli.errors import LauncherError
 from hwcli.sweep.clusters import slurm
-from hwcli.sweep.clusters.slurm import SlurmJobs, queued_job
+from hwcli.sweep.clusters.slurm import SlurmJobs
 from hwcli.sweep.events import Event
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.store import TrialStore
@@ -74,12 +74,9 @@ class FakeSlurm:
 
     def finish(self, trial: Trial) -> None:
         """Let a trial's job do its work, and leave."""
-        (task,) = (task for task in self.queue() if task == queued_job(self.path(trial)))
+        (task,) = (task for task in self.queue() if task == self.store.folder(trial).queued_job())
         self.store.folder(trial).finish({"square": trial.config.model_dump()["number"] ** 2})
         self.change(**{task: None})
-
-    def path(self, trial: Trial) -> Path:
-        return self.store.folder(trial).path
 
 
 @pytest.fixture
@@ -120,7 +117,7 @@ def test_the_script_asks_for_what_a_trial_is_given(cluster: FakeSlurm) -> None:
     assert lines.index("module load cuda") < run
     assert lines.index("export OMP_NUM_THREADS=1") < run
     assert cluster.num_jobs() == 1
-    assert [queued_job(cluster.path(trial)) for trial in TRIALS] == ["1_0", "1_1", "1_2"]
+    assert [cluster.store.folder(trial).queued_job() for trial in TRIALS] == ["1_0", "1_1", "1_2"]
 
 
 def test_what_the_script_runs_trains_the_trial(cluster: FakeSlurm) -> None:
@@ -131,7 +128,7 @@ def test_what_the_script_runs_trains_the_trial(cluster: FakeSlurm) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert cluster.store.folder(TRIALS[0]).result() == {"square": 4, "threads": "1"}
-    assert queued_job(cluster.path(TRIALS[0])) is None
+    assert cluster.store.folder(TRIALS[0]).queued_job() is None
 
 
 def test_a_trial_whose_job_has_left_the_queue_is_submitted_again(cluster: FakeSlurm) -> None:
@@ -194,7 +191,7 @@ def test_after_ctrl_c_jobs_stay_and_after_an_error_they_are_cancelled(
     assert "3 trials in SLURM's queue already" in capsys.readouterr().err
     assert cluster.num_jobs() == 1
     assert (cluster.folder / "cancelled").read_text() == "1_0 1_1 1_2\n"
-    assert [queued_job(cluster.path(trial)) for trial in TRIALS] == [None] * 3
+    assert [cluster.store.folder(trial).queued_job() for trial in TRIALS] == [None] * 3
 
 
 def test_no_more_trials_than_jobs_says_train_at_a_time_in_all_arrays_together(
@@ -207,7 +204,7 @@ def test_no_more_trials_than_jobs_says_train_at_a_time_in_all_arrays_together(
     def look() -> None:
         nonlocal most
         for trial in trials:
-            if cluster.queue().get(queued_job(cluster.path(trial)) or "") == "RUNNING":
+            if cluster.queue().get(cluster.store.folder(trial).queued_job() or "") == "RUNNING":
                 cluster.finish(trial)
                 break
         running = Counter(

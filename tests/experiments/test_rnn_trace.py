@@ -180,15 +180,6 @@ def test_relu_states_of_too_many_digits_are_rounded_and_say_so(
     assert any("binary digits" in remark for remark in found["proof"]["remarks"])
 
 
-def test_the_presets_are_listed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert hw2(monkeypatch, "--list-presets") == 0
-    shown = capsys.readouterr().out
-    assert "latch-first-zero" in shown
-    assert "h_1 = -h_0 + x_1" in shown
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

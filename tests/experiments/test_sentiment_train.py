@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,35 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from hwcli.config import load
-from hwcli.errors import ConfigError, SourceError
-from hwcli.experiments.sentiment_train import COMMAND, Config, plan, run
+from hwcli.config import dump_yaml, load
+from hwcli.errors import ConfigError, OutputError, SourceError
+from hwcli.experiments import sentiment_train
+from hwcli.experiments.sentiment_train import (
+    COMMAND,
+    Config,
+    identify,
+    note_on_unfinished,
+    plan,
+    run,
+)
+from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.tables import Table
-from hwcli.sentiment import finetuned, training
-from hwcli.sentiment.best_epoch import BestEpoch
-from hwcli.sentiment.classifier import load_saved
-from hwcli.sentiment.prepare import prepare
+from hwcli.sentiment import encoder as encoders
+from hwcli.sentiment import features, finetuned, frozen, training
+from hwcli.sentiment.baselines import BASELINES, NBSVM
+from hwcli.sentiment.classifier import load_saved, mean_of
+from hwcli.sentiment.columns import DataConfig, LabelNames
+from hwcli.sentiment.frozen import FrozenEncoder
+from hwcli.sentiment.predict import accuracy_table, gather_texts, predict, trained_labels
+from hwcli.sentiment.prepare import PartName, SentimentData, prepare
 from hwcli.sentiment.probes import HOMEWORK_SENTENCES
 from hwcli.sentiment.recipe import RECIPE_VERSION
 from hwcli.sentiment.summary import SentimentSummary
+from hwcli.sentiment.tokens import Tokens
+from hwcli.sweep.store import TrialStore
+from hwcli.sweep.trial import Trial
+from hwcli.training.loop import NonFiniteLossError
 from hwcli.training.metrics import Mean
 from tests.sentiment.tiny import make_encoder, make_reviews, write_csv
 
@@ -79,6 +98,10 @@ def configure(
     return make
 
 
+def prepare_for(config: Config) -> SentimentData:
+    return prepare(config.data, config.encoder, config, config.device, config.precision)
+
+
 def train(config: Config, out: Path) -> dict[str, Any]:
     with RunFolder(out, COMMAND, config.name, lambda text: None) as folder:
         return json.loads(folder.finish(run(config, folder)).read_text())  # type: ignore[no-any-return]
@@ -122,6 +145,9 @@ def test_a_run_learns_shows_and_stores_everything(
     assert "held-out part of words" in shown
     assert "IMDB test" not in shown
     assert str(tmp_path) not in shown + (folder / "summary.json").read_text()
+    card = (folder / "model" / "README.md").read_text()
+    assert "the probability that a text like those of words is\npositive" in card
+    assert "film" not in card
     again = load_saved(folder / "model", torch.device("cpu")).predict(["a superb film"])
     assert again[0].probability_positive == pytest.approx(
         summary["predictions"][-1]["probability_positive"], abs=1e-6
@@ -279,20 +305,25 @@ def test_where_the_loss_rises_the_best_epoch_is_the_first_and_the_last_is_the_la
     after_epoch: list[dict[str, torch.Tensor]] = []
 
     def rising(logits: torch.Tensor, labels: torch.Tensor) -> Mean:
-        return Mean(loss_sum=len(after_epoch) + 1.0, num_correct=1, num_examples=1)
+        return Mean(loss_sum=float(len(after_epoch)), num_correct=1, num_examples=1)
 
-    class Watched(BestEpoch):
-        def save_if_best(self, model: torch.nn.Module, valid: Mean) -> None:
-            after_epoch.append({name: t.clone() for name, t in model.state_dict().items()})
-            super().save_if_best(model, valid)
+    original = FrozenEncoder.predict
+
+    def watched(self: FrozenEncoder, part: PartName) -> torch.Tensor:
+        if part == "valid":
+            after_epoch.append({name: t.clone() for name, t in self.model.state_dict().items()})
+        return original(self, part)
 
     monkeypatch.setattr(training, "mean_of", rising)
-    monkeypatch.setattr(training, "BestEpoch", Watched)
+    monkeypatch.setattr(FrozenEncoder, "predict", watched)
     summary = train(configure(*GRU, f"keep={keep}"), tmp_path)
     assert [epoch["valid_loss"] for epoch in summary["epochs"]] == [1.0, 2.0]
     first, last = after_epoch
     assert any(not torch.equal(first[name], last[name]) for name in first)
     assert_same_tensors(head_of(tmp_path), first if keep == "best" else last)
+    # The weights of the best epoch are kept beside the checkpoint only if they are asked for.
+    kept = list(tmp_path.glob(f"{COMMAND}/trials/*/best.safetensors"))
+    assert len(kept) == (keep == "best")
 
 
 def test_the_first_losses_change_only_with_the_recipe_version(
@@ -379,9 +410,21 @@ def test_reviews_in_another_language_than_the_encoders_are_told(
     (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
     monkeypatch.setenv("HOME", str(tmp_path))
     config = configure("data.source=~/a.csv")
-    prepare(config.data, config.encoder, config, config.device, config.precision)
+    prepare_for(config)
     line = "warning: 10% of the tokens are unknown to tiny; are the reviews in its language?"
     assert (line in capsys.readouterr().err) == warned  # 1 of 10, and 1 of 25
+
+
+def test_texts_of_training_in_the_other_parts_are_told(
+    configure: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, texts in (("train", ("good", "bad")), ("validation", ("good",)), ("test", ("fine",))):
+        rows = [f"{text},{int(text != 'bad')}" for text in texts]
+        (tmp_path / f"{part}.csv").write_text("\n".join(["text,label", *rows]))
+    config = configure(f"data.source={tmp_path}")
+    prepare_for(config)
+    line = "0 test texts also occur in training or validation, 1 validation texts in training"
+    assert line in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_data_leaves_an_earlier_result_alone(
@@ -400,7 +443,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
     configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure(*TUNED, "encoder_dropout=0", "head.dropout=0")
-    data = prepare(config.data, config.encoder, config, config.device, config.precision)
+    data = prepare_for(config)
     rows, labels = np.arange(13), training.labels_of(data.split.train)[:13]
     found = []
     for at_once in (10_000, 64):
@@ -418,16 +461,201 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_a_closed_pipe_loses_no_summary(
+def test_a_training_that_another_machine_left_unfinished_is_named(
+    configure: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = TrialStore(tmp_path / COMMAND / "trials")
+    data = prepare_for(configure(*GRU))
+
+    def named(precision: str, **other: int) -> Trial:
+        config = configure(*GRU, epochs=1).model_copy(update=other)
+        return identify(config, replace(data, precision=getattr(torch, precision)))
+
+    def begin(trial: Trial) -> None:
+        store.folder(trial).prepare(trial)
+        store.folder(trial).checkpoint.write_bytes(b"half of it")
+
+    assert note_on_unfinished(named("float32"), store) is None
+    begin(named("bfloat16", seed=1))  # another training
+    assert note_on_unfinished(named("float32"), store) is None
+    begin(named("bfloat16"))
+    note = note_on_unfinished(named("float32"), store)
+    assert note is not None
+    assert note.endswith("which differs only in that: --set precision=bfloat16")
+    assert note_on_unfinished(named("bfloat16"), store) is None  # it goes on by itself
+    capsys.readouterr()
+    train(configure(*GRU, epochs=1), tmp_path)
+    assert note in capsys.readouterr().err
+    assert note_on_unfinished(named("float32"), store) is None
+
+
+def test_where_a_training_was_made_is_kept_with_it(
     configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(table: object) -> None:
-        raise BrokenPipeError
+    monkeypatch.setattr(sentiment_train, "figures", lambda summary: {})
+    config = configure(*GRU, epochs=1)
+    train(config, tmp_path)
+    (trained,) = TrialStore(tmp_path / COMMAND / "trials").folders()
+    kept = json.loads(trained.environment.read_text())
+    assert (kept["device"], kept["dtype"]) == ("cpu", "float32")
+    trained.environment.write_text(json.dumps({**kept, "cpu": "another"}))
+    train(config, tmp_path)  # which only tests it again
+    assert json.loads(trained.environment.read_text())["cpu"] == "another"
 
+
+def test_a_run_that_stops_after_its_test_does_not_test_again(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested = []
+    original = Tokens.pad
+
+    def counted(self: Tokens, *arguments: Any, **named: Any) -> Any:
+        tested.append(len(self) == 42)
+        return original(self, *arguments, **named)
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    monkeypatch.setattr(Tokens, "pad", counted)
+    monkeypatch.setattr(sentiment_train, "figures", lambda summary: {})
+    config = configure(*TUNED, "baselines=true", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setitem(BASELINES, NBSVM, stop)
+        with pytest.raises(StoppedError):
+            train(config, tmp_path)
+    (kept,) = tmp_path.glob(f"{COMMAND}/trials/*/{finetuned.TEST_LOGITS}")
+    assert any(tested)
+    tested.clear()
+    first = load_file(kept)["logits"]
+    summary = train(config, tmp_path)
+    assert not any(tested)
+    assert not kept.exists()
+    labels = prepare_for(config).split.test.labels
+    assert summary["test_accuracy"] == pytest.approx(mean_of(first, torch.tensor(labels)).accuracy)
+
+
+def test_a_file_is_judged_by_what_its_labels_meant_in_training(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sentiment_train, "figures", lambda summary: {})
+    reviews = make_reviews(101, seed=3)
+    path = tmp_path / "flipped.csv"
+    pairs = zip(reviews.texts, reviews.labels, strict=True)
+    path.write_text("\n".join(["text,label", *(f"{text},{1 - label}" for text, label in pairs)]))
+    labels = "data.labels={negative: [1], positive: [0]}"
+    summary = train(configure(*MEAN, f"data.source={path}", labels), tmp_path)
+    assert summary["test_accuracy"] > 0.9
+    runs, told = [tmp_path / COMMAND / "tiny"], list[str]()
+
+    def meaning() -> LabelNames | None:
+        return trained_labels(runs, tmp_path)
+
+    texts = gather_texts([], path, DataConfig(), told.append, meaning)
+    assert told == ["accuracy: labels as in training: 1 for negative; 0 for positive"]
+    assert texts.classes is not None
+    models = predict(texts.texts, runs, "cpu", told.append)
+    assert accuracy_table(texts.classes, models).rows[0]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(("way", "section"), [("gru", "optimizer"), ("tuned", "encoder_optimizer")])
+def test_a_loss_that_is_no_number_names_the_learning_rate_of_what_is_trained(
+    way: str,
+    section: str,
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise NonFiniteLossError("the loss is nan at step 1")
+
+    monkeypatch.setattr(training, "train", fail)
+    line = rf"^the loss is nan at step 1; take a lower {section}\.learning_rate$"
+    with pytest.raises(ConfigError, match=line):
+        train(configure(*WAYS[way]), tmp_path)
+
+
+def test_a_disk_that_does_not_hold_all_parts_is_told_before_the_first_is_encoded(
+    configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(*GRU)
+    data = prepare_for(config)
+    largest = 2 * 22 * int(data.train.lengths.sum())
+    usage = shutil.disk_usage(tmp_path)._replace(free=features.SPARE_BYTES + largest)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OutputError, match="features need"):
+        FrozenEncoder(config, data)
+    assert not list(tmp_path.rglob("states.f16"))
+
+
+def test_kept_states_are_described_by_device_and_attention(
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = []
+
+    def describe(*arguments: Any, **named: Any) -> Any:
+        described.append((named["device"], named["attention"]))
+        return features.manifest(*arguments, **named)
+
+    monkeypatch.setattr(encoders, "attention_for", lambda device, precision: "eager")
+    monkeypatch.setattr(frozen, "manifest", describe)
     config = configure(*MEAN)
-    monkeypatch.setattr("hwcli.output.terminal.show", closed)
-    with pytest.raises(BrokenPipeError), RunFolder(tmp_path, COMMAND, config.name) as folder:
-        run(config, folder)
+    data = prepare_for(config)
+    FrozenEncoder(config, data)
+    assert described == [("cpu", "eager")] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA hint"), 2),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"), 2),
+        (RuntimeError("shapes do not fit"), None),
+    ],
+)
+def test_a_gpu_without_memory_says_so_in_one_line(
+    error: RuntimeError,
+    code: int | None,
+    configure: Callable[..., Config],
+    hw2: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(configure(*MEAN)))
+    monkeypatch.setattr(sentiment_train, "prepare", fail)
+    arguments = (COMMAND, "--config", str(path), "--out", str(tmp_path))
+    if code is None:
+        with pytest.raises(RuntimeError, match="shapes do not fit"):
+            hw2(*arguments)
+        return
+    assert hw2(*arguments) == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: the GPU is out of memory: take a smaller batch_size")
+    assert "--device cpu" in said
+    assert said.count("\n") == 1
+
+
+def test_the_command_keeps_its_summary_before_it_shows_anything(
+    configure: Callable[..., Config],
+    hw2: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class NobodyReadsError(Exception):
+        pass
+
+    def closed(*_: object, **__: object) -> None:
+        raise NobodyReadsError
+
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(configure(*MEAN)))
+    monkeypatch.setattr(terminal.output, "print", closed)
+    with pytest.raises(NobodyReadsError):
+        hw2(COMMAND, "--config", str(path), "--out", str(tmp_path))
     assert (tmp_path / COMMAND / "tiny" / "summary.json").exists()
 
 
@@ -448,8 +676,6 @@ def test_the_assignments_model_trains_a_few_steps_from_random_weights(
     tmp_path: Path, sources_: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The preset as it is, but for the weights and the number of reviews."""
-    import shutil
-
     from transformers import BertConfig, BertModel
 
     monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))

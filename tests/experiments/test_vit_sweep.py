@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.config import dump_yaml, load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
@@ -67,7 +67,7 @@ def test_a_runs_own_config_stands_alone_whatever_is_shipped_today(tmp_path: Path
 def test_an_earlier_recipes_run_is_refused_by_the_setting_that_differs(tmp_path: Path) -> None:
     path = tmp_path / "vit-sweep/standard/config.yaml"
     path.parent.mkdir(parents=True)
-    (path.parent / "summary.json").write_text("{}")
+    (path.parent / "summary.json").write_text('{"status": "complete"}')
     earlier = make(**{"augmentation.early_tokens": 1.0})
     path.write_text(dump_yaml(earlier).replace(", early_tokens: 1.0", ""))
     folder = RunFolder(tmp_path, "vit-sweep", "standard")
@@ -248,12 +248,12 @@ def test_jobs_are_as_many_as_cores_and_free_memory_hold_and_the_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs = 800 * 10**6
-    monkeypatch.setattr(runtime, "num_cores", lambda: 7)
-    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: 100 * 2**30)
+    monkeypatch.setattr(resources, "num_cores", lambda: 7)
+    monkeypatch.setattr(resources, "free_memory_bytes", lambda: 100 * 2**30)
     assert vit_sweep.num_workers(make(device="cpu"), needs) == 7
     assert capsys.readouterr().err == ""
-    free = runtime.DRIVER_BYTES + 3 * needs + 1
-    monkeypatch.setattr(runtime, "free_memory_bytes", lambda: free)
+    free = resources.DRIVER_BYTES + 3 * needs + 1
+    monkeypatch.setattr(resources, "free_memory_bytes", lambda: free)
     assert vit_sweep.num_workers(make(device="cpu"), needs) == 3
     assert "jobs: 3 in parallel instead of 7: free memory holds no more" in capsys.readouterr().err
     assert vit_sweep.num_workers(make(device="cpu", jobs="5"), needs) == 5

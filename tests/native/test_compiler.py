@@ -228,10 +228,10 @@ def test_a_processor_that_is_not_known_or_not_here_is_a_sentence(
 ) -> None:
     monkeypatch.setenv("HW2_MARCH", "abacus")
     assert "HW2_MARCH = 'abacus'" in reason()
-    if "avx2" not in compiler.runtime.cpu_flags():
+    if "avx2" not in compiler.processor.cpu_flags():
         pytest.skip("not an x86 processor with AVX2")
     monkeypatch.setenv("HW2_MARCH", "haswell")
-    monkeypatch.setattr(compiler.runtime, "cpu_flags", lambda: frozenset({"sse2", "fma"}))
+    monkeypatch.setattr(compiler.processor, "cpu_flags", lambda: frozenset({"sse2", "fma"}))
     assert reason() == "HW2_MARCH = 'haswell': this processor has no AVX2"
 
 

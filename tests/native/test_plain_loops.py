@@ -117,7 +117,7 @@ def test_with_fewer_instructions_a_kernel_is_its_formula(
 ) -> None:
     if (reason := compiler.reason_against()) is not None:
         pytest.skip(reason)
-    if march == "haswell" and "avx2" not in compiler.runtime.cpu_flags():
+    if march == "haswell" and "avx2" not in compiler.processor.cpu_flags():
         pytest.skip("no AVX2 here")
     if os.uname().machine != "x86_64":
         pytest.skip("not an x86-64 processor")

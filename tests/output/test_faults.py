@@ -13,7 +13,7 @@ import pytest
 from hwcli.config import RunConfig
 from hwcli.errors import OutputError
 from hwcli.output import run_folder
-from hwcli.output.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder, Summary
 from hwcli.output.tables import Column, Table
 from hwcli.sweep.attempt import attempt
 from hwcli.sweep.store import TrialFolder
@@ -57,13 +57,17 @@ class Faults:
             raise OSError(self.number, os.strerror(self.number), str(what))
 
 
+class Answer(Summary):
+    answer: int
+
+
 def write_a_run(out: Path, answer: int) -> None:
     config = RunConfig(name="n")
     with RunFolder(out, "command", "n") as folder:
         folder.claim(config, {"cores": 2})
         folder.append_metrics(step=answer)
         folder.write_table(Table("t", [Column("a", "a")], [{"a": answer}]))
-        folder.finish({"status": "complete", "answer": answer})
+        folder.finish(Answer(command="command", name="n", status="complete", answer=answer))
 
 
 @each_error

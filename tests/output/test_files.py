@@ -1,4 +1,4 @@
-"""What is written survives a power cut, where the system can promise that."""
+"""Files survive a power cut, where the system can promise that, and damage is no mapping."""
 
 import errno
 import os
@@ -38,3 +38,15 @@ def test_a_file_is_written_through_the_drives_own_cache_where_that_can_be_asked_
     files.write_atomic(tmp_path / "a", "y", durable=False)
     assert called == expected
     assert (tmp_path / "a").read_text() == "y"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", "[" * 100_000, "\0"])
+def test_a_file_that_holds_no_mapping_is_read_as_an_empty_one(
+    content: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "summary.json"
+    if content is not None:
+        path.write_text(content)
+    assert files.read_mapping(path) == {}
+    path.write_text('{"a": 1}')
+    assert files.read_mapping(path) == {"a": 1}

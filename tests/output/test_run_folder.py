@@ -12,10 +12,18 @@ from hwcli.config import RunConfig, load
 from hwcli.errors import OutputError
 from hwcli.output.files import append_jsonl, read_jsonl, write_atomic, write_json
 from hwcli.output.plots import figure, heatmap
-from hwcli.output.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder, Summary
 from hwcli.output.tables import Column, Table
 
 CONFIG = RunConfig(name="n", device="cpu")
+
+
+class Answer(Summary):
+    answer: int
+
+
+def found(answer: int = 0) -> Answer:
+    return Answer(command="command", name="n", status="complete", answer=answer)
 
 
 def test_a_finished_run_holds_its_config_environment_and_results(tmp_path: Path) -> None:
@@ -26,7 +34,7 @@ def test_a_finished_run_holds_its_config_environment_and_results(tmp_path: Path)
         made, (axes,) = figure()
         heatmap(axes, [[0.1, None]], [["x", "y"]], rows=[1], columns=[2, 3])
         folder.save_figure("plot", made)
-        path = folder.finish({"status": "complete", "answer": 42})
+        path = folder.finish(found(42))
     assert path == tmp_path.resolve() / "command" / "n" / "summary.json"
     summary = json.loads(path.read_text())
     assert summary == {"command": "command", "name": "n", "status": "complete", "answer": 42}
@@ -39,12 +47,12 @@ def test_a_finished_run_holds_its_config_environment_and_results(tmp_path: Path)
     assert path.with_name("plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def finished_run(out: Path, config: RunConfig = CONFIG, **more: object) -> Path:
+def finished_run(out: Path, config: RunConfig = CONFIG, answer: int = 0) -> Path:
     with RunFolder(out, "command", config.name) as folder:
         folder.claim(config, {"cores": 2})
         folder.append_metrics(step=1)
         folder.write("picture.png", "earlier")
-        return folder.finish({"status": "complete", **more})
+        return folder.finish(found(answer))
 
 
 def test_a_finished_run_stays_whole_until_the_next_one_is(tmp_path: Path) -> None:
@@ -59,7 +67,7 @@ def test_a_finished_run_stays_whole_until_the_next_one_is(tmp_path: Path) -> Non
         folder.claim(CONFIG, {"cores": 3})
         folder.append_metrics(step=3)
         folder.discard("picture.png")
-        folder.finish({"status": "complete", "answer": 2})
+        folder.finish(found(2))
     names = {p.name for p in summary.parent.iterdir()}
     assert names == {".lock", "config.yaml", "env.json", "metrics.jsonl", "summary.json"}
     assert json.loads(summary.read_text())["answer"] == 2
@@ -113,7 +121,7 @@ def test_a_model_is_replaced_together_with_its_summary(tmp_path: Path) -> None:
                 (folder.subfolder("model") / name).write_text(answer)
             if answer == "2":  # it is not finished yet
                 assert (model / "weights").read_text() == "1"
-            folder.finish({"status": "complete"})
+            folder.finish(found())
     assert {path.name: path.read_text() for path in model.iterdir()} == {"weights": "2"}
     assert not (model.parent / ".new").exists()
 
@@ -167,10 +175,10 @@ def test_a_finished_run_whose_config_is_damaged_is_not_lost(tmp_path: Path, cont
 def test_a_second_run_of_the_name_waits_and_says_so(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom hwcli.config import RunConfig\n"
-        "from hwcli.output.run_folder import RunFolder\n"
+        "from hwcli.output.run_folder import RunFolder, Summary\n"
         "with RunFolder(Path(sys.argv[1]), 'command', 'n') as folder:\n"
         "    folder.claim(RunConfig(), {})\n    print('mine', flush=True)\n    input()\n"
-        "    folder.finish({'status': 'complete'})\n"
+        "    folder.finish(Summary(command='command', name='n', status='complete'))\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

@@ -17,10 +17,10 @@ needs_a_full_device = pytest.mark.skipif(
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from hwcli import cli, runtime
+from hwcli import cli
 from hwcli.config import RunConfig
 from hwcli.output import terminal
-from hwcli.output.run_folder import RunFolder
+from hwcli.output.run_folder import RunFolder, Summary
 from hwcli.output.tables import Column, Table
 
 def app(**_):
@@ -34,7 +34,7 @@ def app(**_):
             if waits:
                 print("ready", file=sys.__stderr__, flush=True)
                 time.sleep(60)
-            path = folder.finish({"status": "complete"})
+            path = folder.finish(Summary(command="command", name="n", status="complete"))
         terminal.show_path(path)
 
 cli.app = app

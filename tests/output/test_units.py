@@ -1,6 +1,6 @@
 import pytest
 
-from hwcli.output.units import counted, duration, p_text, size
+from hwcli.output.units import counted, duration, first_of, p_text, size
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,11 @@ def test_a_size_has_the_unit_that_leaves_a_short_number(num_bytes: float, text: 
 
 def test_one_thing_is_not_several() -> None:
     assert [counted(n, "epoch") for n in (0, 1, 2000)] == ["0 epochs", "1 epoch", "2,000 epochs"]
+
+
+def test_a_list_names_the_first_and_says_that_there_are_more() -> None:
+    assert first_of(["a", "b"], 2) == "a, b"
+    assert first_of(["a", "b", "c"], 2) == "a, b, ..."
 
 
 def test_a_p_value_that_is_tiny_is_not_spelled_out() -> None:

@@ -13,7 +13,7 @@ from hwcli.errors import OutputError
 from hwcli.report import attention, recurrences, sentiment, vision
 from hwcli.report.checks import doubts
 from hwcli.report.notebook import Author, all_cells, not_shown, what_is_shown
-from hwcli.report.runs import find_runs, read_run
+from hwcli.report.runs import find_runs, newest, read_run
 
 from .conftest import COMMITTED, SHOWN, link_committed
 
@@ -253,10 +253,9 @@ def test_the_newest_run_is_the_one_that_was_started_last_however_it_was_copied(
     for name, started in (("homework", "2026-11-02T10:00:00+00:00"), ("strong", "2026-11-01")):
         change(tmp_path / "sentiment-train" / name / "env.json", started=started)
     os.utime(tmp_path / "sentiment-train/homework/summary.json", (0, 0))
-    runs = find_runs(tmp_path)
-    newest = runs.newest(runs.of("sentiment-train"))
-    assert newest is not None
-    assert newest.name == "homework"
+    found = newest(find_runs(tmp_path).of("sentiment-train"))
+    assert found is not None
+    assert found.name == "homework"
 
 
 def test_a_run_that_a_cluster_trained_names_its_machine(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from hwcli.config import every_value, load
 from hwcli.report import front_and_back_matter, notebook, vision
 from hwcli.report.cells import Cell
-from hwcli.report.runs import Environment, find_runs, read_run
+from hwcli.report.runs import SUMMARIES, Environment, find_runs, named, read_run
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import answers_table
 from hwcli.vision.augmentation import AugmentationConfig
@@ -194,12 +195,25 @@ def test_a_head_without_epochs_has_no_table_of_them(own: Path) -> None:
     assert "epochs_table" in sources["q4-run-cells-strong"]
 
 
-def test_the_tools_are_those_that_the_code_of_the_runs_imports() -> None:
-    behind = front_and_back_matter.imports_behind
-    assert {"torch", "transformers", "sklearn"} <= behind(["hwcli.experiments.sentiment_train"])
-    assert not {"torchvision", "transformers"} & behind(["hwcli.experiments.rnn_trace"])
-    (trace,) = find_runs(COMMITTED).of("rnn-trace")
-    assert "transformers" not in front_and_back_matter.tools([trace])
+# Dependencies that read, write and print, but compute nothing: no hand-in names them.
+UNNAMED = {
+    *("huggingface-hub", "datasets", "pyarrow", "safetensors", "filelock", "certifi", "pillow"),
+    *("typer", "rich", "pyyaml", "pydantic", "jinja2"),
+}
+
+
+def test_the_tools_of_a_hand_in_are_the_packages_that_its_runs_need() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}  # type: ignore[index]
+    assert declared == {*front_and_back_matter.TOOLS} | UNNAMED
+    assert set().union(*front_and_back_matter.NEEDED_BY.values()) <= set(SUMMARIES)
+    runs = find_runs(COMMITTED)
+    everything = front_and_back_matter.tools(list(runs.whole.values()))
+    assert [name for name in declared - UNNAMED if f" {name} " not in everything] == []
+    (trace,) = runs.of("rnn-trace")
+    for used in ([trace], []):
+        named = re.findall(r"[\w-]+(?= \d)", front_and_back_matter.tools(used))
+        assert named == ["torch", "numpy", "matplotlib"]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +311,7 @@ def test_reviews_given_by_text_are_the_authors_unless_the_run_is_a_reference(own
     assert "what homework says of the given sentences and of the author's reviews" in shown
     assert "what strong says of the given sentences, and of texts that came with" in shown
     assert "Which of those in the table is meant to be positive" in shown
-    run = runs.get("sentiment-train", "homework")
+    run = named("homework", runs.of("sentiment-train"))
     assert run is not None
     found = run.read(SentimentSummary)
     table = answers_table([found], with_own_reviews=["homework"])
@@ -319,7 +333,7 @@ def test_each_question_says_whose_run_it_shows(tmp_path: Path, own: Path) -> Non
 
 
 def test_the_accuracies_stand_alone_and_their_costs_apart() -> None:
-    run = find_runs(COMMITTED).get("vit-sweep", "standard")
+    run = named("standard", find_runs(COMMITTED).of("vit-sweep"))
     assert run is not None
     accuracies, costs = vision.grid_table_of(run), vision.details_table_of(run)
     for table, pattern in (

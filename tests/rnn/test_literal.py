@@ -88,7 +88,8 @@ def hold_to_the_letter(seed: int) -> str:
     if not found.finding.proved:
         return "none"
     says = reader.statement(found.finding.statement.text)
-    lines = [closed_form_line(line) for line in closed_form_lines(found.finding.linear)]
+    linear = found.finding.linear
+    lines = [closed_form_line(line) for line in closed_form_lines(linear)] if linear else []
     steps = [claim for step in found.finding.proof for claim in claims(step)]
     assert steps or found.finding.kind != "closed-form"
     for _ in range(12):

@@ -1,7 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
-from hwcli.sentiment.baselines import BASELINES, split_words
+from hwcli.sentiment.baselines import BASELINES, split_words, units
 from hwcli.sentiment.reviews import Reviews
 from tests.sentiment.tiny import make_reviews
 
@@ -29,3 +31,17 @@ def test_a_language_without_spaces_is_counted_by_characters(name: str) -> None:
 
 def test_words_keep_apostrophes_and_punctuation() -> None:
     assert split_words("Don't!<br />Go.") == ["don't", "!", "go", "."]
+
+
+@pytest.mark.parametrize("text", ["बुरी फिल्म", "ভালো ছবি", "நல்ல திரைப்படம்", "cafe\u0301 ole\u0301"])
+def test_a_vowel_sign_does_not_cut_a_word(text: str) -> None:
+    assert split_words(text) == text.split()
+    assert re.findall(units([text])["token_pattern"], text) == text.split()
+
+
+def test_english_words_are_those_of_scikit_learn() -> None:
+    text = "I don't care: 2 o'clock, x_1 & naïve - a B-movie's end!! __ 3D\u00ad(so) 'tis"
+    own = r"(?u)\b\w\w+\b"
+    assert re.findall(units([text])["token_pattern"], text) == re.findall(own, text)
+    before = r"\w+(?:'\w+)?|[!?.,;:()]"
+    assert split_words(text) == re.findall(before, text.lower())

@@ -1,11 +1,17 @@
+import errno
+import json
 import math
+import re
+import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hwcli.errors import SourceError
+from hwcli.errors import OutputError, SourceError
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.best_epoch import BestEpoch
 from hwcli.sentiment.classifier import (
@@ -130,6 +136,77 @@ def test_a_damaged_or_half_written_folder_is_one_line(tiny_encoder: Path, tmp_pa
         load_saved(tmp_path, CPU)
 
 
+@pytest.mark.parametrize("kind", ["mean", "cls"])
+def test_a_saved_classifier_gets_the_attention_that_is_right_for_its_device(
+    kind: Literal["mean", "cls"],
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = HeadConfig(kind=kind)
+    save(make(tiny_encoder, config, finetuned=True), tmp_path, config, finetuned=True)
+    asked = []
+
+    def choose(device: torch.device, precision: torch.dtype) -> str:
+        asked.append((device, precision))
+        return "eager"
+
+    monkeypatch.setattr(encoders, "attention_for", choose)
+    encoder: Any = load_saved(tmp_path, CPU).model.encoder
+    assert encoder.config._attn_implementation == "eager"
+    assert asked == [(CPU, torch.float32)]
+
+
+def test_a_plain_classifier_has_one_label_for_each_text_whatever_its_encoder_was_made_for(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    said = json.loads((folder / "config.json").read_text())
+    said["problem_type"] = "multi_label_classification"
+    (folder / "config.json").write_text(json.dumps(said))
+    config = HeadConfig(kind="cls")
+    ours = make(folder, config, finetuned=True)
+    save(ours, tmp_path / "saved", config, finetuned=True)
+    kept = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert kept["problem_type"] == "single_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (SafetensorError("Error while serializing: No space left on device"), True),
+        (Exception("No space left on device (os error 28)"), True),  # as tokenizers raises it
+        (AttributeError("a mistake in the program"), False),
+    ],
+)
+@pytest.mark.parametrize("what", ["encoder", "tokenizer", "head"])
+def test_a_model_that_cannot_be_saved_is_one_line(
+    what: str,
+    error: Exception,
+    is_told: bool,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hwcli.sentiment import classifier as module
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    config = HeadConfig(kind="mean")
+    ours = make(tiny_encoder, config, finetuned=True)
+    place: Any = {"encoder": ours.model.encoder, "tokenizer": ours.tokenizer, "head": module}[what]
+    monkeypatch.setattr(place, "save_model" if what == "head" else "save_pretrained", fail)
+    with pytest.raises(OutputError if is_told else type(error)) as caught:
+        save(ours, tmp_path / "model", config, finetuned=True)
+    if is_told:
+        line = r"model: the model cannot be saved \(.*No space left on device.*\); its training is"
+        assert re.search(line, str(caught.value))
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "model" / "hw2.json").exists()
+
+
 def test_no_text_gives_no_prediction(tiny_encoder: Path) -> None:
     assert make(tiny_encoder, HeadConfig(kind="mean"), finetuned=True).predict([]) == []
 
@@ -174,6 +251,20 @@ def test_a_stopped_pass_over_the_test_reviews_is_gone_on_with(
     torch.testing.assert_close(
         predict_logits(model, tokens, device=CPU, resume_file=keep), whole, rtol=0, atol=0
     )
+    # It is finished now: there is nothing left to do.
+    model.left = 0
+    assert torch.equal(predict_logits(model, tokens, device=CPU, resume_file=keep), whole)
+
+
+def test_logits_of_other_weights_are_not_taken(tiny_encoder: Path, tmp_path: Path) -> None:
+    ours = make(tiny_encoder, HeadConfig(kind="mean"), finetuned=True)
+    tokens, keep = tokenize(TEXTS, ours.tokenizer, TEXT), tmp_path / "test.safetensors"
+    before = predict_logits(ours.model, tokens, device=CPU, resume_file=keep)
+    with torch.no_grad():
+        next(ours.model.parameters()).neg_()
+    after = predict_logits(ours.model, tokens, device=CPU, resume_file=keep)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, predict_logits(ours.model, tokens, device=CPU))
 
 
 def test_loss_and_accuracy_are_sums_over_reviews() -> None:

@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from hwcli.errors import OutputError
@@ -135,9 +139,77 @@ def test_whatever_decides_the_states_has_a_cache_of_its_own(tokens: Tokens) -> N
         describe(tokens, encoder_digest="other"),
         describe(tokens, num_layers=2),
         describe(tokens, precision="bfloat16"),
+        describe(tokens, device="cuda"),
+        describe(tokens, device="mps"),
+        describe(tokens, device="mps", attention="eager"),
         describe(shorter),
     ]
     assert len({json.dumps(d, sort_keys=True) for d in descriptions}) == len(descriptions)
+
+
+def test_caches_of_a_cpu_keep_their_names(tokens: Tokens) -> None:
+    named = describe(tokens, device="cpu", attention="eager")
+    assert named == describe(tokens)
+    assert not named.keys() & {"device", "attention"}
+
+
+def test_a_stopped_cache_whose_batches_were_cut_in_another_way_is_made_anew(
+    tokens: Tokens, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(3, patch)
+        with pytest.raises(StoppedError):
+            get(tmp_path / "stopped", tokens, model)
+    monkeypatch.setattr(features, "SECONDS_BETWEEN_MARKS", 1e9)
+    whole = get(tmp_path / "whole", tokens, model).states
+    (mark,) = (tmp_path / "stopped").glob("*/done.json")
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), "batches": 2}))
+    np.testing.assert_array_equal(get(tmp_path / "stopped", tokens, model).states, whole)
+
+
+def test_who_waits_for_anothers_cache_says_so(
+    tokens: Tokens, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = get(tmp_path, tokens, model)
+    (place,) = tmp_path.iterdir()
+    another = FileLock(place / ".lock")
+    another.acquire()
+    told = []
+
+    def log(line: str) -> None:
+        told.append(line)
+        another.release()
+
+    monkeypatch.setattr(features.terminal, "log", log)
+    np.testing.assert_array_equal(get(tmp_path, tokens, model).states, whole.states)
+    assert told == ["another process is encoding the same reviews; waiting"]
+    get(tmp_path, tokens, model)
+    assert len(told) == 1
+
+
+def test_the_disk_must_hold_what_all_parts_lack(
+    tokens: Tokens, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = describe(tokens), describe(tokens, "mean")
+    sizes = {kind: 2 * 22 * n for kind, n in (("tokens", tokens.lengths.sum()), ("mean", 4 * 29))}
+    both = [(tokens, first), (tokens, second)]
+    whole_disk = shutil.disk_usage(tmp_path)
+
+    def with_room(num_bytes: int) -> None:
+        usage = whole_disk._replace(free=features.SPARE_BYTES + num_bytes)
+        monkeypatch.setattr(features.shutil, "disk_usage", lambda path: usage)
+
+    folder = tmp_path / "features"
+    with_room(sum(sizes.values()))
+    features.refuse_full_disk(folder, both, model)
+    with_room(max(sizes.values()))
+    for part in both:
+        features.refuse_full_disk(folder, [part], model)
+    with pytest.raises(OutputError, match=r"features need 0\.3 GB, .*features has 0\.3 GB free"):
+        features.refuse_full_disk(folder, both, model)
+    # Of a part that is there nothing is lacking.
+    get(folder, tokens, model)
+    features.refuse_full_disk(folder, both, model)
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
@@ -148,3 +220,18 @@ def test_a_full_disk_is_told_before_anything_is_written(
     with pytest.raises(OutputError, match=r"features need 0\.3 GB, .* has 0\.0 GB free; make room"):
         get(tmp_path, tokens, model)
     assert not list(tmp_path.rglob("states.f16"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_cache_that_cannot_be_locked_is_one_line_and_leaves_no_lock_behind(
+    number: int, tokens: Tokens, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(OutputError) as refused:
+            get(tmp_path, tokens, model)
+    assert str(refused.value).endswith(f"features cannot be kept ({os.strerror(number)})")
+    assert len(get(tmp_path, tokens, model)) == len(tokens)

@@ -13,7 +13,7 @@ import torch
 from hwcli.errors import SourceError
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import KNOWN_TEXTS, assemble, make_head, save_classifier
-from hwcli.sentiment.columns import DataConfig
+from hwcli.sentiment.columns import DataConfig, LabelNames
 from hwcli.sentiment.heads import HeadConfig
 from hwcli.sentiment.predict import (
     ModelPredictions,
@@ -24,6 +24,7 @@ from hwcli.sentiment.predict import (
     predict,
     to_json_lines,
     to_tables,
+    trained_labels,
 )
 from hwcli.sentiment.summary import Prediction
 from hwcli.sentiment.tokens import TextConfig
@@ -36,7 +37,12 @@ def quiet(line: str) -> None:
 
 
 def save_run(
-    out: Path, name: str, encoder: Path, seed: int, trained_on: Sequence[str] = ()
+    out: Path,
+    name: str,
+    encoder: Path,
+    seed: int,
+    trained_on: Sequence[str] = (),
+    label_names: LabelNames | None = None,
 ) -> Path:
     torch.manual_seed(seed)
     config = HeadConfig(kind="mean")
@@ -52,6 +58,7 @@ def save_run(
         finetuned=True,
         encoder_name="tiny",
         trained_on=trained_on,
+        label_names=label_names,
     )
     return run
 
@@ -257,6 +264,47 @@ def test_a_language_that_the_encoder_does_not_know_is_told(runs: list[Path]) -> 
     told.clear()
     # One name in ten words is not another language.
     predict(["it was a film and the plot was bad Kurosawa"], runs[:1], "cpu", told.append)
+    assert told == []
+
+
+def test_a_long_pass_says_how_far_it_is(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hwcli.sentiment.classifier.TOKENS_PER_BATCH", 64)
+    predict(["a good film"] * 7, runs[:1], "cpu", quiet)
+    assert "texts judged by one: 7 of 7 (" in capsys.readouterr().err
+    predict(["a good film"], runs[:1], "cpu", quiet)
+    assert capsys.readouterr().err == ""
+
+
+def test_labels_mean_what_they_meant_in_training(tiny_encoder: Path, tmp_path: Path) -> None:
+    flipped, other = (
+        LabelNames(negative=negative, positive=positive)
+        for negative, positive in (((1, "no"), (0,)), (("x",), ("y",)))
+    )
+    runs = [
+        save_run(tmp_path, str(number), tiny_encoder, 0, label_names=names)
+        for number, names in enumerate((flipped, flipped, other, None))
+    ]
+    assert trained_labels(runs[:2], tmp_path) == flipped
+    assert trained_labels(runs[1:3], tmp_path) is None
+    assert trained_labels(runs[3:], tmp_path) is None
+    assert "label_names" not in (runs[3] / "model/hw2.json").read_text()
+
+    path, told = tmp_path / "a.csv", list[str]()
+    path.write_text("text,label\nbad,1\ngood,0\n")
+
+    def classes(data: DataConfig = PLAIN) -> Sequence[int | None] | None:
+        told.clear()
+        return gather_texts([], path, data, told.append, lambda: flipped).classes
+
+    assert classes() == [0, 1]
+    assert told == ["accuracy: labels as in training: 1, no for negative; 0 for positive"]
+    # What the user says counts more, and other labels mean what they always do.
+    assert classes(DataConfig(labels=LabelNames(negative=(0,), positive=(1,)))) == [1, 0]
+    assert told == []
+    path.write_text("text,label\nbad,neg\ngood,pos\n")
+    assert classes() == [0, 1]
     assert told == []
 
 

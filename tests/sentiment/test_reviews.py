@@ -187,6 +187,22 @@ def test_texts_that_stand_in_both_halves_are_counted(tmp_path: Path) -> None:
     assert load(located(tmp_path), SplitConfig()).num_in_both == 1
 
 
+def test_texts_that_are_read_alike_are_one(tmp_path: Path) -> None:
+    rows = {
+        "train": ["good film,1", "bad film,0", "dull,0"],
+        "validation": ["good<br />film,1", "new,0"],
+        "test": [" dull,0", "bad<br>film,1", "other,1"],
+    }
+    for part, lines in rows.items():
+        (tmp_path / f"{part}.csv").write_text("\n".join(["text,label", *lines]))
+    split = load(located(tmp_path), SplitConfig())
+    assert split.num_valid_in_train == 1
+    assert sum(split.test_seen) == 2
+    assert split.num_contradictions == 1
+    # What is read alike is counted, and stays where it is.
+    assert [len(part) for part in (split.train, split.valid, split.test)] == [3, 2, 3]
+
+
 def test_reviews_of_one_label_only_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "x,1\n" * 17)
     with pytest.raises(SourceError, match="none of them negative"):

@@ -10,7 +10,7 @@ import pytest
 
 from hwcli.config import RunConfig, build
 from hwcli.errors import ConfigError, LauncherError
-from hwcli.sweep.clusters.remote import MESSAGES, RemoteTrials, attempt_here
+from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.queue import MAX_DEATHS_IN_ONE_PLACE, TrialQueue
 from hwcli.sweep.runner import run_trials
@@ -114,8 +114,7 @@ def test_a_driver_that_comes_later_reads_the_latest_attempt_only(tmp_path: Path)
     trial = toy(5, **more)
     RemoteTrials(store).prepare(trial)
     attempt_in_a_process(store, 5, **more)  # ends after two steps
-    messages = store.folder(trial).path / MESSAGES
-    with messages.open("a") as file:
+    with store.folder(trial).messages.open("a") as file:
         file.write('{"kind": "progr')  # torn by a kill
     attempt_in_a_process(store, 5, **more)
     events = list(RemoteTrials(store).new_events(trial))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hwcli import runtime
+from hwcli import machines
 from hwcli.errors import OutputError
 from hwcli.locks import Lock
 from hwcli.output.files import write_atomic
@@ -38,7 +38,7 @@ def test_the_owner_is_known_without_taking_the_lock(tmp_path: Path) -> None:
         owner = read_owner(tmp_path)
         assert owner is not None
         assert owner.is_alive()
-        assert (owner.machine, owner.process) == (runtime.machine_id(), os.getpid())
+        assert (owner.machine, owner.process) == (machines.machine_id(), os.getpid())
         with Ownership(tmp_path, 0) as other:
             assert not other.taken
         assert read_owner(tmp_path) is not None
@@ -46,7 +46,7 @@ def test_the_owner_is_known_without_taking_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_process_that_died_owns_nothing(tmp_path: Path) -> None:
-    record = {"machine": runtime.machine_id(), "process": os.getpid(), "started": "long ago"}
+    record = {"machine": machines.machine_id(), "process": os.getpid(), "started": "long ago"}
     (tmp_path / "owner.json").write_text(json.dumps(record))
     owner = read_owner(tmp_path)
     assert owner is not None
@@ -57,7 +57,7 @@ def test_a_process_that_died_owns_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "alive"),
-    [({"host": runtime.host_id()}, False), ({"host": "another"}, True), ({}, True)],
+    [({"host": machines.host_id()}, False), ({"host": "another"}, True), ({}, True)],
 )
 def test_what_this_machine_trained_before_a_restart_is_dead_at_once(
     tmp_path: Path, host: dict[str, str], alive: bool
@@ -75,7 +75,7 @@ def test_what_this_machine_trained_before_a_restart_is_dead_at_once(
 def test_another_users_hidden_process_counts_as_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = {"machine": runtime.machine_id(), "process": 2**22 - 1, "started": "12345"}
+    record = {"machine": machines.machine_id(), "process": 2**22 - 1, "started": "12345"}
     (tmp_path / "owner.json").write_text(json.dumps(record))
     owner = read_owner(tmp_path)
     assert owner is not None
@@ -201,7 +201,7 @@ def test_files_that_another_machine_writes_are_not_swept_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / f".job.json.{'0' * 16}-4194305.tmp"  # a process that does not exist here
-    here = tmp_path / f".job.json.{runtime.machine_id()}-4194305.tmp"
+    here = tmp_path / f".job.json.{machines.machine_id()}-4194305.tmp"
     there.write_text("")
     here.write_text("")
     with Ownership(tmp_path, 0):
@@ -210,7 +210,7 @@ def test_files_that_another_machine_writes_are_not_swept_away(
     written = []
     monkeypatch.setattr(Path, "replace", lambda self, target: written.append(self.name))
     write_atomic(tmp_path / "a", "x")
-    assert written == [f".a.{runtime.machine_id()}-{os.getpid()}.tmp"]
+    assert written == [f".a.{machines.machine_id()}-{os.getpid()}.tmp"]
 
 
 def test_looking_at_a_trial_makes_nothing_and_is_no_attempt(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hwcli import runtime
+from hwcli import resources
 from hwcli.errors import LauncherError
 from hwcli.sweep import workers as workers_module
 from hwcli.sweep.runner import Outcome, run_trials
@@ -154,10 +154,10 @@ def test_where_the_system_lets_no_more_processes_start_fewer_train_or_one_line_s
 @pytest.mark.parametrize(
     ("free", "before", "after"),
     [
-        (2 * runtime.DRIVER_BYTES, "0", "500"),
-        (20 * runtime.DRIVER_BYTES, "200", "250"),
+        (2 * resources.DRIVER_BYTES, "0", "500"),
+        (20 * resources.DRIVER_BYTES, "200", "250"),
         (0, "0", "1000"),
-        (runtime.DRIVER_BYTES, "-500", "500"),
+        (resources.DRIVER_BYTES, "-500", "500"),
         (None, "7", "7"),
     ],
 )

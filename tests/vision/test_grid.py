@@ -24,7 +24,9 @@ def make(**flags: Any) -> Config:
         (["model.width=16..48..16"], {"model.width": (16, 32, 48)}),
         ({"model": {"width": "8..32*2"}}, {"model.width": (8, 16, 32)}),
         ({"model.attention": ["softmax", "linear"]}, {"model.attention": ("softmax", "linear")}),
-        ("optimizer.learning_rate=1e-3,0.003", {"optimizer.learning_rate": ("1e-3", 0.003)}),
+        ("optimizer.learning_rate=1e-3,3e-3", {"optimizer.learning_rate": (0.001, 0.003)}),
+        ("model.attention=no, 'on', 1:30", {"model.attention": ("no", "on", "1:30")}),
+        ({"data.train_limit": "null,5"}, {"data.train_limit": (None, 5)}),
         (None, {}),
     ],
 )
@@ -86,7 +88,7 @@ def test_a_grid_that_cannot_be_trained_is_one_line_before_anything_trains(
         ({"model.width": [32, 48]}, r"model.width = \[32, 48\]: .* --grid model.width=32,48"),
         ({"model.attention": "softmax,linear"}, "--grid model.attention=softmax,linear"),
         ({"model.width": "wide"}, "model.width = 'wide': Input should be a valid integer"),
-        ({"jobs": "2,3"}, "jobs = '2,3': expected auto, or a number of workers"),
+        ({"jobs": "2,3"}, "jobs = '2,3': expected auto, or a number"),
     ],
 )
 def test_several_values_of_one_field_are_answered_with_the_axis(

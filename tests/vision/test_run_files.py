@@ -8,7 +8,7 @@ import pytest
 from hwcli.errors import OutputError
 from hwcli.output.run_folder import RunFolder
 from hwcli.vision.record import SweepRecord
-from hwcli.vision.run_files import Identity, note_on_how, refuse_to_lose
+from hwcli.vision.run_files import Identity, note_on_machine_settings, refuse_to_lose
 from tests.vision.made_up import record
 
 ON_CPU = {"device": "cpu", "precision": "bfloat16", "kernels": "compiled"}
@@ -67,17 +67,17 @@ def test_a_narrower_grid_and_other_data_are_named(tmp_path: Path) -> None:
 
 def test_a_run_that_was_begun_on_another_device_is_told() -> None:
     there, here = record(GRID, **ON_GPU), record(GRID, **ON_CPU)
-    assert note_on_how(there, identities(here), lambda trial_id: True) == (
+    assert note_on_machine_settings(there, identities(here), lambda trial_id: True) == (
         "4 trials of this run were begun with device cuda, kernels torch, and would begin again "
         "here with device cpu, kernels compiled; --set device=cuda --set precision=bfloat16 --set "
         "kernels=torch goes on with what is there, where this machine can."
     )
     first = there.trials[0].id
-    told = note_on_how(there, identities(here), lambda trial_id: trial_id == first)
+    told = note_on_machine_settings(there, identities(here), lambda trial_id: trial_id == first)
     assert told is not None
     assert told.startswith("1 trial of this run was begun with device cuda, ")
-    assert note_on_how(there, identities(here), lambda trial_id: False) is None
-    assert note_on_how(here, identities(here), lambda trial_id: True) is None
+    assert note_on_machine_settings(there, identities(here), lambda trial_id: False) is None
+    assert note_on_machine_settings(here, identities(here), lambda trial_id: True) is None
     # Other settings are no matter of the machine.
     longer = identities(record(GRID, epochs=7, **ON_CPU))
-    assert note_on_how(there, longer, lambda trial_id: True) is None
+    assert note_on_machine_settings(there, longer, lambda trial_id: True) is None

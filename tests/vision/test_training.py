@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwcli import runtime
+from hwcli import resources
 from hwcli.config import load
 from hwcli.data.cache import Found
 from hwcli.experiments import vit_sweep
@@ -166,7 +166,7 @@ def test_a_larger_network_or_batch_needs_more_memory_than_the_presets(
         trials = vit_sweep.make_trials(config, found)
         return max(worker_bytes(TrialConfig.model_validate(trial.config)) for trial in trials)
 
-    assert needs() == runtime.WORKER_BYTES
+    assert needs() == resources.WORKER_BYTES
     wide = {"layers": "8", "heads": "4", "model.width": 128, "model.mlp_width": 256}
     # Measured: 1,476 MiB for the layers of this one, beside about 420 MB.
     assert 1.9e9 < needs(**wide, batch_size=512) < 2.5e9

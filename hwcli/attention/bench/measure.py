@@ -25,9 +25,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.attention.bench.cases import Case, make_call
 from hwcli.attention.streaming import FEWEST_TOKENS
+from hwcli.errors import first_line
 
 ROUNDS = 5
 # Calls this long vary little; three rounds are enough for them.
@@ -206,11 +207,6 @@ def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its name."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def peak_memory_bytes(case: Case, *, threads: int) -> int | None:
     """Measure the most memory that a call holds beyond its inputs; None where it cannot be read.
 
@@ -328,7 +324,7 @@ def available_memory_bytes(device: str) -> int:
     """Return the memory that is free now."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    free = runtime.free_memory_bytes()
+    free = resources.free_memory_bytes()
     if free is None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return free

@@ -21,6 +21,7 @@ from hwcli.attention.bench.measure import MachineLimits, Times
 from hwcli.attention.bench.results import CrossingPoint, Point, Shape, linear_of
 from hwcli.attention.bench.scaling import crossing
 from hwcli.attention.bench.units import bytes_text
+from hwcli.errors import first_line
 
 # A method that has not been timed yet is first tried at this length, and is tried so often.
 PROBE_T = 1024
@@ -186,7 +187,7 @@ def _time(
         if not measure.is_out_of_memory(error):
             raise
         for case in cases:
-            fail(case, measure.first_line(error))
+            fail(case, first_line(error))
         return {}
     return measure.time_in_turns(
         {case: make_call(case, inputs) for case in cases},

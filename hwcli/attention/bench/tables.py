@@ -18,6 +18,7 @@ from hwcli.attention.bench.scaling import PowerLaw, local_slopes
 from hwcli.attention.bench.units import bytes_text, listed, number_text, time_text
 from hwcli.attention.feature_maps import FEATURE_MAPS, FeatureMapName
 from hwcli.output.tables import Column, Table
+from hwcli.output.units import counted
 
 PREDICTED = (
     "Predicted: the method's time at the longest length that was run, times the ratio of the "
@@ -28,8 +29,8 @@ PREDICTED = (
 def points_table(summary: AttentionSummary) -> Table:
     """Return everything that is known of each point: what ``table.csv`` holds."""
     shape, machine = summary.shape, summary.machine
-    heads = f"{shape.heads} head" + ("s" if shape.heads > 1 else "")
     kind = "causal attention" if shape.causal else "attention"
+    heads = counted(shape.heads, "head")
     return Table(
         title=f"Time and memory of {kind}: batch {shape.batch}, {heads} of width {shape.dim}, "
         f"{shape.dtype}, feature map {shape.feature_map}",

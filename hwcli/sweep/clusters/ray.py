@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import hwcli
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.errors import LauncherError
 from hwcli.output import terminal
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
@@ -136,7 +136,7 @@ class RayTasks(Launcher):
     def _connect(self) -> None:
         address = self._options.address
         environment: dict[str, Any] = {"env_vars": runtime.worker_variables(1)}
-        where: dict[str, Any] = {"num_cpus": runtime.num_cores(), "include_dashboard": False}
+        where: dict[str, Any] = {"num_cpus": resources.num_cores(), "include_dashboard": False}
         if address is not None:
             _check_address(address)
             environment |= {

@@ -26,8 +26,6 @@ from hwcli.training.progress import Progress
 # hwcli.sweep.ownership is for.
 LOCK_TIMEOUT_S = 120.0
 
-MESSAGES = "messages.jsonl"
-
 
 # --------------------------------------------------------------------------------------
 # Inside a worker
@@ -43,7 +41,6 @@ def attempt_here(
     """
     here = f"(on {socket.gethostname()})"
     folder = TrialStore(store_path).folder(trial)
-    messages = folder.path / MESSAGES
     # The driver made it: what is made here would be seen by nobody.
     if not (folder.path / "identity.json").exists():
         missing = f"{store_path} is missing; --out must be a folder that all nodes share {here}"
@@ -52,11 +49,11 @@ def attempt_here(
     def send(kind: str, **content: Any) -> None:
         # A full disk may have no room for the message either.
         with suppress(OutputError):
-            append_jsonl(messages, {"kind": kind, **content})
+            append_jsonl(folder.messages, {"kind": kind, **content})
 
     with suppress(OSError):
-        if messages.exists():
-            with messages.open("a") as file:  # the last line may be torn
+        if folder.messages.exists():
+            with folder.messages.open("a") as file:  # the last line may be torn
                 file.write("\n")
     send("started")
     ending, content = attempt(
@@ -100,7 +97,7 @@ class RemoteTrials:
         folder = self._store.folder(trial)
         folder.prepare(trial)
         with suppress(FileNotFoundError):
-            self._positions[trial.id] = (folder.path / MESSAGES).stat().st_size
+            self._positions[trial.id] = folder.messages.stat().st_size
         self.last_status.pop(trial.id, None)
 
     def position(self, trial: Trial) -> int:
@@ -115,7 +112,7 @@ class RemoteTrials:
         """
         position = self._positions.get(trial.id)
         try:
-            with (self._store.folder(trial).path / MESSAGES).open("rb") as file:
+            with self._store.folder(trial).messages.open("rb") as file:
                 file.seek(position or 0)
                 content = file.read()
         except OSError:

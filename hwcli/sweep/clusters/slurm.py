@@ -23,11 +23,11 @@ from typing import Any
 
 from hwcli.errors import LauncherError
 from hwcli.output import terminal
-from hwcli.output.files import read_json, unwritable, write_json
+from hwcli.output.files import read_mapping, unwritable, write_json
 from hwcli.output.units import counted
 from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import UNWRITABLE
-from hwcli.sweep.clusters.remote import MESSAGES, RemoteTrials, attempt_here
+from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
 from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher, LauncherConfig
 from hwcli.sweep.store import TrialStore
@@ -40,8 +40,6 @@ SECONDS_BETWEEN_QUEUES = 5.0
 MAX_TIMEOUTS = 20
 # A name that neither a run nor a trial can have.
 FOLDER = ".slurm"
-# In a trial's folder: its job, and how long its messages were when the job was submitted.
-JOB = "job.json"
 
 # States of a job that has ended; in any other state it waits or runs.
 OVER = {
@@ -148,7 +146,7 @@ class SlurmJobs(Launcher):
         elif subprocess.run(["scancel", *jobs], check=False, capture_output=True).returncode == 0:
             for name in names:  # hw2 status would call them queued
                 with suppress(OSError):
-                    self._job_file(self._open[name]).unlink(missing_ok=True)
+                    self._store.folder(name).job.unlink(missing_ok=True)
 
     def events(self) -> Iterator[Event]:
         """Yield what happens, until every trial is done or has failed; or nothing, if detached.
@@ -242,10 +240,7 @@ class SlurmJobs(Launcher):
     def _adopt(self, states: dict[str, tuple[str, str]]) -> None:
         """Take over the jobs that an earlier driver submitted."""
         for trial in list(self._queue.waiting):
-            try:
-                job = str(read_json(self._job_file(trial))["job"])
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+            job = str(read_mapping(self._store.folder(trial).job).get("job", ""))
             if states.get(job, GONE)[0] not in OVER:
                 self._queue.waiting.remove(trial)
                 self._jobs[trial.id] = job
@@ -276,7 +271,7 @@ class SlurmJobs(Launcher):
                 raise self._refused(error) from None
             for trial, job in zip(trials, jobs, strict=True):
                 note = {"job": job.job_id, "heard_bytes": self._trials.position(trial)}
-                write_json(self._job_file(trial), note)
+                write_json(self._store.folder(trial).job, note)
                 self._jobs[trial.id] = job.job_id
                 self._open[trial.id] = trial
             for _ in trials:
@@ -312,9 +307,6 @@ class SlurmJobs(Launcher):
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config") or "")
         return max(1, int(found.group(1)) - 1) if found else 1000
 
-    def _job_file(self, trial: Trial) -> Path:
-        return self._store.folder(trial).path / JOB
-
     def _refused(self, error: Exception) -> LauncherError:
         said = "; ".join(re.findall(r"error: (.*)", str(error))) or " ".join(str(error).split())
         if "partition" in said.lower():
@@ -336,22 +328,6 @@ class SlurmJobs(Launcher):
             return None
         lines = (line.split("|", 2) for line in answer.splitlines())
         return {job: (state, reason) for job, state, reason in lines}
-
-
-def queued_job(folder: Path) -> str | None:
-    """Return the job that a trial waits for in SLURM's queue, as far as its folder tells.
-
-    None where no job was submitted, or where the latest one has started: it has sent a message.
-    """
-    try:
-        note = read_json(folder / JOB)
-        job, heard_bytes = str(note["job"]), int(note.get("heard_bytes", 0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    with suppress(OSError):
-        if (folder / MESSAGES).stat().st_size > heard_bytes:
-            return None
-    return job
 
 
 def _ask(*command: str) -> str | None:
