@@ -1,6 +1,7 @@
 """What a user can mend: every error here is printed as one line and ends with exit code 2."""
 
 import reprlib
+import sys
 
 
 class HwError(Exception):
@@ -47,6 +48,15 @@ def first_line(error: BaseException) -> str:
 def reason_of(error: BaseException) -> str:
     """Say in one line why a file cannot be read or written."""
     return str(getattr(error, "strerror", None) or first_line(error))
+
+
+def is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Tell whether a GPU had no room: torch has an error of its own for that, and two texts."""
+    torch = sys.modules.get("torch")  # what is not loaded cannot have raised it
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    texts = ("CUDA error: out of memory", "MPS backend out of memory")
+    return isinstance(error, RuntimeError) and str(error).startswith(texts)
 
 
 _REPR = reprlib.Repr()

@@ -14,7 +14,7 @@ import typer
 from hwcli.cli import experiments, hand_in, tools  # noqa: F401
 from hwcli.cli.app import app
 from hwcli.cli.flags import COMMANDS
-from hwcli.errors import ConfigError, HwError
+from hwcli.errors import ConfigError, HwError, is_out_of_gpu_memory
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -59,11 +59,11 @@ def main() -> None:
         terminal.show_error(HwError(f"{why}; what is finished is kept"))
         sys.exit(2)
     except RuntimeError as error:
-        if not _is_out_of_gpu_memory(error):
+        if not is_out_of_gpu_memory(error):
             raise
         why = (
-            "the GPU is out of memory: take a smaller batch_size (or, for reviews, "
-            "text.max_length), end other programs on it, or use --device cpu"
+            "the GPU is out of memory: take smaller batches or shorter texts where the command has "
+            "such a setting, end other programs on it, or use --device cpu"
         )
         terminal.show_error(HwError(f"{why}; what is finished is kept"))
         sys.exit(2)
@@ -79,13 +79,6 @@ def _show_usage_error(error: Any) -> int:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         terminal.show_error(ConfigError(error.format_message().rstrip(".") + where))
     return int(error.exit_code)
-
-
-def _is_out_of_gpu_memory(error: RuntimeError) -> bool:
-    torch = sys.modules.get("torch")  # what is not loaded cannot have raised it
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    return str(error).startswith(("CUDA error: out of memory", "MPS backend out of memory"))
 
 
 def _is_garbled(argument: str) -> bool:

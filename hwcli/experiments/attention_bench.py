@@ -263,12 +263,13 @@ def run(config: Config, folder: RunFolder) -> AttentionSummary:
         folder.append_metrics(**point.model_dump())
         terminal.log(_point_line(point))
 
+    rows = tuple(points.measure_points(settings, passed, limits, log_point))
     summary = AttentionSummary(
         command=COMMAND,
         name=config.name,
-        status="complete" if all(entry.passed for entry in gate) else "partial",
+        status="partial" if any(row.status == "failed" for row in rows) else "complete",
         shape=config.shape,
-        rows=tuple(points.measure_points(settings, passed, limits, log_point)),
+        rows=rows,
         fit_octaves=config.fit_octaves,
         crossover_T=crossover_T,
         crossing_points=crossing_points,

@@ -173,9 +173,10 @@ def note_on_unfinished(trial: Trial, store: TrialStore) -> str | None:
         }
         if {**here, "config": {**here["config"], **differing}} == there:
             settings = " ".join(f"--set {key}={value}" for key, value in differing.items())
+            where = f", on a machine with {differing['device']}" if "device" in differing else ""
             return (
                 "this training starts from zero; to go on with an unfinished one, which differs "
-                f"only in that: {settings}"
+                f"only in that: {settings}{where}"
             )
     return None
 

@@ -159,7 +159,8 @@ class RunFolder(Closing):
             return True
         self.refuse_to_lose(config)
         self.check_writable()
-        if not self._lock.acquire():
+        # hw2 status holds it for a moment when it looks.
+        if not self._lock.acquire(timeout_s=0.2):
             if not wait:
                 return False
             self._log(f"{self.command} {self.name}: another process is writing this run; waiting")

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hwcli.errors import OutputError
+from hwcli.errors import OutputError, reason_of
 from hwcli.output import terminal
 from hwcli.output.files import read_json, write_json
 from hwcli.sentiment import encoder
@@ -149,7 +149,9 @@ def cached_features(
                 _fill(place, tokens, model, kind, batches, counts, shape, device, report)
                 write_json(place / "manifest.json", description)
     except OSError as error:
-        raise OutputError(f"{place}: features cannot be kept ({error.strerror})") from None
+        raise OutputError(
+            f"{place}: features cannot be kept ({reason_of(error)}); HW2_CACHE names another folder"
+        ) from None
     states = np.memmap(place / "states.f16", np.float16, "r", shape=shape)
     return Features(states, starts, counts, _position(place)[2])
 

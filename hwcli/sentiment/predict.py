@@ -123,18 +123,36 @@ def _read_file(
     def told(line: str) -> None:
         log(f"accuracy: {line}")
 
-    names = trained() if data.labels is None else None
-    found = set(map(spell, rows.column(columns.label)))
-    # A file may spell its labels in another way than the training's.
-    if names is not None and not found.isdisjoint(names.classes()):
-        data = data.model_copy(update={"labels": names})
-        told(f"labels as in training: {_spelled(names)}")
-    try:
-        meaning = meaning_of_labels([(rows, columns.label)], data, told, both=False)
-        return Texts(texts, classes_of(rows, columns.label, meaning, told))
-    except SourceError as error:
-        log(f"accuracy is not computed: {error}")
-        return Texts(texts)
+    refusal: SourceError | None = None
+    for labels in _meanings(set(map(spell, rows.column(columns.label))), data, trained):
+        try:
+            chosen = data.model_copy(update={"labels": labels})
+            meaning = meaning_of_labels([(rows, columns.label)], chosen, told, both=False)
+            classes = classes_of(rows, columns.label, meaning, told)
+        except SourceError as error:
+            refusal = refusal or error
+            continue
+        if labels is not data.labels:
+            told(f"labels as in training: {_spelled(labels)}")
+        return Texts(texts, classes)
+    log(f"accuracy is not computed: {refusal}")
+    return Texts(texts)
+
+
+def _meanings(
+    found: set[str], data: DataConfig, trained: Callable[[], LabelNames | None]
+) -> list[LabelNames | None]:
+    """Return what the labels of a file may mean, in the order in which it is tried.
+
+    What the user says counts alone. The labels of training come first where the file has no other:
+    one more may be of another scale, such as 10 stars in place of 5.
+    """
+    if data.labels is not None or (names := trained()) is None:
+        return [data.labels]
+    known = names.classes().keys()
+    if found and found <= known:
+        return [names]
+    return [None, names] if found & known else [None]
 
 
 def _spelled(names: LabelNames) -> str:

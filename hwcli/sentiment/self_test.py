@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwcli.errors import SourceError, first_line
+from hwcli.errors import SourceError, first_line, is_out_of_gpu_memory
 from hwcli.sentiment.encoder import TAKES_ADDED_MASK, pool, states
 from hwcli.training.step import autocast
 
@@ -61,9 +61,9 @@ def self_test(
                 alone = torch.cat(
                     [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
                 )
-            except torch.OutOfMemoryError:
-                raise  # no fault of the architecture
             except Exception as error:
+                if is_out_of_gpu_memory(error):
+                    raise  # no fault of the architecture
                 raise SourceError(
                     f"encoder {name}: {kind} is an architecture that hw2 cannot read "
                     f"({type(error).__name__}: {first_line(error)})"

@@ -44,8 +44,8 @@ class TrialQueue:
     def poll_others(self) -> Iterator[Event]:
         """See what became of trials that other programs own; queue those they have given up.
 
-        An owner shows that it lives once in a heartbeat. Where clocks differ, it may seem dead all
-        the time: without that wait, its trial would be tried again at every look.
+        A trial that was found owned is left alone for one heartbeat. Where clocks differ, its owner
+        may seem dead all the time, and the trial would be tried again at every look.
         """
         for trial, found_at in list(self._owned_by_others):
             event = self.final_event(trial)

@@ -157,6 +157,7 @@ class TrialFolder:
         """Return the job that the trial waits for in SLURM's queue, as far as its files tell.
 
         None where no job was submitted, or where the latest one has started: it has sent a message.
+        Nor does a trial wait that has been trained since without SLURM.
         """
         note = self._read("job.json")
         heard_bytes = note.get("heard_bytes", 0)
@@ -164,6 +165,9 @@ class TrialFolder:
             return None
         with suppress(OSError):
             if self.messages.stat().st_size > heard_bytes:
+                return None
+        with suppress(OSError):
+            if self.environment.stat().st_mtime_ns > self.job.stat().st_mtime_ns:
                 return None
         return str(note["job"])
 

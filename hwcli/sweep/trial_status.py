@@ -91,8 +91,9 @@ def read_trial(folder: TrialFolder, command: str) -> TrialStatus:
 def read_listed_trial(row: Mapping[str, Any], store: TrialStore, command: str) -> TrialStatus:
     """Return the state of a trial that a run lists.
 
-    A result in the row is the run's own: the store may have another one, of another machine. Of
-    any other trial the store knows more, unless it has nothing of it.
+    A result in the row is the run's own: the store may have another one, of another machine. A row
+    that is damaged stays so until the trial is trained again. Of any other trial the store knows
+    more, unless it has nothing of it.
     """
     listed = _from_row(row, command)
     if listed.state == "done" and listed.result:
@@ -170,8 +171,9 @@ def _share(folder: TrialFolder, state: str, identity: Mapping[str, Any]) -> floa
         return owner.share if owner else None
     num_epochs = identity.get("config.epochs")
     if state == "interrupted" and isinstance(num_epochs, int) and num_epochs > 0:
-        finished = max((epoch["epoch"] + 1 for epoch in folder.epochs()), default=0)
-        return min(finished / num_epochs, 1.0)
+        # Not every experiment keeps its epochs there.
+        finished = max((epoch["epoch"] + 1 for epoch in folder.epochs()), default=None)
+        return None if finished is None else min(finished / num_epochs, 1.0)
     return None
 
 

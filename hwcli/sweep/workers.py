@@ -55,7 +55,7 @@ class Workers(Launcher):
         store: where trials live.
         num_workers: processes at the most; started when there is work for them.
         num_threads: of each.
-        is_spent: asked in a worker whose trial has failed: whether its process must train no other.
+        is_spent: called in a worker after a failed trial; if true, the process is replaced.
     """
 
     def __init__(

@@ -1,12 +1,11 @@
 """What is known of a sweep's trials: by the store of all sweeps, and by the folder of this run."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hwcli.output import terminal
-from hwcli.output.files import read_json
+from hwcli.output.files import read_mapping
 from hwcli.output.run_folder import RunFolder
 from hwcli.sweep.store import TrialStore
 from hwcli.training.progress import Epoch
@@ -95,9 +94,10 @@ class KnownTrials:
         places = []
         for trial in found:
             folder = self._store.folder(trial.id)
-            if trial.state == "missing" and folder.state() == "interrupted":
-                with suppress(OSError, ValueError):
-                    places.append(TrainedOn.from_environment(read_json(folder.environment)))
+            if trial.state != "missing" or folder.state() != "interrupted":
+                continue
+            if environment := read_mapping(folder.environment):
+                places.append(TrainedOn.from_environment(environment))
         return places
 
     def checkpoint(self, found: TrialRecord) -> Path | None:

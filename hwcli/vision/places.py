@@ -44,7 +44,7 @@ class TrainedOn(Section):
     @classmethod
     def from_environment(cls, environment: Mapping[str, Any]) -> Self:
         """Take what matters from an ``env.json``."""
-        versions = environment.get("versions", {})
+        versions = environment.get("versions") or {}
         named = {"hw2": environment.get("hw2"), "python": environment.get("python")}
         named |= {name: versions.get(name) for name in ("torch", "numpy")}
         return cls(
@@ -77,15 +77,26 @@ class TrainedOn(Section):
 
     @property
     def _own_software(self) -> str:
+        return f"{self._commit}, {self._torch}"
+
+    @property
+    def _commit(self) -> str:
         commit = "unknown commit" if self.commit is None else f"commit {self.commit[:7]}"
-        changes = " with changes" if self.dirty else ""
-        return f"{commit}{changes}, torch {self.versions.get('torch', 'unknown')}"
+        return f"{commit} with changes" if self.dirty else commit
+
+    @property
+    def _torch(self) -> str:
+        return f"torch {self.versions.get('torch', 'unknown')}"
+
+    @property
+    def _torch_and_code(self) -> str:
+        code = "" if self.code is None else f", code {self.code[:CODE_DIGITS]}"
+        return f"{self._torch}{code}"
 
     @property
     def _exact_software(self) -> str:
         """Name the software by the digest of its code, too: a commit may have been edited."""
-        code = "" if self.code is None else f", code {self.code[:CODE_DIGITS]}"
-        return f"{self._own_software}{code}"
+        return f"{self._commit}, {self._torch_and_code}"
 
     def differs_in_software(self, here: "TrainedOn") -> bool:
         """Tell whether other code or another torch trained a network, or some of its epochs."""
@@ -101,6 +112,8 @@ class TrainedOn(Section):
         before = set() if self.partly_by is None else set(self.partly_by.split(" and "))
         if self._is_by_other_software(here):
             before.add(self._exact_software)
+        if here.code is not None:  # the same code under another commit is no other software
+            before = {each for each in before if not each.endswith(here._torch_and_code)}
         return " and ".join(sorted(before - {here._exact_software})) or None
 
     def resumed_on(self, here: "TrainedOn") -> str | None:

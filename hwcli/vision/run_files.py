@@ -48,7 +48,8 @@ def refuse_to_lose(folder: RunFolder, known: SweepRecord, own: Mapping[str, Iden
     if len(differences) > len(what):
         what.append(f"and {len(differences) - len(what)} more")
     raise OutputError(
-        f"{folder.path} is a run of other networks ({', '.join(what)}); {'; '.join(cures)}"
+        f"{folder.path} is a run of other networks "
+        f"({', '.join(what) or 'settings that are spelled otherwise'}); {'; '.join(cures)}"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hwcli.errors import LauncherError
+from hwcli.output.files import append_jsonl
 from hwcli.sweep.clusters import slurm
 from hwcli.sweep.clusters.slurm import SlurmJobs
 from hwcli.sweep.events import Event
@@ -33,6 +34,7 @@ class FakeSlurm:
 
     Attributes:
         at_each_look: is called whenever the driver would wait.
+        looks: how often it has.
     """
 
     def __init__(self, folder: Path):
@@ -40,6 +42,7 @@ class FakeSlurm:
         self.store = TrialStore(folder / "trials")
         self.at_each_look: Callable[[], None] = lambda: None
         self._now = 0.0
+        self.looks = 0
         for name in ("queue", "cancelled"):
             (folder / name).write_text("")
         (folder / "max_array_size").write_text("1001")
@@ -49,6 +52,7 @@ class FakeSlurm:
 
     def sleep(self, seconds: float) -> None:
         self._now += slurm.SECONDS_BETWEEN_QUEUES + seconds  # every look is at the queue, too
+        self.looks += 1
         self.at_each_look()
 
     def open(self, num_workers: int = 3, **options: Any) -> SlurmJobs:
@@ -74,8 +78,11 @@ class FakeSlurm:
 
     def finish(self, trial: Trial) -> None:
         """Let a trial's job do its work, and leave."""
-        (task,) = (task for task in self.queue() if task == self.store.folder(trial).queued_job())
-        self.store.folder(trial).finish({"square": trial.config.model_dump()["number"] ** 2})
+        folder = self.store.folder(trial)
+        (task,) = (task for task in self.queue() if task == folder.queued_job())
+        folder.finish({"square": trial.config.model_dump()["number"] ** 2})
+        for kind in ("started", "done"):
+            append_jsonl(folder.messages, {"kind": kind})
         self.change(**{task: None})
 
 
@@ -97,10 +104,10 @@ def submit(jobs: SlurmJobs, trials: list[Trial]) -> None:
 
 
 def train(jobs: SlurmJobs, trials: list[Trial] = TRIALS) -> list[Event]:
-    """Train trials to the end."""
+    """Train trials to the end; return what happened but for their starts."""
     with jobs:
         submit(jobs, trials)
-        return list(jobs.events())
+        return [event for event in jobs.events() if event.kind != "started"]
 
 
 def test_the_script_asks_for_what_a_trial_is_given(cluster: FakeSlurm) -> None:
@@ -223,6 +230,26 @@ def test_no_more_trials_than_jobs_says_train_at_a_time_in_all_arrays_together(
     assert Counter(event.kind for event in events) == {"done": 7}
     assert most == 2
     assert "--array=0-2%2" in cluster.script(1)
+
+
+def test_a_trial_that_waits_for_room_is_submitted_when_the_others_have_ended(
+    cluster: FakeSlurm,
+) -> None:
+    def look() -> None:
+        if cluster.num_jobs() == 1 and "1_1" in cluster.queue():
+            # One is lost; there is no room for it before the others have ended.
+            cluster.change(**{"1_0": "RUNNING", "1_1": None, "1_2": "RUNNING"})
+            return
+        if cluster.num_jobs() == 1 and cluster.looks < 4:
+            return
+        for trial in TRIALS:
+            if cluster.store.folder(trial).queued_job() in cluster.queue():
+                cluster.finish(trial)
+
+    cluster.at_each_look = look
+    events = train(cluster.open(1))
+    assert Counter(event.kind for event in events) == {"restarted": 1, "done": 3}
+    assert cluster.num_jobs() == 2
 
 
 def test_a_driver_that_does_not_wait_leaves_it_to_slurm_to_keep_to_jobs(cluster: FakeSlurm) -> None:

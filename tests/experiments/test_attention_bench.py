@@ -154,7 +154,7 @@ def test_a_method_that_fails_its_gate_has_no_time(
     assert (by_method["linear"]["status"], by_method["linear"]["median_ms"]) == ("failed", None)
 
 
-def test_a_call_that_runs_out_of_memory_is_a_point_that_failed(
+def test_a_call_that_runs_out_of_memory_is_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_call, random_inputs = points.make_call, points.random_inputs
@@ -175,11 +175,13 @@ def test_a_call_that_runs_out_of_memory_is_a_point_that_failed(
     monkeypatch.setattr(points.measure, "peak_memory_bytes", lambda *_, **__: None)
     summary, _ = run(tmp_path, T="31,62", methods="softmax-naive,linear")
     naive, linear, *longer = summary["rows"]
-    assert (naive["status"], naive["median_ms"]) == ("failed", None)
+    assert naive["status"] == "predicted"
+    assert naive["median_ms"] > 0
+    assert summary["status"] == "complete"
     assert naive["note"] == f"out of memory: {refusal.splitlines()[0]}"
     assert linear["status"] == "measured"
-    assert {row["status"] for row in longer} == {"failed"}
-    assert f"forward T 31 softmax-naive: failed ({naive['note']})" in capsys.readouterr().err
+    assert {row["status"] for row in longer} == {"predicted"}
+    assert naive["note"] in capsys.readouterr().err
 
 
 def test_a_search_for_the_crossing_ends_where_memory_does(
@@ -211,6 +213,7 @@ def test_a_call_whose_process_crashes_is_named_and_never_timed(
     summary, _ = run(tmp_path, T=7, methods="linear")
     (row,) = summary["rows"]
     assert (row["status"], row["median_ms"]) == ("failed", None)
+    assert summary["status"] == "partial"
     assert row["note"] == f"its memory could not be measured: {error}"
 
 

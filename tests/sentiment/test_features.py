@@ -233,5 +233,6 @@ def test_a_cache_that_cannot_be_locked_is_one_line_and_leaves_no_lock_behind(
         patch.setattr(fcntl, "flock", refuse)
         with pytest.raises(OutputError) as refused:
             get(tmp_path, tokens, model)
-    assert str(refused.value).endswith(f"features cannot be kept ({os.strerror(number)})")
+    said = f"features cannot be kept ({os.strerror(number)}); HW2_CACHE names another folder"
+    assert str(refused.value).endswith(said)
     assert len(get(tmp_path, tokens, model)) == len(tokens)

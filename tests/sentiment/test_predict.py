@@ -308,6 +308,22 @@ def test_labels_mean_what_they_meant_in_training(tiny_encoder: Path, tmp_path: P
     assert told == []
 
 
+def test_labels_of_another_scale_do_not_mean_what_they_meant_in_training(tmp_path: Path) -> None:
+    stars = LabelNames(negative=(1, 2), positive=(4, 5))
+    path, told = tmp_path / "a.csv", list[str]()
+
+    def classes(rows: str) -> Sequence[int | None] | None:
+        told.clear()
+        path.write_text(f"text,label\n{rows}")
+        return gather_texts([], path, PLAIN, told.append, lambda: stars).classes
+
+    assert classes("bad,0\ngood,1\n") == [0, 1]
+    assert classes("bad,1\ngood,5\n") == [0, 1]
+    # What hw2 cannot tell by itself, training can.
+    assert classes("bad,1\nso so,3\ngood,4\n") == [0, None, 1]
+    assert "accuracy: labels as in training: 1, 2 for negative; 4, 5 for positive" in told
+
+
 def test_texts_that_are_cut_are_counted(runs: list[Path]) -> None:
     told: list[str] = []
     predict(["film " * 40, "film", "good " * 30], runs[:1], "cpu", told.append)

@@ -226,6 +226,8 @@ def test_an_interrupted_trial_shows_how_much_of_it_is_done_and_takes_only_the_re
         (run,) = status.read_runs(tmp_path)
     # Half of a trial took 60 s: three tenths of one and three quarters of the other are left.
     assert run.seconds_left == pytest.approx(120 * (0.3 + 0.75), rel=0.02)
+    store.folder(stopped).metrics.unlink()  # an experiment that keeps its epochs elsewhere
+    assert status.trials_table(tmp_path).rows[0]["share"] is None
 
 
 def test_trials_that_only_runs_list_come_once_each_after_those_of_the_store(
@@ -287,6 +289,10 @@ def test_a_trial_that_waits_for_slurm_is_queued_until_its_job_has_sent_a_message
     size = messages.stat().st_size
     (folder.path / "job.json").write_text(json.dumps({"job": "7_2", "heard_bytes": size}))
     assert seen() == ("queued, job 7_2", "0/1 done, 1 queued")
+    folder.environment.write_text("{}")  # trained here since then
+    os.utime(folder.environment, ns=(0, (folder.path / "job.json").stat().st_mtime_ns + 1))
+    assert seen() == ("missing", "0/1 done, 1 missing")
+    folder.environment.unlink()
     with messages.open("a") as file:
         file.write('{"kind": "started"}\n')
     assert seen() == ("missing", "0/1 done, 1 missing")

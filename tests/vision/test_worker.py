@@ -114,5 +114,11 @@ def test_software_is_other_code_or_another_torch() -> None:
     assert place("a", "2.14", partly_by=old).resumed_by(place("a", "2.11")) == new
     third = place("b", "2.14")
     assert place("a", "2.14", partly_by=old).resumed_by(third) == f"{old} and {new}"
+    # The same code under another commit is no other software.
+    again = place("b", "2.14", partly_by="commit c0ffee, torch 2.14, code a")
+    assert (
+        again.resumed_by(place("a", "2.14", commit="decade"))
+        == "unknown commit, torch 2.14, code b"
+    )
     (told,) = notes_on_software([], [place("a", "2.11")], {"versions": {"torch": "2.14"}})
     assert told.startswith("begun by other software: 1 trial (unknown commit, torch 2.11; now ")

@@ -150,7 +150,7 @@ def measure_points(
         peaks, skipped = _measure_memory(
             settings, [case for case in cases if case not in failures], pace, failures
         )
-        times = _time(settings, list(peaks), pace, failures)
+        times = _time(settings, list(peaks), pace, skipped)
         for case, taken in times.items():
             pace.record(case, taken.median_s)
         for case in cases:
@@ -168,17 +168,17 @@ def measure_points(
 
 
 def _time(
-    settings: BenchSettings, cases: list[Case], pace: Pace, failures: dict[Case, str]
+    settings: BenchSettings, cases: list[Case], pace: Pace, skipped: dict[Case, str]
 ) -> dict[Case, Times]:
     """Time cases that differ in their method alone, on the same inputs.
 
-    Where memory is not measured first, a call may run out of it here: it joins the failures.
+    Where memory is not measured first, a call may run out of it here: it is then predicted.
     """
     if not cases:
         return {}
 
-    def fail(case: Case, reason: str) -> None:
-        failures[case] = f"out of memory: {reason}"
+    def skip(case: Case, reason: str) -> None:
+        skipped[case] = f"out of memory: {reason}"
 
     estimates = {case: pace.estimate_s(case) for case in cases}
     try:
@@ -187,14 +187,14 @@ def _time(
         if not measure.is_out_of_memory(error):
             raise
         for case in cases:
-            fail(case, first_line(error))
+            skip(case, first_line(error))
         return {}
     return measure.time_in_turns(
         {case: make_call(case, inputs) for case in cases},
         threads=settings.threads,
         device=settings.device,
         estimates_s=estimates,
-        on_out_of_memory=fail,
+        on_out_of_memory=skip,
     )
 
 

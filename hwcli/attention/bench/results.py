@@ -24,7 +24,7 @@ class Point(Section):
 
     Attributes:
         status: ``predicted`` points were never timed; ``failed`` ones have no time: their method
-            differs from the reference, or their call ended with an error.
+            differs from the reference, or the process of their call ended with an error.
         peak_share: of the processor's measured peak of matrix products.
         bandwidth_share: of the measured memory bandwidth; above 1 the caches deliver the data.
         note: why a point was not measured.

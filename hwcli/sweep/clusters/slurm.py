@@ -165,7 +165,7 @@ class SlurmJobs(Launcher):
         self._submit_jobs()
         gone: set[str] = set()
         looked = time.monotonic()
-        while self._open and not self._options.detach:
+        while (self._open or self._queue.waiting) and not self._options.detach:
             for trial in list(self._open.values()):
                 job = self._jobs.get(trial.id, "")
                 if states.get(job, GONE)[0] == "PENDING":  # no news, and many of them
@@ -175,12 +175,16 @@ class SlurmJobs(Launcher):
                     self._queue.settle(trial, "unwritable", {"reason": self._trials.unwritable})
                 if self._trials.last_status.get(trial.id) in ("done", "failed"):
                     yield from self._finish(trial)
-            if self._open and time.monotonic() - looked > SECONDS_BETWEEN_QUEUES:
+            is_due = time.monotonic() - looked > SECONDS_BETWEEN_QUEUES
+            if self._open and is_due:
                 answer, looked = self._poll_queue(), time.monotonic()
                 # A queue that does not answer says nothing of its jobs.
                 if answer is not None:
                     states = answer
                     gone = yield from self._check_jobs(states, gone)
+            if self._queue.waiting and (is_due or not self._open):
+                # Another driver of the same sweep may have submitted them meanwhile.
+                self._adopt(states)
                 self._submit_jobs()
             if self._open:
                 time.sleep(SECONDS_BETWEEN_MESSAGES)
@@ -238,15 +242,17 @@ class SlurmJobs(Launcher):
         self._queue.waiting.append(trial)
 
     def _adopt(self, states: dict[str, tuple[str, str]]) -> None:
-        """Take over the jobs that an earlier driver submitted."""
+        """Take over the jobs that another driver has submitted."""
+        adopted = 0
         for trial in list(self._queue.waiting):
             job = str(read_mapping(self._store.folder(trial).job).get("job", ""))
             if states.get(job, GONE)[0] not in OVER:
                 self._queue.waiting.remove(trial)
                 self._jobs[trial.id] = job
                 self._open[trial.id] = trial
-        if self._open:
-            terminal.log(f"{counted(len(self._open), 'trial')} in SLURM's queue already")
+                adopted += 1
+        if adopted:
+            terminal.log(f"{counted(adopted, 'trial')} in SLURM's queue already")
 
     def _submit_jobs(self) -> None:
         """Submit what waits and may run, as few arrays as the cluster allows.
