@@ -132,7 +132,7 @@ def _read_file(
         except SourceError as error:
             refusal = refusal or error
             continue
-        if labels is not data.labels:
+        if labels is not None and data.labels is None:
             told(f"labels as in training: {_spelled(labels)}")
         return Texts(texts, classes)
     log(f"accuracy is not computed: {refusal}")
