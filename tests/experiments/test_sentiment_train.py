@@ -634,7 +634,7 @@ def test_a_gpu_without_memory_says_so_in_one_line(
         return
     assert hw2(*arguments) == code
     said = capsys.readouterr().err
-    assert said.startswith("error: the GPU is out of memory: take a smaller batch_size")
+    assert said.startswith("error: the GPU is out of memory: take smaller batches")
     assert "--device cpu" in said
     assert said.count("\n") == 1
 
