@@ -28,6 +28,7 @@ from hwcli.fingerprint import fingerprint
 from hwcli.native import compiler
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import counted, size
+from hwcli.paths import nearest_folder
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.step import autocast
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
@@ -302,7 +303,7 @@ def time_kernels(config: vit_sweep.Config, precision: torch.dtype) -> dict[str, 
 
 def look_at_locks(out: Path) -> Finding:
     """Return whether the disk that ``out`` is on lets one process at a time own a trial."""
-    folder = _existing(out)
+    folder = nearest_folder(out)
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".hw2-doctor-") as temporary:
             path = Path(temporary) / "lock"
@@ -327,7 +328,7 @@ def look_at_disk(out: Path) -> Finding:
         places["the cache"] = cache_folder()
     except SourceError as error:
         return Finding("disk", str(error), fault=True)
-    free = {name: shutil.disk_usage(_existing(path)).free for name, path in places.items()}
+    free = {name: shutil.disk_usage(nearest_folder(path)).free for name, path in places.items()}
     scarce, of_windows = min(free.values()) < LEAST_FREE_DISK, _is_windows_disk(out)
     text = ", ".join(f"{size(number)} free for {name}" for name, number in free.items())
     if scarce:
@@ -357,12 +358,6 @@ def _is_windows_disk(path: Path) -> bool:
         return False
     is_drive = re.match(r"/mnt/[a-z](/|$)", str(path.resolve())) is not None
     return is_drive and "microsoft" in version.lower()
-
-
-def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that is there."""
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def look_at_data() -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Paths as users name them."""
+"""Paths as users name them, and what is there of them."""
 
 from pathlib import Path
 
@@ -13,3 +13,9 @@ def named_path(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError:  # no such user: whoever looks for the path says that it is not there
         return Path(name)
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from hwcli.errors import OutputError, reason_of
 from hwcli.output import terminal
 from hwcli.output.files import read_json, write_json
+from hwcli.paths import nearest_folder
 from hwcli.sentiment import encoder
 from hwcli.sentiment.tokens import (
     TOKENS_PER_BATCH,
@@ -179,8 +180,7 @@ def refuse_full_disk(
 
 
 def _refuse_full_disk(folder: Path, num_bytes: int) -> None:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    needed, free = num_bytes + SPARE_BYTES, shutil.disk_usage(there).free
+    needed, free = num_bytes + SPARE_BYTES, shutil.disk_usage(nearest_folder(folder)).free
     if needed > free:
         raise OutputError(
             f"features need {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free; "

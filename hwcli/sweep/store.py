@@ -157,7 +157,7 @@ class TrialFolder:
         """Return the job that the trial waits for in SLURM's queue, as far as its files tell.
 
         None where no job was submitted, or where the latest one has started: it has sent a message.
-        Nor does a trial wait that has been trained since without SLURM.
+        Also None where the trial has been trained without SLURM since then.
         """
         note = self._read("job.json")
         heard_bytes = note.get("heard_bytes", 0)
