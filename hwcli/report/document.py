@@ -346,6 +346,8 @@ def _figure(data: NotebookNode, folder: Path, name: str) -> str:
         path = folder / f"{name}.png"
         path.write_bytes(png)
     caption = data.get("text/plain", "").strip()
+    # Of the author's own plots it is Python's: <Figure size 640x480 with 1 Axes>.
+    caption = "" if caption.startswith("<") else caption
     return f"![{caption}]({path.name}){{width={min(width, TEXT_WIDTH_IN):.2f}in}}"
 
 

@@ -54,7 +54,7 @@ def closing(
     """
     return render(
         "back",
-        acknowledged=list(acknowledged),
+        acknowledged=" ".join(map(_sentence, acknowledged)),
         not_shown=not_shown,
         doubts={run.id: found for run in used if (found := doubts(run))},
         tools=tools(used),
@@ -66,27 +66,34 @@ def closing(
 def tools(used: Sequence[Run]) -> str:
     """Name what the runs and the report were made with."""
     commands = {run.command for run in used}
-    versions: dict[str, str] = {}
-    for run in used:
-        versions |= run.environment.versions
+    own = [run for run in used if not run.is_reference]
     named = []
     for name in TOOLS:
         if name in NEEDED_BY and commands.isdisjoint(NEEDED_BY[name]):
             continue
-        try:
-            version = versions.get(name) or metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        named.append(f"{name} {version}")
-    own = any(not run.is_reference for run in used)
+        if versions := _versions(name, own):
+            named.append(f"{name} {' and '.join(versions)}")
     made = " the runs and" if own else ""
-    reference = (
-        " The hw2 project made the reference runs." if any(run.is_reference for run in used) else ""
-    )
+    reference = " The hw2 project made the reference runs." if len(own) < len(used) else ""
     return (
         f"hw2 made{made} this document, with {', '.join(named)}.{reference} Pandoc and Typst set "
         "the pages."
     )
+
+
+def _versions(package: str, own: Sequence[Run]) -> list[str]:
+    """Return the versions of a package in the author's runs, else the one that is installed."""
+    found = {run.environment.versions.get(package) for run in own} - {None}
+    if found:
+        return sorted(map(str, found))
+    try:
+        return [metadata.version(package)]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def runs_table(runs: Sequence[Run]) -> Table:

@@ -16,7 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from hwcli.errors import short
 
 _TEXT = r"!\[(?P<text>(?:\\.|[^\\\[\]]|\[[^\[\]]*\])*)\]"
-_TARGET = r"(?P<target><[^>]+>|[^)\s]+)"
+# A name may hold pairs of parentheses, as a browser's "plot (1).png" does.
+_TARGET = r"(?P<target><[^>]+>|(?:[^()\s]|\([^()\s]*\))+(?=[)\s]|$)|[^)\s]+)"
 _PICTURE = re.compile(rf"{_TEXT}\({_TARGET}(?P<title>[^)]*)\)")
 _BY_LABEL = re.compile(rf"{_TEXT}(?:\[(?P<label>[^\]]*)\])?(?![\[(])")
 _LABEL = re.compile(rf"^ {{0,3}}\[(?P<label>[^\]]+)\]:[ \t]*{_TARGET}", re.MULTILINE)
@@ -26,6 +27,13 @@ _ATTRIBUTE = re.compile(r"""\b(src|alt)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))"
 ATTACHMENT, DATA = "attachment:", "data:"
 # What a PDF and a page can both hold, by the content's format.
 KINDS = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "WEBP": ".webp"}
+
+# A damaged SVG is a SyntaxError, one of an unknown encoding a LookupError. A scan of more than
+# 178 million pixels is a DecompressionBombError.
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, LookupError),
+    *(binascii.Error, UnidentifiedImageError, Image.DecompressionBombError),
+)
 
 
 def with_pictures(
@@ -99,7 +107,7 @@ def _content(name: str, cell: NotebookNode, beside: Path) -> tuple[bytes, str] |
         else:
             content = (beside / name).read_bytes()
         kind = _kind(content)
-    except (OSError, SyntaxError, ValueError, binascii.Error, UnidentifiedImageError):
+    except UNREADABLE:
         return None
     return None if kind is None else (content, kind)
 

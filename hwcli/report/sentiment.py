@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from hwcli.output.units import counted
 from hwcli.report.cells import Cell
 from hwcli.report.runs import Run, Runs, mark_of, named, newest
 from hwcli.report.templates import render
@@ -116,11 +117,23 @@ def _input(run: Run) -> str:
 
 
 def _other_heads(found: Sequence[SentimentSummary]) -> str:
-    """Name the runs whose head is not the GRU that the formulas describe."""
+    """Name the runs that are not the frozen encoder and the GRU that the text describes."""
     others = [
-        f"`{each.name}` has another head, {each.head}" for each in found if "GRU" not in each.head
+        f"`{each.name}` {' and '.join(differs)}" for each in found if (differs := _differs(each))
     ]
     return f" ({'; '.join(others)})" if others else ""
+
+
+def _differs(found: SentimentSummary) -> list[str]:
+    is_gru = "GRU" in found.head
+    said = []
+    if not is_gru:
+        said.append(f"has another head, {found.head}")
+    elif not found.head.startswith("2-layer bidirectional GRU"):
+        said.append(f"has a {found.head}")
+    if found.finetuned:
+        said.append("trains the encoder, too")
+    return said
 
 
 def _line(found: SentimentSummary) -> str:
@@ -148,10 +161,12 @@ def _line(found: SentimentSummary) -> str:
         fitted = f"Its training accuracy is {-gap:.1f} points below its validation accuracy"
         while_training = ": it is taken during the epoch, while the weights still change."
         fitted += "." if found.is_solved else while_training
-    return (
-        f"{which} {fitted} Of {false_positive + false_negative:,} wrong test reviews, "
-        f"{max(false_positive, false_negative):,} were called {more}."
+    wrong, most = false_positive + false_negative, max(false_positive, false_negative)
+    mistakes = (
+        f"Of {counted(wrong, 'wrong test review')}, "
+        f"{most:,} {'was' if most == 1 else 'were'} called {more}."
     )
+    return f"{which} {fitted} {mistakes if wrong else 'No test review is classified wrongly.'}"
 
 
 def _has_own_reviews(run: Run) -> bool:

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hwcli.config import default_config_path, read_file
+from hwcli.native.encoder_layer import MOST_TOKENS
 from hwcli.output.tables import Column, Table
 from hwcli.output.units import counted
 from hwcli.report.cells import Cell
@@ -24,10 +25,11 @@ from hwcli.vision.cells import Cell as GridCell
 from hwcli.vision.fashion_mnist import IMAGE_SIDE
 from hwcli.vision.grid import HEADS, LAYERS
 from hwcli.vision.grid_statistics import differing_pairs
+from hwcli.vision.recipe import DataConfig, with_point
 from hwcli.vision.record import read_record
 from hwcli.vision.summary import VitSweepSummary
 from hwcli.vision.tables import grid_table
-from hwcli.vision.vit import ViTConfig, num_patches
+from hwcli.vision.vit import ViTConfig, num_patches, num_tokens
 
 COMMAND = "vit-sweep"
 ASKED = set(itertools.product(range(4, 9), range(2, 5)))
@@ -46,8 +48,17 @@ def used(runs: Runs) -> list[Run]:
 def choose(runs: Runs) -> Run | None:
     """Return the run named ``standard``, else the newest, of those with every cell asked for."""
     whole = runs.of(COMMAND, lambda run: _num_asked_cells(run) == len(ASKED))
-    own = [run for run in whole if run.config["model"]["attention"] == "softmax"]
+    own = [run for run in whole if settings(run)["model"]["attention"] == "softmax"]
     return named(MAIN, whole) or newest(own or whole)
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Return the settings of every trial of a run: its config with the grid's axes of one value."""
+    axes = run.read(VitSweepSummary).axes
+    return with_point(
+        dict(run.config),
+        {a.field: a.values[0] for a in axes if not a.varies and a.field not in (LAYERS, HEADS)},
+    )
 
 
 def _num_asked_cells(run: Run) -> int:
@@ -75,7 +86,7 @@ def not_shown(runs: Runs) -> dict[str, str]:
 def section(runs: Runs) -> list[Cell]:
     """Return the cells of question 3."""
     run = choose(runs)
-    config = read_file(default_config_path(COMMAND)).values if run is None else run.config
+    config = read_file(default_config_path(COMMAND)).values if run is None else settings(run)
     model = ViTConfig.model_validate(config["model"])
     values: dict[str, Any] = {
         "grid": run is not None,
@@ -86,10 +97,16 @@ def section(runs: Runs) -> list[Cell]:
         "patch": model.patch_size,
         "tokens": num_patches(model.patch_size),
         "width": model.width,
+        "attention": model.attention,
+        "pooling": model.pooling,
         "pooled": POOLED[model.pooling],
+        "optimizer": config["optimizer"]["kind"],
+        "num_cells": len(ASKED),
         "head_width": _head_width(model),
         "kernels": _kernels(run),
-        "changes": changes_to_images(config["augmentation"], num_patches(model.patch_size)),
+        "changes": changes_to_images(
+            config["augmentation"], num_patches(model.patch_size), config["epochs"]
+        ),
         "rollout": False,
         "mark": mark_of([] if run is None else [run]),
         "not_shown": not_shown(runs),
@@ -97,6 +114,7 @@ def section(runs: Runs) -> list[Cell]:
     if run is not None:
         values |= {
             "folder": run.folder,
+            "num_cells": len(_tested_cells(run)),
             "sentence": _sentence(run),
             "how_chosen": _how_chosen(run),
             "supported": _supported(run),
@@ -105,7 +123,7 @@ def section(runs: Runs) -> list[Cell]:
     return render("q3", **values)
 
 
-def changes_to_images(config: Mapping[str, Any], num_tokens: int) -> str:
+def changes_to_images(config: Mapping[str, Any], patches: int, epochs: int) -> str:
     """Say what a recipe does to training images, and which functions do it."""
     said = []
     if config["flip"]:
@@ -118,11 +136,12 @@ def changes_to_images(config: Mapping[str, Any], num_tokens: int) -> str:
         said.append(
             f"`cutmix` takes a rectangle of another image, and its label likewise, in {share:.0%}."
         )
-    if config["early_tokens"] < 1:
-        kept = AugmentationConfig.model_validate(config).num_kept(num_tokens, 0, 2)
+    # A training of one epoch has no first half: it sees all patches.
+    kept = AugmentationConfig.model_validate(config).num_kept(patches, 0, epochs)
+    if kept < patches:
         said.append(
-            f"In the first half of the epochs the network sees {kept} of each image's {num_tokens} "
-            "patches: `draw_tokens` draws them anew each time."
+            f"In the first half of the epochs the network sees {kept} of each image's {patches} "
+            "patches: `draw_patches` draws them anew each time."
         )
     return " ".join(said)
 
@@ -140,11 +159,24 @@ def _kernels(run: Run | None) -> str:
     found = run.read(VitSweepSummary)
     if found.kernels != "compiled":
         return "The blocks are computed by torch, exactly as shown."
-    return (
-        f"This run trained in {found.precision} with the compiled C++ kernel of "
+    model = ViTConfig.model_validate(settings(run)["model"])
+    for is_unfit, why in (
+        (model.dropout > 0, "it has no dropout"),
+        (num_tokens(model) > MOST_TOKENS, f"it takes at most {MOST_TOKENS} tokens"),
+    ):
+        if is_unfit:
+            return (
+                "Torch trained the blocks, exactly as shown. The compiled C++ kernel of "
+                f"`hwcli/native/` cannot: {why}."
+            )
+    precision = "" if found.note_on_precision else f" in {found.precision}"
+    sentences = [
+        f"This run trained{precision} with the compiled C++ kernel of "
         "`hwcli/native/`: `Block.forward` above calls it in place of its last two lines, and it "
-        "computes the same block in one pass."
-    )
+        "computes the same block in one pass.",
+        found.note_on_precision or "",
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def _can_be_read(picture: Path | None) -> bool:
@@ -166,7 +198,7 @@ def _command(name: str) -> str:
 
 
 def _how_chosen(run: Run) -> str:
-    valid = run.config["data"]["valid_size"]
+    valid = settings(run)["data"]["valid_size"]
     return (
         f"{valid:,} of the training images are set aside for validation, by which the best cell is "
         "chosen; the official test images are read once per trained network, at the end."
@@ -176,7 +208,7 @@ def _how_chosen(run: Run) -> str:
 def _supported(run: Run) -> str:
     """Say what the numbers allow, from the summary: the best, the spread, and its noise."""
     found = run.read(VitSweepSummary)
-    cells = [cell for cell in found.cells if cell.test_accuracy_mean is not None]
+    cells = _tested_cells(run)
     best = best_cell(run)
     lowest, highest = (pick(cells, key=_test_accuracy) for pick in (min, max))
     spread = _test_accuracy(highest) - _test_accuracy(lowest)
@@ -217,6 +249,11 @@ def best_cell(run: Run) -> GridCell:
     return best
 
 
+def _tested_cells(run: Run) -> list[GridCell]:
+    cells = run.read(VitSweepSummary).cells
+    return [cell for cell in cells if cell.test_accuracy_mean is not None]
+
+
 def _test_accuracy(cell: GridCell) -> float:
     return cell.test_accuracy_mean or 0.0
 
@@ -227,15 +264,16 @@ def _accuracy(cell: GridCell) -> str:
 
 
 def _sentence(run: Run) -> str:
-    """Say what the 15 accuracies support, in one sentence."""
+    """Say what the accuracies support, in one sentence."""
     found = run.read(VitSweepSummary)
-    cells = [cell for cell in found.cells if cell.test_accuracy_mean is not None]
+    cells = _tested_cells(run)
     accuracies = [_test_accuracy(cell) for cell in cells]
     others = len(cells) - 1
     similar = sum(cell.versus_best == "similar" for cell in cells)
     differing = {
         others: f"none of the other {others} is",
         0: f"each of the other {others} is",
+        1: f"1 of the other {others} is not",
     }.get(similar, f"{similar} of the other {others} are not")
     what = "mean accuracies lie" if len(found.seeds) > 1 else "accuracies lie"
     return (
@@ -251,17 +289,17 @@ def _sentence(run: Run) -> str:
 
 def recipe_table(run: Run) -> Table:
     """Return what every trial of a run shares."""
-    config = run.config
+    config = settings(run)
     model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
-    erased, early = augmentation["erase_probability"], augmentation["early_tokens"]
-    mixed = augmentation["cutmix_probability"]
+    erased, mixed = augmentation["erase_probability"], augmentation["cutmix_probability"]
+    early = augmentation["early_tokens"] if config["epochs"] > 1 else 1.0
     rates = f"{optimizer['learning_rate']:g}"
     if optimizer["kind"] == "muon":
         rates = (
             f"{optimizer['muon_learning_rate']:g} on the blocks' matrices, {rates} by AdamW "
             "on the rest"
         )
-    limit = config["data"]["train_limit"]
+    data = DataConfig.model_validate(config["data"])
     rows = {
         "patches": f"{model['patch_size']} x {model['patch_size']}",
         "width; hidden width of the MLP": f"{model['width']}; {model['mlp_width']}",
@@ -277,7 +315,7 @@ def recipe_table(run: Run) -> Table:
         + (f", a rectangle of noise in {erased:.0%} of the images" if erased else "")
         + (f", a rectangle of another image in {mixed:.0%}" if mixed else "")
         + (f", {early:.0%} of the tokens in the first half of the epochs" if early < 1 else ""),
-        "training images": "all but those for validation" if limit is None else f"{limit:,}",
+        "training images": f"{data.num_train:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
         "precision": run.read(VitSweepSummary).precision,
     }
@@ -290,7 +328,10 @@ def recipe_table(run: Run) -> Table:
 
 def grid_table_of(run: Run) -> Table:
     """Return the table that the question asks for: layers down, heads across, accuracies alone."""
-    return _with_line(grid_table(run.read(VitSweepSummary)), 0)
+    found = run.read(VitSweepSummary)
+    table = _with_line(grid_table(found), 0)
+    # "What this supports" says it in the next paragraph.
+    return replace(table, notes=[note for note in table.notes if note != found.conclusion])
 
 
 def details_table_of(run: Run) -> Table:

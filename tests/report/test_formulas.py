@@ -146,6 +146,7 @@ def _read(gru: nn.Module, name: str, states: torch.Tensor) -> torch.Tensor:
 def test_the_formula_of_the_vit_is_what_the_code_computes(printed: str, pooling: str) -> None:
     """The displayed equations, computed with plain tensor products, against ``ViT.forward``."""
     for formula in (
+        # A class token is the first of them (test_sections.py).
         r"X_0 &= [E p_1; \dots; E p_N] + E_{\mathrm{pos}}",
         r"X'_l &= X_{l-1} + \mathrm{MSA}(\mathrm{LN}(X_{l-1}))",
         r"X_l &= X'_l + \mathrm{MLP}(\mathrm{LN}(X'_l))",

@@ -9,6 +9,7 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
+from hwcli.output.plots import figure
 from hwcli.report import document, pdf
 from hwcli.report.cells import Cell
 from hwcli.report.merge import to_node
@@ -44,17 +45,21 @@ def test_pictures_are_found_however_they_are_spelled(tmp_path: Path) -> None:
     beside.mkdir()
     Image.new("RGB", (3, 2)).save(beside / "a.png")
     Image.new("RGB", (3, 2)).save(beside / "named as.png", format="JPEG")
+    for name in ("plot(1).png", "plot (1).png"):
+        Image.new("RGB", (3, 2)).save(beside / name)
     (beside / "torn.svg").write_text("<svg")
     content = base64.b64encode((beside / "a.png").read_bytes()).decode()
     cell = v4.new_markdown_cell(
         f"![1][one] ![2](data:image/png;base64,{content}) <img src='a.png' width=300 alt=3> "
         "![4 [of 5]](a.png) ![](torn.svg) ![not defined]\n\n![5](<named as.png>)\n\n"
+        "![6](plot(1).png) ![7](plot%20(1).png 'a title')\n\n"
         "[one]: a.png"
     )
     text = markdown([cell], tmp_path, told)
-    printed = re.findall(r"!\[([^\[\]]*(?:\[of 5\])?)\]\(own-\w+(\.\w+)\)", text)
+    printed = re.findall(r"!\[([^\[\]]*(?:\[of 5\])?)\]\(own-\w+(\.\w+)[^)]*\)", text)
     assert printed == [
         *(("1", ".png"), ("2", ".png"), ("3", ".png"), ("4 [of 5]", ".png"), ("5", ".jpg")),
+        *(("6", ".png"), ("7", ".png")),
     ]
     assert told == ["a cell at the top: the picture torn.svg is not there, or cannot be printed"]
     assert "![not defined]" in text
@@ -62,6 +67,32 @@ def test_pictures_are_found_however_they_are_spelled(tmp_path: Path) -> None:
     shows = v4.new_code_cell("display(Markdown('![](a.png)'))")
     shows.outputs = [v4.new_output("display_data", {"text/markdown": "![](a.png)"})]
     assert "](own-" in markdown([shows], tmp_path)
+
+
+def test_a_picture_that_is_too_large_to_open_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, told = tmp_path / "beside", list[str]()
+    beside.mkdir()
+    Image.new("1", (30, 20)).save(beside / "scan.png")
+    (beside / "odd.svg").write_text("<?xml version='1.0' encoding='no-such'?><svg/>")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    markdown([v4.new_markdown_cell("![](scan.png) ![](odd.svg)")], tmp_path, told)
+    assert [line.partition(": ")[2].split()[2] for line in told] == ["scan.png", "odd.svg"]
+
+
+def test_a_plot_of_the_authors_has_no_caption_of_pythons(tmp_path: Path) -> None:
+    made, (axes,) = figure(width=3, height=2)
+    axes.plot([1, 2], [3, 5])
+    buffer = io.BytesIO()
+    made.savefig(buffer)
+    cell = v4.new_code_cell("plt.show()")
+    content = base64.encodebytes(buffer.getvalue()).decode()
+    data = {"image/png": content, "text/plain": f"{made!r}"}
+    cell.outputs = [v4.new_output("display_data", data)]
+    text = markdown([cell], tmp_path)
+    assert re.search(r"!\[\]\([\w-]+\.png\)", text)
+    assert "Figure size" not in text
 
 
 def test_the_name_of_a_missing_picture_is_text(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from hwcli.config import every_value, load
-from hwcli.report import front_and_back_matter, notebook, vision
+from hwcli.report import front_and_back_matter, notebook, sentiment, vision
 from hwcli.report.cells import Cell
-from hwcli.report.runs import SUMMARIES, Environment, find_runs, named, read_run
+from hwcli.report.runs import SUMMARIES, Environment, Run, find_runs, named, read_run
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.sentiment.tables import answers_table
 from hwcli.vision.augmentation import AugmentationConfig
@@ -221,6 +223,7 @@ def test_the_tools_of_a_hand_in_are_the_packages_that_its_runs_need() -> None:
     [
         (3, "none of the other 3 is significantly"),
         (2, "2 of the other 3 are not significantly"),
+        (1, "1 of the other 3 is not significantly"),
         (0, "each of the other 3 is significantly"),
     ],
 )
@@ -230,7 +233,7 @@ def test_the_answer_counts_the_networks_that_may_be_as_good(
     path = own / "vit-sweep/standard/summary.json"
     stored = json.loads(path.read_text())
     cells = [
-        cell | {"versus_best": "similar" if k < similar else None}
+        cell | {"versus_best": "similar" if k < similar else "worse"}
         for k, cell in enumerate(stored["cells"][:4])
     ]
     path.write_text(json.dumps(stored | {"cells": cells}))
@@ -350,9 +353,155 @@ def test_the_accuracies_stand_alone_and_their_costs_apart() -> None:
 
 def test_each_augmentation_of_a_recipe_is_named_with_its_function() -> None:
     config = AugmentationConfig(max_shift=2, erase_probability=0.25, cutmix_probability=0.5)
-    said = vision.changes_to_images(every_value(config), num_tokens=49)
+    said = vision.changes_to_images(every_value(config), patches=49, epochs=20)
     assert "`shift` moves each by up to 2 pixels." in said
     assert "`erase` fills a rectangle with noise in 25% of them." in said
     assert "`cutmix` takes a rectangle of another image, and its label likewise, in 50%." in said
     assert "patches" not in said
-    assert vision.changes_to_images(every_value(AugmentationConfig(flip=False)), 49) == ""
+    assert vision.changes_to_images(every_value(AugmentationConfig(flip=False)), 49, 20) == ""
+    early = every_value(AugmentationConfig(flip=False, early_tokens=0.5))
+    said = "In the first half of the epochs the network sees 24 of each image's 49 patches"
+    assert said in vision.changes_to_images(early, 49, 20)
+    # One epoch has no first half.
+    assert vision.changes_to_images(early, 49, 1) == ""
+
+
+STANDARD = "vit-sweep/standard"
+
+
+def set_values(run: Path, settings: dict[str, Any], summary: dict[str, Any] | None = None) -> None:
+    """Give a run other settings, by dotted fields, and its summary other values."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for field, value in settings.items():
+        *parents, last = field.split(".")
+        section = config
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    if summary is not None:
+        stored = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(stored | summary))
+
+
+@pytest.mark.parametrize(
+    ("settings", "summary", "said", "unsaid"),
+    [
+        ({}, {}, "This run trained in bfloat16 with the compiled C++ kernel", "Torch trained"),
+        ({"model.dropout": 0.1}, {}, "cannot: it has no dropout.", "This run trained"),
+        ({"model.patch_size": 1}, {}, "cannot: it takes at most 256 tokens.", "This run trained"),
+        ({}, {"kernels": "torch"}, "by torch, exactly as shown", "compiled C++ kernel of"),
+        (
+            {"model.width": 48},
+            {"note_on_precision": "All layers are computed in float32, not in bfloat16."},
+            "This run trained with the compiled C++ kernel",
+            "trained in bfloat16",
+        ),
+    ],
+)
+def test_the_code_that_ran_is_that_of_the_run(
+    own: Path, settings: dict[str, Any], summary: dict[str, Any], said: str, unsaid: str
+) -> None:
+    set_values(own / STANDARD, settings, summary)
+    shown = {cell.id: cell.source for cell in cells_of(own)}["q3-kernels"]
+    assert said in shown
+    assert unsaid not in shown
+    assert summary.get("note_on_precision", "") in shown
+
+
+def test_question_3_describes_the_network_and_the_recipe_of_its_run(own: Path) -> None:
+    usual = {cell.id: cell.source for cell in cells_of(own)}
+    assert "to Muon, which orthogonalises" in usual["q3-optimiser"]
+    assert "X_0 &= [E p_1;" in usual["q3-model"]
+    set_values(
+        own / STANDARD,
+        {
+            "optimizer.kind": "adamw",
+            "model.pooling": "class",
+            "model.attention": "linear",
+            "data.train_limit": 60_000,
+        },
+    )
+    changed = {cell.id: cell.source for cell in cells_of(own)}
+    assert "gives all weights to AdamW." in changed["q3-optimiser"]
+    assert "Muon" not in changed["q3-optimiser"]
+    assert r"X_0 &= [x_{\mathrm{class}}; E p_1; \dots; E p_N]" in changed["q3-model"]
+    assert "with linear attention in place of softmax" in changed["q3-model"]
+    rows = vision.recipe_table(read_run(own / STANDARD)).cells()
+    # What a limit leaves is not more than there is.
+    assert ["training images", "55,000"] in rows
+
+
+def test_an_axis_of_one_value_is_a_setting_of_the_run(own: Path) -> None:
+    run = own / STANDARD
+    stored = json.loads((run / "summary.json").read_text())
+    point = {"epochs": 1, "model.width": 96}
+    axes = [{"field": field, "values": [value]} for field, value in point.items()]
+    cells = [cell | {"point": cell["point"] | point} for cell in stored["cells"]]
+    set_values(run, {}, {"axes": stored["axes"] + axes, "cells": cells})
+    shown = {cell.id: cell.source for cell in cells_of(own)}
+    assert r"\mathbb{R}^{96}" in shown["q3-model"]
+    assert "first half" not in shown["q3-data"]
+    rows = dict(vision.recipe_table(read_run(run)).cells())
+    assert rows["epochs; batch size"] == "1; 128"
+    assert rows["width; hidden width of the MLP"] == "96; 128"
+    assert "first half" not in rows["augmentation"]
+
+
+@pytest.mark.parametrize(
+    ("head", "finetuned", "said"),
+    [
+        ("2-layer bidirectional GRU of 256, dropout 0.25", False, ""),
+        (
+            "1-layer bidirectional GRU of 256",
+            False,
+            " (`mine` has a 1-layer bidirectional GRU of 256)",
+        ),
+        ("2-layer bidirectional GRU of 256", True, " (`mine` trains the encoder, too)"),
+        ("mean", True, " (`mine` has another head, mean and trains the encoder, too)"),
+    ],
+)
+def test_a_head_that_is_not_the_homeworks_is_named(
+    own: Path, head: str, finetuned: bool, said: str
+) -> None:
+    found = read_run(own / "sentiment-train/homework").read(SentimentSummary)
+    mine = found.model_copy(update={"name": "mine", "head": head, "finetuned": finetuned})
+    assert sentiment._other_heads([found, mine]) == said
+
+
+def test_a_model_without_mistakes_has_no_share_of_them(own: Path) -> None:
+    found = read_run(own / "sentiment-train/homework").read(SentimentSummary)
+    for confusion, said in (
+        ([[9, 0], [0, 7]], "No test review is classified wrongly."),
+        ([[8, 1], [0, 7]], "Of 1 wrong test review, 1 was called positive."),
+    ):
+        assert sentiment._line(found.model_copy(update={"confusion": confusion})).endswith(said)
+
+
+def test_the_versions_are_those_of_the_authors_runs() -> None:
+    (trace,) = find_runs(COMMITTED).of("rnn-trace")
+
+    def with_torch(version: str, *, is_reference: bool) -> Run:
+        environment = trace.environment.model_copy(update={"versions": {"torch": version}})
+        return replace(trace, environment=environment, is_reference=is_reference)
+
+    old, new = (with_torch(version, is_reference=False) for version in ("2.9.1", "2.10.0"))
+    named = front_and_back_matter.tools([new, with_torch("2.7.0", is_reference=True)])
+    assert "with torch 2.10.0, numpy" in named
+    assert "with torch 2.10.0 and 2.9.1, numpy" in front_and_back_matter.tools([old, new])
+
+
+def test_sentences_of_thanks_stand_one_after_another(own: Path) -> None:
+    author = notebook.Author("Ada", ("Worked with B. Friend.", "Used a spell checker"))
+    cells = notebook.all_cells(find_runs(own), {"runs": ".."}, author)
+    shown = {cell.id: cell.source for cell in cells}["back-tools"]
+    assert "Worked with B. Friend. Used a spell checker.\n" in shown
+
+
+def test_a_review_of_two_paragraphs_stays_in_the_command_that_is_printed(own: Path) -> None:
+    environment = own / "sentiment-train/homework/env.json"
+    stored = json.loads(environment.read_text())
+    stored["command_line"] = ["hw2", "sentiment-train", "--text", "One.\nTwo.\n\nThree."]
+    environment.write_text(json.dumps(stored))
+    commands = {cell.id: cell.source for cell in cells_of(own)}["back-commands"]
+    assert "--text 'One.\n  Two.\n\n  Three.' --out" in commands
