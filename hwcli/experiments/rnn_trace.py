@@ -2,9 +2,9 @@
 
 A network is given by its weights. It is traced in exact arithmetic (in float64 where an activation
 is tanh or logistic). Its closed form is found where it is linear, and its minimal state machine
-where its states are finitely many. The property of the inputs that its output computes is stated:
-proved where it can be, or else only checked. From top to bottom: the config, the run, what it
-shows.
+where its states are finitely many. The answer names the property of the inputs that the output
+computes, with a proof where one is found. Otherwise the property is only checked on sequences.
+From top to bottom: the config, the run, what it shows, the plan.
 """
 
 import random
@@ -44,7 +44,7 @@ from hwcli.rnn.sequences import (
 from hwcli.rnn.spec import LARGEST, NetworkSpec
 from hwcli.rnn.spec_file import as_spec_file, without_shipped_weights
 from hwcli.rnn.spelling import description
-from hwcli.rnn.summarise import summarise
+from hwcli.rnn.summarize import summarize
 from hwcli.rnn.summary import TraceSummary
 from hwcli.rnn.tables import (
     MAX_STATES_SHOWN,
@@ -59,10 +59,14 @@ from hwcli.rnn.trace import WINDOW, trace
 
 COMMAND = "rnn-trace"
 
-# A dry run times this many steps; the proof, tables and pictures take a few more seconds.
-STEPS_TIMED, FIXED_S = 1000, 4.0
-# On disk: pictures and tables, and a number of trace.csv.
-DISK_BYTES, NUMBER_BYTES = 200_000, 20
+# Steps that a dry run times.
+STEPS_TIMED = 1000
+# What the proof, tables and pictures take besides the steps.
+FIXED_S = 4.0
+# What pictures and tables take on disk.
+DISK_BYTES = 200_000
+# What one number in trace.csv takes.
+NUMBER_BYTES = 20
 
 RunSummary = TraceSummary
 
@@ -308,7 +312,7 @@ def run(config: Config, folder: RunFolder) -> RunSummary:
         folder.write("spec.yaml", exercise)
         lines.insert(0, f"The weights, as a spec file (spec.yaml):\n{exercise}")
     _show(heading, tables, lines, folder)
-    summary = summarise(
+    summary = summarize(
         first, config.network, config.name, config.steps, others, found_loss, inputs
     )
     folder.write("trace.csv", trace_table(first.network, first.traced).to_csv())
@@ -331,6 +335,22 @@ def _show(
     folder.write("table.md", "\n\n".join(parts) + "\n")
 
 
+def _draw(found: Answer, folder: RunFolder) -> None:
+    # Drawing takes a second to import, and the text should not wait for it.
+    from hwcli.rnn.diagrams import draw_machine, draw_network
+    from hwcli.rnn.pictures import draw_trace
+
+    folder.save_figure("trace", draw_trace(found.traced, found.finding.id))
+    if (diagram := draw_network(found.network)) is not None:
+        folder.save_figure("network", diagram)
+    machine, name = found.finding.machine, found.finding.id
+    if machine is not None:
+        folder.write("machine.dot", to_dot(machine, found.alphabet))
+        drawn = draw_machine(machine, f"Minimal state machine: {name or 'no name'}")
+        if drawn is not None:
+            folder.save_figure("machine", drawn)
+
+
 def plan(config: Config, folder: RunFolder) -> Plan:
     """Return the network and the sequence that would be traced; times its first steps."""
     network, sequence = config.network.networks()[0], input_sequence(config)
@@ -346,19 +366,3 @@ def plan(config: Config, folder: RunFolder) -> Plan:
         memory_bytes=PROGRAM_BYTES,
         disk_bytes=DISK_BYTES + NUMBER_BYTES * numbers,
     )
-
-
-def _draw(found: Answer, folder: RunFolder) -> None:
-    # Drawing takes a second to import, and the text should not wait for it.
-    from hwcli.rnn.diagrams import draw_machine, draw_network
-    from hwcli.rnn.pictures import draw_trace
-
-    folder.save_figure("trace", draw_trace(found.traced, found.finding.id))
-    if (diagram := draw_network(found.network)) is not None:
-        folder.save_figure("network", diagram)
-    machine, name = found.finding.machine, found.finding.id
-    if machine is not None:
-        folder.write("machine.dot", to_dot(machine, found.alphabet))
-        drawn = draw_machine(machine, f"Minimal state machine: {name or 'no name'}")
-        if drawn is not None:
-            folder.save_figure("machine", drawn)

@@ -9,8 +9,10 @@ training. The work is in ``hwcli/sentiment/``; here are the config, the run and 
 import json
 import time
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from hwcli import runtime
@@ -33,8 +35,8 @@ from hwcli.sentiment.pictures import figures
 from hwcli.sentiment.prepare import SentimentData, prepare
 from hwcli.sentiment.recipe import RECIPE_VERSION, Identity, Recipe, shipped_texts
 from hwcli.sentiment.summary import SentimentSummary
-from hwcli.sentiment.training import train_classifier
-from hwcli.sweep.store import TrialStore
+from hwcli.sentiment.training import TrainingResult, train_classifier
+from hwcli.sweep.store import TrialFolder, TrialStore
 from hwcli.sweep.trial import Trial
 
 COMMAND = "sentiment-train"
@@ -79,26 +81,12 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     folder.claim(config, environment)
     if note := note_on_unfinished(trial, store):
         terminal.log(note)
-    if work.is_owned():
-        terminal.log("another process is training this classifier; waiting")
-    with work.own(timeout_s=None):
-        # A training that was finished earlier, maybe elsewhere, is only tested again.
-        if work.result() is None or not work.checkpoint.exists():
-            write_json(work.environment, environment)
-        result = train_classifier(config, data, work.path)
-        # What hw2 status tells a finished training by.
-        work.finish({"num_epochs": len(result.history), "train_s": result.train_s})
+    result = train(config, data, work, environment)
     for epoch in result.history:
         folder.append_metrics(**asdict(epoch))
-    # What training leaves free between its tensors would stand beside the bags of words.
+    # Give freed memory back, or it adds to the peak of the bags of words.
     runtime.return_freed_memory()
-    baselines = {}
-    for name, baseline in BASELINES.items() if config.baselines else ():
-        terminal.log(f"training {name} on the same {len(data.train):,} reviews")
-        try:
-            baselines[name] = baseline(data.split.train, data.split.test)
-        except ValueError as error:  # reviews of emoji alone have no words to count
-            terminal.log(f"{name} is left out: {error}")
+    baselines = predict_baselines(config, data)
     summary = summarize(
         config.name,
         COMMAND,
@@ -125,6 +113,44 @@ def run(config: Config, folder: RunFolder) -> SentimentSummary:
     # Whatever stops the run before here leaves them to the next one.
     (work.path / TEST_LOGITS).unlink(missing_ok=True)
     return summary
+
+
+def train(
+    config: Config, data: SentimentData, work: TrialFolder, environment: dict[str, Any]
+) -> TrainingResult:
+    """Train in a folder that one process owns at a time, or go on where another one stopped.
+
+    Args:
+        config: of the run.
+        data: what it is trained on.
+        work: the training's own folder, which runs share.
+        environment: in which it is trained.
+    """
+    if work.is_owned():
+        terminal.log("another process is training this classifier; waiting")
+    with work.own(timeout_s=None):
+        # A training that was finished earlier, maybe elsewhere, is only tested again.
+        if work.result() is None or not work.checkpoint.exists():
+            write_json(work.environment, environment)
+        result = train_classifier(config, data, work.path)
+        # What hw2 status tells a finished training by.
+        work.finish({"num_epochs": len(result.history), "train_s": result.train_s})
+    return result
+
+
+def predict_baselines(config: Config, data: SentimentData) -> dict[str, NDArray[np.int64]]:
+    """Train the bags of words that the config asks for; return their classes of the test reviews.
+
+    One that cannot be trained is left out.
+    """
+    baselines = {}
+    for name, baseline in BASELINES.items() if config.baselines else ():
+        terminal.log(f"training {name} on the same {len(data.train):,} reviews")
+        try:
+            baselines[name] = baseline(data.split.train, data.split.test)
+        except ValueError as error:  # reviews of emoji alone have no words to count
+            terminal.log(f"{name} is left out: {error}")
+    return baselines
 
 
 def write_and_show(summary: SentimentSummary, folder: RunFolder) -> None:

@@ -15,6 +15,8 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 EXACT: frozenset[Activation] = frozenset({"identity", "step", "step-ge", "sign", "relu", "argmax"})
 # These may leave a finite set of values however few values their inputs have.
 UNBOUNDED: frozenset[Activation] = frozenset({"identity", "relu"})
+# From here on a logistic or tanh unit is called saturated.
+SATURATED = 20
 
 # What courses call some of them.
 ALIASES: dict[str, Activation] = {

@@ -20,7 +20,7 @@ from hwcli.rnn.observations import Checks, Observations, agree, check
 from hwcli.rnn.recognition import Finding, recognise
 from hwcli.rnn.statements import value
 from hwcli.rnn.tape import stack_gradients
-from hwcli.rnn.trace import Trace, trace
+from hwcli.rnn.trace import Step, Trace, trace
 
 # Coefficients and gradients are written for this many of the last inputs.
 MAX_WRITTEN = 2000
@@ -147,20 +147,9 @@ def rounding_remarks(
     limits = {"tanh": (-1.0, 1.0), "logistic": (0.0, 1.0)}.get(network.activation, ())
     steps = [*traced.head, *(s for s in traced.tail if s.t > len(traced.head))]
     saturated = next((s for s in steps if any(h in limits for h in s.hidden)), None)
-    vanished = next(
-        (
-            step
-            for before, step in pairwise(steps)
-            for old, new in zip(
-                map(to_float, before.hidden), map(to_float, step.hidden), strict=True
-            )
-            if network.activation != "logistic"
-            and abs(new) < sys.float_info.min
-            and old != 0
-            and (new != 0 or abs(old) < 1e-300)
-        ),
-        None,
-    )
+    vanished = None
+    if network.activation != "logistic":
+        vanished = next((step for before, step in pairwise(steps) if _vanishes(before, step)), None)
     if saturated is not None:
         remarks.append(
             f"At t = {saturated.t:,} a unit is shown at its limit, which it never reaches exactly."
@@ -179,3 +168,15 @@ def rounding_remarks(
                 f"the exact network ends in the class {value(predicted)}."
             )
     return tuple(remarks)
+
+
+def _vanishes(before: Step, step: Step) -> bool:
+    """Tell whether a number of the state becomes too small for float64 in a step.
+
+    A new 0 counts only where the number before was almost 0: else it is exact.
+    """
+    pairs = zip(map(to_float, before.hidden), map(to_float, step.hidden), strict=True)
+    return any(
+        abs(new) < sys.float_info.min and old != 0 and (new != 0 or abs(old) < 1e-300)
+        for old, new in pairs
+    )

@@ -6,7 +6,7 @@ network shows, for every sequence over the letters. The proof needs no exact sta
 tanh and logistic units, for saturated gates, and for relu units that never clip.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -53,15 +53,9 @@ def box_machine(
         if found is None:
             continue
         boxes, transitions = found
-        names = list(boxes)
-        outputs = [None if name == START else classify(boxes[name]) for name in names]
-        if any(output is None for output in outputs[1:]):
-            continue
-        number = {name: i for i, name in enumerate(names)}
-        rows = tuple(
-            tuple(number[transitions[name, i]] for i in range(len(letters))) for name in names
-        )
-        return MooreMachine(tuple(letters), rows, tuple(outputs)).minimal()
+        machine = _machine(letters, boxes, transitions, classify)
+        if machine is not None:
+            return machine
     return None
 
 
@@ -104,14 +98,33 @@ def bounded_box_machine(
         if grown == boxes:
             num_steps = length
         boxes = grown
-    names = list(boxes)
-    if num_steps < SHORTEST_PROOF or any((n, i) not in transitions for n in names
-                                         for i in range(len(letters))):  # fmt: skip
+    if num_steps < SHORTEST_PROOF:
         return None
-    number = {name: i for i, name in enumerate(names)}
-    rows = tuple(tuple(number[transitions[n, i]] for i in range(len(letters))) for n in names)
-    outputs = (None, *(classify(boxes[name]) for name in names[1:]))
-    return MooreMachine(tuple(letters), rows, outputs).minimal(), num_steps
+    # After so many steps no new box is met: where each of them leads is known.
+    machine = _machine(letters, boxes, transitions, classify)
+    return None if machine is None else (machine, num_steps)
+
+
+def _machine(
+    letters: Sequence[Letter],
+    boxes: Mapping[Hashable, Box],
+    transitions: Mapping[tuple[Hashable, int], Hashable],
+    classify: Callable[[Box], Number | None],
+) -> MooreMachine | None:
+    """Return the minimal machine whose states are boxes; None where one shows no single class.
+
+    Args:
+        letters: what is read.
+        boxes: by name, the start first.
+        transitions: the box that each one leads to by the letter of each number.
+        classify: what all states of a box show.
+    """
+    outputs = [None if name == START else classify(box) for name, box in boxes.items()]
+    if None in outputs[1:]:
+        return None
+    number = {name: i for i, name in enumerate(boxes)}
+    rows = tuple(tuple(number[transitions[n, i]] for i in range(len(letters))) for n in boxes)
+    return MooreMachine(tuple(letters), rows, tuple(outputs)).minimal()
 
 
 def never_clips(start: Box, letters: Sequence[Letter], advance: Advance, num_hidden: int) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from operator import mul
 
-from hwcli.rnn.activations import derivative
+from hwcli.rnn.activations import SATURATED, derivative
 from hwcli.rnn.cells import AnyNetwork
 from hwcli.rnn.closed_form import ClosedForm
 from hwcli.rnn.exact import Exact, Number, magnitude, shown, simplified, to_float
@@ -246,10 +246,6 @@ def _output_lesson(network: AnyNetwork, found: Gradients) -> str:
         return said
     slope = _roughly(found.output_derivative)
     return f"The derivative of the output unit at z = {shown(z)} is {slope}."
-
-
-# From here on a logistic or tanh unit is called saturated.
-SATURATED = 20
 
 
 def _tiny(found: Gradients) -> str:

@@ -144,12 +144,7 @@ def dynamics(network: Any, apply: Callable[[Activation, Any], Any]) -> Dynamics:
         return stacked
     H = network.num_hidden
     feedback = network.has_feedback
-    rows = [
-        (*rec, *((back,) if feedback else ()), *into, bias)
-        for rec, into, back, bias in zip(
-            network.w_rec, network.w_in, network.w_feedback, network.bias, strict=True
-        )
-    ]
+    rows = _rows(network)
 
     def preactivation(state: Any) -> Any:
         return sum(map(mul, network.w_out, state[:H])) + network.output_bias
@@ -165,6 +160,15 @@ def dynamics(network: Any, apply: Callable[[Activation, Any], Any]) -> Dynamics:
     return Dynamics(start, advance, preactivation)
 
 
+def _rows(network: Network) -> list[Vector]:
+    """Return the weights in each hidden unit's sum: of h, of y where it is fed back, of x, of 1."""
+    feedback = network.has_feedback
+    weights = zip(network.w_rec, network.w_feedback, network.w_in, network.bias, strict=True)
+    return [
+        (*rec, *((back,) if feedback else ()), *into, bias) for rec, back, into, bias in weights
+    ]
+
+
 class Stepper:
     """Steps a network; all on integers where the weights' common denominator allows it.
 
@@ -176,12 +180,7 @@ class Stepper:
 
     def __init__(self, network: Network):
         self.network = network
-        rows = [
-            (*rec, *into, *((back,) if network.has_feedback else ()), bias)
-            for rec, into, back, bias in zip(
-                network.w_rec, network.w_in, network.w_feedback, network.bias, strict=True
-            )
-        ]
+        rows = _rows(network)
         self._scale = 1
         self._rows: list[tuple[Number, ...]]
         if not network.is_exact:
@@ -218,11 +217,9 @@ class Stepper:
         step = linear if activation == "identity" else nonlinear
         if not self.network.has_feedback:
             return step
-        H = self.network.num_hidden
 
         def with_feedback(state: State, letter: Letter) -> State:
-            # Rows are ordered h, x, y, 1; a state carries y behind h.
-            hidden = step(state[:H], (*letter, state[H]))  # type: ignore[arg-type]
+            hidden = step(state, letter)
             return (*hidden, self.output(hidden))
 
         return with_feedback

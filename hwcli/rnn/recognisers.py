@@ -3,6 +3,7 @@
 They look at what the classes of letters do to the states.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -104,7 +105,8 @@ def _counted_quantity(machine: Reduced, turns: list[int], m: int) -> tuple[str, 
         return f"the number of {alphabet.plural(counted)}", 1
     numbers = [(letter, turns[c]) for c in machine.classes for letter in machine.sets[c]]
     if not alphabet.names and all(len(x) == 1 and isinstance(x[0], int) for x, _ in numbers):
-        for factor in range(1, m):
+        # Another factor gives two remainders of the sum one place.
+        for factor in (number for number in range(1, m) if math.gcd(number, m) == 1):
             if all(int(x[0]) % m == factor * turn % m for x, turn in numbers):
                 return "the sum of all inputs", factor
     terms = []
@@ -331,14 +333,10 @@ def _in_a_row(machine: Reduced) -> Words | None:
     word = shortest_word(machine, last[0])
     if len(word) < 2:
         return None
-    rows = []
-    for matched in range(len(word)):
-        row = []
-        for c in machine.classes:
-            read = (*word[:matched], c)
-            row.append(next(n for n in range(len(read), -1, -1) if n <= len(word)
-                            and read[len(read) - n :] == word[:n]))  # fmt: skip
-        rows.append(tuple(row))
+    rows = [
+        tuple(_num_matched((*word[:matched], c), word) for c in machine.classes)
+        for matched in range(len(word))
+    ]
     rows.append((len(word),) * len(machine.sets))
     letters = tuple((c,) for c in machine.classes)
     (no,), yes = others, machine.out[last[0]]
@@ -353,6 +351,11 @@ def _in_a_row(machine: Reduced) -> Words | None:
             no: (f"the inputs {spelled} have not come in a row",),
         },
     )
+
+
+def _num_matched(read: tuple[int, ...], word: tuple[int, ...]) -> int:
+    """Return how many of the last letters read are the first ones of a word."""
+    return next(n for n in range(len(read), -1, -1) if read[len(read) - n :] == word[:n])
 
 
 RECOGNISERS: tuple[Callable[[Reduced], Words | None], ...] = (

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
 
 from hwcli.output.units import counted
 from hwcli.rnn import statements
@@ -40,14 +39,19 @@ from hwcli.rnn.properties import (
 )
 from hwcli.rnn.state_machine import MooreMachine, TooManyStatesError, network_machine
 from hwcli.rnn.statements import Statement
+from hwcli.rnn.summary import ProofKind
 from hwcli.rnn.words import describe, sentence
-
-Kind = Literal["closed-form", "state-machine", "interval-machine", "none"]
 
 # More different letters are not explored.
 MAX_LETTERS = 2000
 # Names that read the inputs as digits or bits hold for those inputs only.
 ABOUT_BITS = frozenset({"majority", "count-ones"})
+# The first step of the proof for relu units.
+NEVER_CLIPS = (
+    "Over this alphabet no hidden unit is ever negative before its relu (each letter keeps the "
+    "hidden state in one box, by interval arithmetic). So relu changes nothing, and the network is "
+    "linear."
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Finding:
 
     id: str | None
     statement: Statement
-    kind: Kind
+    kind: ProofKind
     scope: str
     proof: tuple[str, ...]
     predict: Prediction | None
@@ -114,7 +118,7 @@ def recognise(
             return linear_finding
         return replace(linear_finding, margin=_table_classes(network, machine))
     if (linear := _linear_where_it_runs(network, letters)) is not None:
-        return _by_closed_form(linear, letters, clipped=network.activation)
+        return _by_closed_form(linear, letters, with_relu=True)
     if (machine := _exact_machine(network, letters, max_states)) is not None:
         return by_machine(network, machine, alphabet, "state-machine")
     if (found := _interval_machine(network, letters, len(observations.sequence))) is not None:
@@ -124,56 +128,89 @@ def recognise(
 
 
 # --------------------------------------------------------------------------------------
+# What is said of an output
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What is said of an output: the sentence, and what it predicts.
+
+    The attributes are those of :class:`Finding`.
+    """
+
+    id: str | None
+    statement: Statement
+    predict: Prediction
+    quantity: str | None = None
+    scale: Exact | None = None
+    offsets: Offsets = (0, 0)
+
+
+def _claim_weighed(
+    name: Weighed, scale: Exact, offsets: Offsets, activation: Activation, inputs: str = ""
+) -> _Claim:
+    """Claim that z_T = scale * Q + offset; see :func:`statements.weighed` for the inputs."""
+
+    def predict(xs: Sequence[Letter]) -> Number:
+        z = scale * name.quantity(xs) + offsets[len(xs) % 2]
+        return decided(activation, simplified(Fraction(z)))
+
+    statement = statements.weighed(name, scale, offsets, activation, inputs)
+    return _Claim(name.id, statement, predict, name.value, scale, offsets)
+
+
+def _claim_constant(offsets: Offsets, activation: Activation) -> _Claim:
+    """Claim that z_T is one number for even T and one for odd T, whatever the inputs are."""
+    even, odd = (decided(activation, offset) for offset in offsets)
+    sentences = (statements.constant(y, activation).always for y in (even, odd))
+    return _Claim(
+        "constant" if even == odd else None,
+        Statement.by_parity(*sentences),
+        lambda xs: odd if len(xs) % 2 else even,
+    )
+
+
+def _claim_formula(weighted: WeightedSum, activation: Activation, inputs: str) -> _Claim:
+    """Claim that z_T is a weighted sum without a name."""
+    statement = statements.formula(weighted, activation, inputs)
+    return _Claim(None, statement, lambda xs: decided(activation, weighted.value(xs)))
+
+
+# --------------------------------------------------------------------------------------
 # Proofs
 
 
 def _by_closed_form(
-    network: Network, letters: Sequence[Letter], clipped: Activation | None = None
+    network: Network, letters: Sequence[Letter], *, with_relu: bool = False
 ) -> Finding:
+    """Say what a linear network computes, and prove it.
+
+    Args:
+        network: a linear one.
+        letters: what it reads.
+        with_relu: it stands for a network of relu units that never clip over these letters.
+    """
     closed = closed_form(network)
     assert closed is not None
     weighted, activation = closed.preactivation, network.output_activation
-    scope = "for all real inputs and every length"
-    quantity, scale, margin = None, None, None
-    offsets: Offsets = (0, 0)
     known = recognise_weighed(weighted, letters)
-    found_id: str | None = None if known is None else known[0].id
+    needed = None if known is None else _needed_inputs(known[0].id, weighted)
+    reads_nothing = all(response.order == 0 for response in weighted.responses)
+    constant = offsets_of(weighted.offset) if reads_nothing else None
+    least = weighted.least_magnitude(letters)
     # The inputs for which a smooth output is near its class; none where it is not.
     inputs = ""
-    needed = None if found_id is None else _needed_inputs(found_id, weighted)
-    reads_nothing = all(response.order == 0 for response in weighted.responses)
-    least = weighted.least_magnitude(letters)
-    if statements.is_near(activation, least):
-        inputs = statements.grid(letters)
-        if clipped is not None:
-            inputs = "inputs of this alphabet"
-        elif needed is not None:
-            inputs = needed
+    if constant is None and statements.is_near(activation, least):
+        inputs = "inputs of this alphabet" if with_relu else needed or statements.grid(letters)
     if known is not None:
-        name, scale, offsets = known
-        statement = statements.weighed(name, scale, offsets, activation, inputs)
-        predict = _weighed_prediction(name, scale, offsets, activation)
-        quantity = name.value
-        if needed is not None:
-            scope = f"for all {needed} and every length"
-    elif reads_nothing and (constant := offsets_of(weighted.offset)) is not None:
-        inputs = ""
-        even, odd = (decided(activation, offset) for offset in constant)
-        found_id = "constant" if even == odd else None
-        statement = Statement.by_parity(
-            *(statements.constant(y, activation).always for y in (even, odd))
-        )
-
-        def predict(xs: Sequence[Letter]) -> Number:
-            return odd if len(xs) % 2 else even
-
+        claim = _claim_weighed(*known, activation, inputs)
+    elif constant is not None:
+        claim = _claim_constant(constant, activation)
     else:
-        statement = statements.formula(weighted, activation, inputs)
-
-        def predict(xs: Sequence[Letter]) -> Number:
-            return decided(activation, weighted.value(xs))
-
+        claim = _claim_formula(weighted, activation, inputs)
+    scope = f"for all {needed or 'real inputs'} and every length"
     proof = linear_proof(network, closed, known)
+    margin: str | None = None
     if inputs and least is not None:
         integers = _holds_integers(network, closed, letters)
         margin = statements.margin(activation, least, inputs, holds_integers=integers)
@@ -183,24 +220,19 @@ def _by_closed_form(
                 f"{len(proof) + 1} for {inputs}"
             )
         proof = (*proof, statements.distance(activation, least, inputs))
-    if clipped is not None:
+    if with_relu:
         scope = "for every sequence over the alphabet"
-        proof = (
-            "Over this alphabet no hidden unit is ever negative before its relu (each letter keeps "
-            "the hidden state in one box, by interval arithmetic). So relu changes nothing, and "
-            "the network is linear.",
-            *proof,
-        )
+        proof = (NEVER_CLIPS, *proof)
     return Finding(
-        found_id,
-        statement,
+        claim.id,
+        claim.statement,
         "closed-form",
         scope,
         proof,
-        predict,
-        quantity=quantity,
-        scale=scale,
-        offsets=offsets,
+        claim.predict,
+        quantity=claim.quantity,
+        scale=claim.scale,
+        offsets=claim.offsets,
         margin=margin,
         linear=closed,
         reason=None if reads_nothing else reason(network),
@@ -236,7 +268,7 @@ def by_machine(
     network: AnyNetwork,
     machine: MooreMachine,
     alphabet: Alphabet,
-    kind: Kind,
+    kind: ProofKind,
     longest: int | None = None,
 ) -> Finding:
     """Say in words, or else by its table, what a machine shows.
@@ -361,33 +393,26 @@ def _by_checks(
     outputs = {output for _, output in observed}
     if len(outputs) == 1:
         (always,) = outputs
-        return _checked("constant", statements.constant(always, activation), lambda xs: always)
+        statement = statements.constant(always, activation)
+        return _checked(_Claim("constant", statement, lambda xs: always))
     for weighed in _weighed_candidates(network, letters):
         for scale in _scales(weighed, observed, network):
-            predict = _weighed_prediction(weighed, scale, (0, 0), activation)
-            if all(agree(output, predict(xs)) for xs, output in observed):
-                statement = statements.weighed(weighed, scale, (0, 0), activation)
-                return _checked(weighed.id, statement, predict, weighed.value, scale)
+            claim = _claim_weighed(weighed, scale, (0, 0), activation)
+            if all(agree(output, claim.predict(xs)) for xs, output in observed):
+                return _checked(claim)
     return Finding(None, statements.NOTHING, "none", "no sequence", (), None)
 
 
-def _checked(
-    id: str,
-    statement: Statement,
-    predict: Prediction,
-    quantity: str | None = None,
-    scale: Exact | None = None,
-) -> Finding:
-    hedged = Statement(f"Not proved, but true of every sequence tried: {statement.text}")
-    proof = ("No proof was found. The network was compared with the sentence on sequences.",)
-    return Finding(id, hedged, "none", "the sequences tried", proof, predict, None, quantity, scale)
-
-
-def _weighed_prediction(
-    name: Weighed, scale: Exact, offsets: Offsets, activation: Activation
-) -> Prediction:
-    return lambda xs: decided(
-        activation, simplified(Fraction(scale * name.quantity(xs) + offsets[len(xs) % 2]))
+def _checked(claim: _Claim) -> Finding:
+    return Finding(
+        claim.id,
+        Statement(f"Not proved, but true of every sequence tried: {claim.statement.text}"),
+        "none",
+        "the sequences tried",
+        ("No proof was found. The network was compared with the sentence on sequences.",),
+        claim.predict,
+        quantity=claim.quantity,
+        scale=claim.scale,
     )
 
 

@@ -42,7 +42,8 @@ def read_spec(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     ours = set(NetworkSpec.model_fields) | set(NAMES)
     bare = {key: value for key, value in content.items() if key in ours}
-    rest = {"name": _run_name(path), **{k: v for k, v in content.items() if k not in ours}}
+    others = {key: value for key, value in content.items() if key not in ours}
+    rest = {"name": spelled_as_name(path.stem, "spec"), **others}
     if bare and "network" in rest:
         raise ConfigError(f"{path}: {next(iter(bare))} belongs under network:")
     if not bare:
@@ -51,10 +52,6 @@ def read_spec(path: Path) -> dict[str, Any]:
     config_keys = CONFIG_KEYS & set(rest)
     network = {**bare, **{key: rest[key] for key in set(rest) - config_keys}}
     return {**{key: rest[key] for key in config_keys}, "network": _complete(network)}
-
-
-def _run_name(path: Path) -> str:
-    return spelled_as_name(path.stem).lstrip("._-") or "spec"
 
 
 def _complete(network: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hwcli.rnn.activations import Activation
+from hwcli.rnn.activations import SATURATED, Activation
 from hwcli.rnn.closed_form import WeightedSum
 from hwcli.rnn.exact import Exact, Number, greatest_common_divisor, magnitude, shown, simplified
 from hwcli.rnn.network import Letter
@@ -29,8 +29,6 @@ CLASSES: dict[Activation, tuple[str, str, str]] = {
 # ln 10 and log10 2, both rounded up.
 LN_10 = (2_302_585_092_994_045_685, 10**18)
 LOG10_2 = (301_029_995_663_981_196, 10**18)
-# From here on a smooth output is called saturated.
-SATURATED = 20
 # Larger exponents are not spelled.
 MAX_EXPONENT = 10**9
 

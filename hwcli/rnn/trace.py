@@ -121,6 +121,7 @@ def jump(network: Network, sequence: Sequence[Letter]) -> tuple[Exact, ...]:
 
     @cache
     def power(n: int) -> tuple[IntMatrix, int]:
+        """Return P^n and q^n."""
         if n == 1:
             return P, q
         half, scale = power(n // 2)
@@ -128,31 +129,29 @@ def jump(network: Network, sequence: Sequence[Letter]) -> tuple[Exact, ...]:
         return (_product(whole, P), scale * scale * q) if n % 2 else (whole, scale * scale)
 
     def fold(start: int, stop: int) -> IntVector:
+        """Return u of the letters from ``start`` to ``stop``."""
         if stop - start <= BLOCK:
             u: IntVector = (0,) * H
             scale = 1
             for letter in sequence[start:stop]:
                 scale *= q
-                u = tuple(
-                    [
-                        sum(map(mul, row, u)) + scale * b
-                        for row, b in zip(P, pushed(letter), strict=True)
-                    ]
-                )
+                u = _combined(P, u, scale, pushed(letter))
             return u
         middle = (start + stop) // 2
-        first, second = fold(start, middle), fold(middle, stop)
         grown, _ = power(stop - middle)
         _, shrunk = power(middle - start)
-        return tuple(
-            [sum(map(mul, row, first)) + shrunk * u for row, u in zip(grown, second, strict=True)]
-        )
+        return _combined(grown, fold(start, middle), shrunk, fold(middle, stop))
 
     T = len(sequence)
     grown, shrunk = power(T)
-    start = [int(h * d) for h in network.initial_state]
-    ends = zip(grown, fold(0, T), strict=True)
-    return tuple(simplified(Fraction(sum(map(mul, row, start)) + u, d * shrunk)) for row, u in ends)
+    start = tuple(int(h * d) for h in network.initial_state)
+    ends = _combined(grown, start, 1, fold(0, T))
+    return tuple(simplified(Fraction(end, d * shrunk)) for end in ends)
+
+
+def _combined(matrix: IntMatrix, x: IntVector, scale: int, y: IntVector) -> IntVector:
+    """Return matrix x + scale y."""
+    return tuple([sum(map(mul, row, x)) + scale * b for row, b in zip(matrix, y, strict=True)])
 
 
 def _product(left: IntMatrix, right: IntMatrix) -> IntMatrix:

@@ -22,6 +22,10 @@ class BestEpoch:
     def __init__(self, path: Path):
         self.path = path
 
+    def start_over(self) -> None:
+        """Forget an earlier training, whose losses are no measure for those of a new one."""
+        self.path.unlink(missing_ok=True)
+
     def loss(self) -> float:
         """Return the lowest loss so far; infinity before the first epoch."""
         try:

@@ -154,11 +154,11 @@ def predict_logits(
     weights = weights_digest(model) if resume_file else ""
     done = _restore_logits(resume_file, logits, weights)
     marked = time.perf_counter()
-    for index, rows in enumerate(batches[done:], done):
-        ids, lengths = tokens.pad(rows)
+    for index, numbers in enumerate(batches[done:], done):
+        ids, lengths = tokens.pad(numbers)
         with autocast(device, precision):
             batch = model(ids.to(device), lengths.to(device))
-        logits[torch.from_numpy(rows)] = batch.float().cpu()
+        logits[torch.from_numpy(numbers)] = batch.float().cpu()
         is_due = time.perf_counter() - marked > SECONDS_BETWEEN_MARKS or index == len(batches) - 1
         if resume_file and is_due:
             marked = time.perf_counter()
@@ -198,8 +198,8 @@ def _restore_logits(path: Path | None, logits: Tensor, weights: str) -> int:
 def mean_of(logits: Tensor, labels: Tensor) -> Mean:
     """Return loss and accuracy over reviews: (N,), (N,) of 0 and 1."""
     loss = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
-    hits = ((logits > 0) == labels.bool()).sum()
-    return Mean(loss.item(), int(hits.item()), len(labels))
+    num_correct = ((logits > 0) == labels.bool()).sum()
+    return Mean(loss.item(), int(num_correct.item()), len(labels))
 
 
 # --------------------------------------------------------------------------------------

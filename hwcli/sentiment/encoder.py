@@ -104,8 +104,9 @@ def load_tokenizer(folder: Path) -> Any:
 def attention_for(device: torch.device, precision: torch.dtype) -> str | None:
     """Return the attention of transformers that is fastest; None is its own choice.
 
-    That is torch's fused kernel wherever an architecture has it. On a CPU in bfloat16 that kernel
-    is four times slower than plain products. On Apple's GPU torch may read tensors wrongly before
+    That is torch's fused kernel wherever an architecture has it. On a CPU in bfloat16 a
+    training step takes 1.2 to 1.3 times as long with it as with plain products
+    (tests/benchmarks/LOG.md). On Apple's GPU torch may read tensors wrongly before
     2.12 (pytorch #181133), and has no fused kernel for training anyway.
     """
     is_low_on_cpu = device.type == "cpu" and precision == torch.bfloat16

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwcli.data.cache import cache_folder
 from hwcli.output.units import duration, size
+from hwcli.paths import nearest_folder
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.classifier import assemble, count_parameters, make_head
 from hwcli.sentiment.finetuned import (
@@ -46,7 +47,7 @@ BASELINE_BYTES_PER_CHARACTER = 25
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Costs:
     """What a training would take.
 
     Attributes:
@@ -92,71 +93,85 @@ class Estimate:
         return facts
 
 
-def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Estimate:
+def estimate(recipe: Recipe, data: SentimentData, *, baselines: bool) -> Costs:
     """Time a few batches and scale them up.
 
     Raises:
         SourceError: the encoder cannot be used.
     """
-    head: nn.Module | None
     if recipe.finetune:
         encoder, head = load_encoder_and_head(recipe, data)
+        model = assemble(encoder, head, recipe.head, finetuned=True).to(data.device)
+        num_params = trainable = count_parameters(model)
+        encode_s, train_s, test_s = _time_finetuned(recipe, data, encoder, model)
+        disk_bytes = 0
     else:
         encoder = encoders.load_encoder(
             data.encoder_folder,
             num_layers=recipe.num_encoder_layers,
             attention=encoders.attention_for(data.device, data.precision),
-        )
-        head = make_head(recipe.head, encoder, finetuned=False)
-    model = assemble(encoder, head, recipe.head, finetuned=recipe.finetune).to(data.device)
-    parts = {"train": data.train, "valid": data.valid, "test": data.test}
-    num_tokens = {name: int(part.lengths.sum()) for name, part in parts.items()}
-    head_params = 0 if head is None else count_parameters(head)
-    all_params = count_parameters(model)
-    gru = recipe.head.kind == "gru"
-    # A fit takes some hundred passes over the states.
-    train_s = FIT_S_PER_NUMBER * len(data.train) * head_params
-    encode_s = test_s = 0.0
-    if recipe.finetune:
-        at_once = tokens_at_once_of(encoder, all_params, data)
-        number = _num_timed(recipe, data, at_once)
-        step = _time_per_token(model, data, number, train=True)
-        read = _time_per_token(model, data, number, train=False)
-        train_s = recipe.epochs * (num_tokens["train"] * step + num_tokens["valid"] * read)
-        test_s = num_tokens["test"] * read
-    else:
-        read = _time_per_token(_States(encoder), data, REVIEWS_TIMED, train=False)
-        encode_s = sum(num_tokens.values()) * read
-        if gru and head is not None:
-            number = _num_timed(recipe, data, tokens_at_once(data.device))
-            step = _time_head_per_token(head, data, number, width=encoders.width(encoder))
-            passes = num_tokens["train"] + num_tokens["valid"] / FORWARD_AND_BACKWARD
-            train_s = recipe.epochs * passes * step
-            test_s = num_tokens["test"] * step / FORWARD_AND_BACKWARD
-    trainable = all_params if recipe.finetune else head_params
-    disk = 0
-    if not recipe.finetune:
-        states = sum(num_tokens.values())
-        if not gru:
-            num_layers = int(encoder.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
-            states = (num_layers + 1) * sum(map(len, parts.values()))
-        disk = 2 * states * encoders.width(encoder)
-    cache = cache_folder()
-    while not cache.exists():
-        cache = cache.parent
-    return Estimate(
-        num_params=all_params,
+        ).to(data.device)
+        head = make_head(recipe.head, encoder, finetuned=False).to(data.device)
+        trainable = count_parameters(head)
+        num_params = count_parameters(encoder) + trainable
+        encode_s, train_s, test_s = _time_frozen(recipe, data, encoder, head)
+        disk_bytes = _states_bytes(recipe, data, encoder)
+    return Costs(
+        num_params=num_params,
         num_trainable_params=trainable,
         encode_s=encode_s,
         train_s=train_s,
         test_s=test_s,
         baselines_s=2 * BASELINE_S_PER_REVIEW * len(data.train) if baselines else 0.0,
-        disk_bytes=disk,
-        free_bytes=shutil.disk_usage(cache).free,
+        disk_bytes=disk_bytes,
+        free_bytes=shutil.disk_usage(nearest_folder(cache_folder())).free,
         memory_bytes=peak_bytes(
-            recipe, data, encoder, num_params=all_params, trainable=trainable, baselines=baselines
+            recipe, data, encoder, num_params=num_params, trainable=trainable, baselines=baselines
         ),
     )
+
+
+def _time_finetuned(
+    recipe: Recipe, data: SentimentData, encoder: nn.Module, model: nn.Module
+) -> tuple[float, float, float]:
+    """Return the seconds of encoding (none), of training and of testing an encoder and its head."""
+    at_once = tokens_at_once_of(encoder, count_parameters(model), data)
+    number = _num_timed(recipe, data, at_once)
+    step = _time_per_token(model, data, number, train=True)
+    read = _time_per_token(model, data, number, train=False)
+    train, valid, test = _num_tokens(data)
+    return 0.0, recipe.epochs * (train * step + valid * read), test * read
+
+
+def _time_frozen(
+    recipe: Recipe, data: SentimentData, encoder: nn.Module, head: nn.Module
+) -> tuple[float, float, float]:
+    """Return the seconds of encoding all parts, of training the head and of testing it."""
+    train, valid, test = _num_tokens(data)
+    read = _time_per_token(_States(encoder), data, REVIEWS_TIMED, train=False)
+    encode_s = (train + valid + test) * read
+    if recipe.is_solved:
+        # A fit takes some hundred passes over the states.
+        return encode_s, FIT_S_PER_NUMBER * len(data.train) * count_parameters(head), 0.0
+    number = _num_timed(recipe, data, tokens_at_once(data.device))
+    step = _time_head_per_token(head, data, number, width=encoders.width(encoder))
+    passes = train + valid / FORWARD_AND_BACKWARD
+    return encode_s, recipe.epochs * passes * step, test * step / FORWARD_AND_BACKWARD
+
+
+def _states_bytes(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> int:
+    """Return the bytes of a frozen encoder's states, which are kept in float16."""
+    if recipe.head.kind == "gru":
+        num_states = sum(_num_tokens(data))
+    else:
+        num_layers = int(encoder.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+        num_states = (num_layers + 1) * (len(data.train) + len(data.valid) + len(data.test))
+    return 2 * num_states * encoders.width(encoder)
+
+
+def _num_tokens(data: SentimentData) -> tuple[int, int, int]:
+    """Count the tokens of the training, validation and test reviews."""
+    return len(data.train.ids), len(data.valid.ids), len(data.test.ids)
 
 
 def peak_bytes(
@@ -242,10 +257,10 @@ def _num_timed(recipe: Recipe, data: SentimentData, at_once: int) -> int:
 def _time_per_token(model: nn.Module, data: SentimentData, number: int, *, train: bool) -> float:
     """Return seconds per token of some reviews of the middle length and above."""
     tokens: Tokens = data.train
-    rows = np.argsort(tokens.lengths)[len(tokens) // 2 :][:number]
-    ids, lengths = tokens.pad(rows)
+    chosen = np.argsort(tokens.lengths)[len(tokens) // 2 :][:number]
+    ids, lengths = tokens.pad(chosen)
     ids, lengths = ids.to(data.device), lengths.to(data.device)
-    labels = torch.zeros(len(rows), device=data.device)
+    labels = torch.zeros(len(chosen), device=data.device)
 
     def work() -> float:
         with autocast(data.device, data.precision), torch.set_grad_enabled(train):

@@ -60,9 +60,9 @@ def summarize(
     split, logits = data.split, result.test_logits
     labels = torch.tensor(split.test.labels)
     test = mean_of(logits, labels)
-    right = {name: ((logits > 0) == labels.bool()).numpy()}
+    correct = {name: ((logits > 0) == labels.bool()).numpy()}
     for baseline, classes in baselines.items():
-        right[baseline] = classes == labels.numpy()
+        correct[baseline] = classes == labels.numpy()
     counts = confusion(logits > 0, labels)
     classifier = TextClassifier(result.model, data.tokenizer, recipe.text, data.device)
     probes = classifier.predict([text for _, text, _ in PROBES])
@@ -96,12 +96,12 @@ def summarize(
         test_loss=test.loss,
         test_accuracy=test.accuracy,
         test_accuracy_se=standard_error(test.accuracy, test.num_examples),
-        accuracy_without_duplicates=unseen_accuracy(right[name], split.test_seen),
+        accuracy_without_duplicates=unseen_accuracy(correct[name], split.test_seen),
         balanced_accuracy=balanced_accuracy(counts),
         f1=f1_score(counts),
         majority_accuracy=majority_accuracy(split.train, split.test),
-        baselines={key: float(right[key].mean()) for key in baselines},
-        gains={key: paired_gain(right[name], right[key]) for key in baselines},
+        baselines={key: float(correct[key].mean()) for key in baselines},
+        gains={key: paired_gain(correct[name], correct[key]) for key in baselines},
         predictions=tuple(classifier.predict([*HOMEWORK_SENTENCES, *texts])),
         probes=tuple(
             Probe(**prediction.model_dump(), kind=kind, expected=expected)
@@ -110,7 +110,7 @@ def summarize(
         mistakes=tuple(confident_mistakes(split.test, logits)),
         confusion=counts,
         calibration=tuple(calibration_bins(logits.sigmoid(), labels)),
-        lengths=tuple(length_bins(split.test, right)),
+        lengths=tuple(length_bins(split.test, correct)),
         encode_s=result.encode_s,
         train_s=result.train_s,
         total_s=total_s,
@@ -165,14 +165,14 @@ def majority_accuracy(train: Reviews, test: Reviews) -> float:
     return sum(label == majority for label in test.labels) / len(test)
 
 
-def unseen_accuracy(right: NDArray[np.bool_], seen: Sequence[bool]) -> float | None:
+def unseen_accuracy(correct: NDArray[np.bool_], seen: Sequence[bool]) -> float | None:
     """Return the accuracy on texts that occur in no other part; None where all or none do."""
     unseen = ~np.array(seen, bool)
-    return float(right[unseen].mean()) if 0 < unseen.sum() < len(unseen) else None
+    return float(correct[unseen].mean()) if 0 < unseen.sum() < len(unseen) else None
 
 
 def paired_gain(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Gain:
-    """Compare two models' hits on the same reviews: the difference, its error, its p-value."""
+    """Compare two models by which reviews each got right: the gain, its error, its p-value."""
     difference = ours.astype(int) - theirs.astype(int)
     return Gain(
         gain=float(difference.mean()),
@@ -218,7 +218,7 @@ def calibration_bins(probabilities: Tensor, labels: Tensor) -> list[CalibrationB
     return bins
 
 
-def length_bins(test: Reviews, right: Mapping[str, NDArray[np.bool_]]) -> list[LengthBin]:
+def length_bins(test: Reviews, correct: Mapping[str, NDArray[np.bool_]]) -> list[LengthBin]:
     """Return every model's accuracy in fifths of the test reviews by number of words."""
     words = np.array([len(text.split()) for text in test.texts])
     fifths = np.array_split(np.argsort(words, kind="stable"), NUM_LENGTH_BINS)
@@ -226,7 +226,7 @@ def length_bins(test: Reviews, right: Mapping[str, NDArray[np.bool_]]) -> list[L
         LengthBin(
             num_reviews=len(part),
             mean_words=float(words[part].mean()),
-            accuracy={name: float(hits[part].mean()) for name, hits in right.items()},
+            accuracy={name: float(own[part].mean()) for name, own in correct.items()},
         )
         for part in fifths
         if len(part)

@@ -31,7 +31,7 @@ from hwcli.paths import nearest_folder
 from hwcli.sentiment import encoder
 from hwcli.sentiment.tokens import (
     TOKENS_PER_BATCH,
-    Rows,
+    ReviewNumbers,
     Tokens,
     sorted_batches,
     valid_tokens,
@@ -64,14 +64,14 @@ class Features:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def pad(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def pad(self, numbers: ReviewNumbers) -> tuple[Tensor, Tensor]:
         """Return some reviews as one batch: (B, T, D) float16, zero after the end, and (B,)."""
-        counts = self.counts[rows]
-        batch = torch.zeros(len(rows), int(counts.max()), self.states.shape[1], dtype=torch.half)
-        for place, row in enumerate(rows):
-            start, count = self.starts[row], self.counts[row]
+        counts = self.counts[numbers]
+        batch = torch.zeros(len(counts), int(counts.max()), self.states.shape[1], dtype=torch.half)
+        for row, number in enumerate(numbers):
+            start, count = self.starts[number], self.counts[number]
             # A copy of a few kilobytes: torch refuses to share what is mapped for reading only.
-            batch[place, :count] = torch.from_numpy(np.array(self.states[start : start + count]))
+            batch[row, :count] = torch.from_numpy(np.array(self.states[start : start + count]))
         return batch, torch.from_numpy(counts)
 
     def whole(self) -> Tensor:
@@ -93,9 +93,10 @@ def manifest(
 ) -> dict[str, object]:
     """Describe a cache by everything that decides its content.
 
-    The tokens depend on the reviews, the tokenizer, the length and the truncation. Of an encoder
-    with floating-point buffers, caches of before had them rounded: they have another name. So has
-    one of another device than the CPU: names of before did not tell them apart.
+    The tokens depend on the reviews, the tokenizer, the length and the truncation. Older versions
+    of hw2 rounded an encoder's floating-point buffers, and did not tell devices apart. So that
+    their caches are not read, an encoder with such buffers gets the entry ``buffers``, and another
+    device than the CPU is named.
     """
     rounded_before = {"buffers": "float32"} if has_float_buffers else {}
     computed_by = {} if device == "cpu" else {"device": device, "attention": attention}
@@ -235,7 +236,7 @@ def _fill(
     tokens: Tokens,
     model: nn.Module,
     kind: str,
-    batches: list[Rows],
+    batches: list[ReviewNumbers],
     counts: NDArray[np.int64],
     shape: tuple[int, int],
     device: torch.device,
@@ -248,7 +249,7 @@ def _fill(
     """
     (place / "manifest.json").unlink(missing_ok=True)
     done, written, seconds = _position(place)
-    if written != 2 * shape[1] * sum(int(counts[rows].sum()) for rows in batches[:done]):
+    if written != 2 * shape[1] * sum(int(counts[each].sum()) for each in batches[:done]):
         done, written, seconds = 0, 0, 0.0  # its batches were cut in another way
     _refuse_full_disk(place.parent, _num_bytes(shape) - written)
     marked = time.perf_counter()
@@ -286,13 +287,13 @@ def _encode(
     tokens: Tokens,
     model: nn.Module,
     kind: str,
-    batches: list[Rows],
+    batches: list[ReviewNumbers],
     device: torch.device,
 ) -> Iterator[Tensor]:
     """Give each batch's states, review after review: (rows, D) float16."""
     model.eval()
-    for rows in batches:
-        ids, lengths = tokens.pad(rows)
+    for numbers in batches:
+        ids, lengths = tokens.pad(numbers)
         ids, lengths = ids.to(device), lengths.to(device)
         if kind == "tokens":
             every = encoder.states(model, ids, lengths)  # (B, T, D)

@@ -20,7 +20,7 @@ from hwcli.sentiment.prepare import PartName, SentimentData
 from hwcli.sentiment.progress import ProgressPrinter
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.self_test import self_test
-from hwcli.sentiment.tokens import Rows, Tokens
+from hwcli.sentiment.tokens import ReviewNumbers, Tokens
 from hwcli.training.optimizers import make_optimizers
 
 # In a training's folder: the logits of the test reviews, until the run is finished.
@@ -156,22 +156,21 @@ class FinetunedEncoder:
         self.warmup_fraction = recipe.encoder_optimizer.warmup_fraction
         self.step_precision = data.precision
 
-    def parts_of(self, rows: Rows) -> list[slice]:
+    def parts_of(self, numbers: ReviewNumbers) -> list[slice]:
         """Cut a batch into parts whose activations fit into memory."""
-        size = max(1, self._tokens_at_once // self._data.train.padded_length(rows))
-        return [slice(start, start + size) for start in range(0, len(rows), size)]
+        size = max(1, self._tokens_at_once // self._data.train.padded_length(numbers))
+        return [slice(start, start + size) for start in range(0, len(numbers), size)]
 
-    def logits(self, rows: Rows) -> Tensor:
+    def logits(self, numbers: ReviewNumbers) -> Tensor:
         """Run encoder and head on training reviews: (B,)."""
-        ids, lengths = self._data.train.pad(rows)
+        ids, lengths = self._data.train.pad(numbers)
         logits: Tensor = self.model(ids.to(self._data.device), lengths.to(self._data.device))
         return logits.float()
 
     def predict(self, part: PartName) -> Tensor:
         """Run encoder and head on a whole part: (N,)."""
         tokens: Tokens = getattr(self._data, part)
-        # The longest pass of all goes on after a stop, and is not repeated by a run that was
-        # stopped after it.
+        # The longest pass of all: a run that was stopped goes on with it, and never repeats it.
         long = part == "test"
         return predict_logits(
             self.model,

@@ -22,7 +22,7 @@ from hwcli.sentiment.prepare import PARTS, PartName, SentimentData
 from hwcli.sentiment.progress import ProgressPrinter
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.self_test import pooled_reader, refuse_another_function, self_test
-from hwcli.sentiment.tokens import Rows, Tokens, sorted_batches
+from hwcli.sentiment.tokens import ReviewNumbers, Tokens, sorted_batches
 from hwcli.training.optimizers import make_optimizers
 from hwcli.training.progress import Epoch
 from hwcli.training.step import autocast
@@ -69,21 +69,22 @@ class FrozenEncoder:
         gru = self._recipe.head.kind == "gru"
         return None if gru else features.whole().to(self._data.device)
 
-    def parts_of(self, rows: Rows) -> list[slice]:
+    def parts_of(self, numbers: ReviewNumbers) -> list[slice]:
         """Take a batch whole: a head's activations are small.
 
-        Only Apple's GPU gets a few reviews at a time, where the head reads their tokens: of too
-        many its gradients may be wrong.
+        Only Apple's GPU takes a few reviews at a time, for a head that reads every token: of too
+        many tokens its gradients may be wrong.
         """
         train = self._parts["train"]
         if train.pooled is not None or self._data.device.type != "mps":
             return [slice(None)]
-        size = max(1, tokens_at_once(self._data.device) // int(train.features.counts[rows].max()))
-        return [slice(start, start + size) for start in range(0, len(rows), size)]
+        longest = int(train.features.counts[numbers].max())
+        size = max(1, tokens_at_once(self._data.device) // longest)
+        return [slice(start, start + size) for start in range(0, len(numbers), size)]
 
-    def logits(self, rows: Rows) -> Tensor:
+    def logits(self, numbers: ReviewNumbers) -> Tensor:
         """Run the head on kept states."""
-        return self._parts["train"].forward_rows(self.model, rows)
+        return self._parts["train"].logits(self.model, numbers)
 
     def solve(self, labels: Tensor, valid_labels: Tensor) -> Epoch:
         """Train a pooled head by logistic regression, which takes no steps and no epochs."""
@@ -132,13 +133,13 @@ class FeaturePart:
     pooled: Tensor | None
     device: torch.device
 
-    def forward_rows(self, head: nn.Module, rows: Rows) -> Tensor:
-        """Run a head on some reviews: (B,) logits."""
+    def logits(self, head: nn.Module, numbers: ReviewNumbers) -> Tensor:
+        """Run a head on some reviews: (B,)."""
         logits: Tensor
         if self.pooled is not None:
-            logits = head(self.pooled[rows])
+            logits = head(self.pooled[numbers])
         else:
-            states, lengths = self.features.pad(rows)
+            states, lengths = self.features.pad(numbers)
             logits = head(states.to(self.device).float(), lengths.to(self.device))
         return logits.float()
 
@@ -148,35 +149,20 @@ class FeaturePart:
         head.eval()
         logits = torch.zeros(len(self.features), device=self.device)
         if self.pooled is not None:
-            for rows in torch.arange(len(logits), device=self.device).split(4096):
-                logits[rows] = head(self.pooled[rows]).float()
+            for some in torch.arange(len(logits), device=self.device).split(4096):
+                logits[some] = head(self.pooled[some]).float()
             return logits
         tokens_per_batch = REVIEWS_PER_EVALUATION_BATCH * int(self.features.counts.max())
-        for batch in sorted_batches(self.features.counts, tokens_per_batch):
+        for numbers in sorted_batches(self.features.counts, tokens_per_batch):
             with autocast(self.device, precision):
-                rows = torch.from_numpy(batch).to(self.device)
-                logits[rows] = self.forward_rows(head, batch)
+                places = torch.from_numpy(numbers).to(self.device)
+                logits[places] = self.logits(head, numbers)
         return logits
 
 
 def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[PartName, Features]:
     """Return the features of the three parts, from the cache or into it."""
-    # A copy: the encoder that is saved and predicts afterwards keeps its weights unrounded.
-    rows = []
-    for kind in dict.fromkeys((torch.float32, data.precision)):
-        lowered = encoders.with_weights_in(encoder, kind).to(data.device)
-        rows.append(
-            self_test(
-                pooled_reader(lowered),
-                lowered,
-                data.tokenizer,
-                name=data.encoder_name,
-                precision=kind,
-                max_length=recipe.text.max_length,
-            )
-        )
-    refuse_another_function(rows[-1], rows[0], data.encoder_name, data.precision)
-    encoder = lowered
+    reader = checked_copy(encoder, recipe, data)
     tokens: dict[PartName, Tokens] = {name: getattr(data, name) for name in PARTS}
     descriptions = {
         name: manifest(
@@ -185,22 +171,47 @@ def encode(recipe: Recipe, data: SentimentData, encoder: nn.Module) -> dict[Part
             encoder_digest=data.encoder_digest,
             num_layers=recipe.num_encoder_layers,
             precision=data.precision_name,
-            has_float_buffers=any(b.is_floating_point() for b in encoder.buffers()),
+            has_float_buffers=any(b.is_floating_point() for b in reader.buffers()),
             device=data.device.type,
             attention=encoders.attention_for(data.device, data.precision),
         )
         for name, part in tokens.items()
     }
     folder = cache_folder() / "features"
-    refuse_full_disk(folder, [(tokens[name], descriptions[name]) for name in PARTS], encoder)
+    refuse_full_disk(folder, [(tokens[name], descriptions[name]) for name in PARTS], reader)
     return {
         name: cached_features(
             folder,
             tokens[name],
-            encoder,
+            reader,
             descriptions[name],
             device=data.device,
             report=ProgressPrinter(f"encoding the {shown} reviews"),
         )
         for name, shown in PARTS.items()
     }
+
+
+def checked_copy(encoder: nn.Module, recipe: Recipe, data: SentimentData) -> nn.Module:
+    """Return a copy of the encoder with weights in the run's precision, after its self-test.
+
+    The encoder that is saved keeps its own weights, unrounded.
+
+    Raises:
+        SourceError: it reads a text differently in a padded batch, or in the run's precision.
+    """
+    precisions = list(dict.fromkeys((torch.float32, data.precision)))
+    copies = [encoders.with_weights_in(encoder, each).to(data.device) for each in precisions]
+    readings = [
+        self_test(
+            pooled_reader(copy),
+            copy,
+            data.tokenizer,
+            name=data.encoder_name,
+            precision=precision,
+            max_length=recipe.text.max_length,
+        )
+        for copy, precision in zip(copies, precisions, strict=True)
+    ]
+    refuse_another_function(readings[-1], readings[0], data.encoder_name, data.precision)
+    return copies[-1]

@@ -255,21 +255,24 @@ def _text_parts(root: Place) -> dict[str, Reviews]:
     """Read the authors' layout: one file per review, in a folder named after its label."""
     parts = {}
     for part in ("train", "test"):
-        texts, labels = [], []
-        for name in ("neg", "pos"):
-            for path in _files(root / part / name):
-                if not path.name.endswith(".txt"):
-                    continue
-                try:
-                    texts.append(path.read_text(encoding="utf-8"))
-                except UnicodeDecodeError:
-                    raise SourceError(f"{path}: not UTF-8") from None
-                except UNREADABLE as error:
-                    raise SourceError(f"{path}: cannot be read ({reason_of(error)})") from None
-                labels.append(SPELLINGS[name])
-        if texts:
-            parts[part] = Reviews(texts, labels)
+        files = [
+            (path, SPELLINGS[name])
+            for name in ("neg", "pos")
+            for path in _files(root / part / name)
+            if path.name.endswith(".txt")
+        ]
+        if files:
+            parts[part] = Reviews([_read_text(path) for path, _ in files], [x for _, x in files])
     return parts
+
+
+def _read_text(path: Place) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SourceError(f"{path}: not UTF-8") from None
+    except UNREADABLE as error:
+        raise SourceError(f"{path}: cannot be read ({reason_of(error)})") from None
 
 
 def _read_archive(path: Path) -> dict[str, Reviews]:

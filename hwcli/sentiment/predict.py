@@ -333,14 +333,14 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
     chosen = [index for index, class_ in enumerate(classes) if class_ is not None]
     expected = np.array([classes[index] for index in chosen])
     rows: list[Mapping[str, object]] = []
-    right: list[Any] = []
+    correct: list[Any] = []
     notes: list[str] = []
     for model in models:
         said = np.array([LABELS.index(model.predictions[index].label) for index in chosen])
         counts = confusion(torch.from_numpy(said), torch.from_numpy(expected))
-        right.append(said == expected)
-        gain = paired_gain(right[0], right[-1]) if len(right) > 1 else None
-        accuracy = float(right[-1].mean())
+        correct.append(said == expected)
+        gain = paired_gain(correct[0], correct[-1]) if len(correct) > 1 else None
+        accuracy = float(correct[-1].mean())
         rows.append(
             {
                 "model": model.name,
@@ -358,7 +358,7 @@ def accuracy_table(classes: Sequence[int | None], models: Sequence[ModelPredicti
         if known.any():
             others = "There are no others."
             if not known.all():
-                others = f"On the others: {float(right[-1][~known].mean()):.2%}."
+                others = f"On the others: {float(correct[-1][~known].mean()):.2%}."
             notes.append(
                 f"{model.name} was trained or validated on {int(known.sum()):,} of these "
                 f"{len(chosen):,} texts, so its accuracy may be too high. {others}"

@@ -25,9 +25,9 @@ class Reviews:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def select(self, rows: Iterable[int]) -> "Reviews":
+    def select(self, numbers: Iterable[int]) -> "Reviews":
         """Return some of the reviews, in the order asked for."""
-        chosen = list(rows)
+        chosen = list(numbers)
         return Reviews([self.texts[i] for i in chosen], [self.labels[i] for i in chosen])
 
     @property

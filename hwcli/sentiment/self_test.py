@@ -28,10 +28,6 @@ def self_test(
 ) -> Tensor:
     """Make sure that a text in a padded batch is read as it is alone, and in both precisions.
 
-    Returns:
-        What it reads in this precision, for :func:`refuse_another_function` where the weights
-        themselves are stored in a lower one.
-
     Args:
         read: maps ids (B, T) and lengths (B,) to one row per text.
         model: what reads, in eval mode, on its device.
@@ -40,45 +36,58 @@ def self_test(
         precision: that it will run in, besides float32.
         max_length: tokens that it will read.
 
+    Returns:
+        What it reads in this precision, for :func:`refuse_another_function` where the weights
+        themselves are stored in a lower one.
+
     Raises:
         SourceError: it reads them differently, or cannot read them at all.
     """
     kind = model.config.model_type  # type: ignore[union-attr]
+    who = f"{name}: {kind}"
     # An unknown architecture is tried on texts that are longer than its local windows.
     longest = min(max_length, 24 if kind in TAKES_ADDED_MASK else 192)
-    device = next(model.parameters()).device
-    ids, lengths = _nonsense(tokenizer, longest)
-    ids, lengths = ids.to(device), lengths.to(device)
-    rows: dict[torch.dtype, Tensor] = {}
-    for kept in dict.fromkeys((torch.float32, precision)):
-        # A model whose weights are stored in a lower type has no float32 to compare with.
-        stored = next(model.parameters()).dtype
-        if stored != torch.float32 and kept == torch.float32:
-            continue
-        with autocast(device, kept if stored == torch.float32 else torch.float32):
-            try:
-                together = read(ids, lengths).float().cpu()
-                alone = torch.cat(
-                    [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
-                )
-            except Exception as error:
-                if is_out_of_gpu_memory(error):
-                    raise  # no fault of the architecture
-                raise SourceError(
-                    f"encoder {name}: {kind} is an architecture that hw2 cannot read "
-                    f"({type(error).__name__}: {first_line(error)})"
-                ) from None
-        rows[kept] = together
-        difference = _relative(together, alone.float().cpu())
-        if not difference < TOLERANCE[kept]:
-            other = "; use --set precision=float32" if kept != torch.float32 else ""
+    weights = next(model.parameters())
+    ids, lengths = (part.to(weights.device) for part in _nonsense(tokenizer, longest))
+    # A model whose weights are stored in a lower type has no float32 to compare with.
+    is_lowered = weights.dtype != torch.float32
+    precisions = [precision] if is_lowered else list(dict.fromkeys((torch.float32, precision)))
+    readings: dict[torch.dtype, Tensor] = {}
+    for each in precisions:
+        with autocast(weights.device, torch.float32 if is_lowered else each):
+            together, alone = _read_twice(read, ids, lengths, who)
+        readings[each] = together
+        difference = _relative(together, alone)
+        if not difference < TOLERANCE[each]:
+            other = "; use --set precision=float32" if each != torch.float32 else ""
             raise SourceError(
-                f"encoder {name}: {kind} reads a text in a padded batch differently than alone "
-                f"(relative difference {difference:.2g} in {_spell(kept)}){other}"
+                f"encoder {who} reads a text in a padded batch differently than alone "
+                f"(relative difference {difference:.2g} in {_spell(each)}){other}"
             )
-    found = rows[precision]
-    refuse_another_function(found, rows.get(torch.float32, found), f"{name}: {kind}", precision)
+    found = readings[precision]
+    refuse_another_function(found, readings.get(torch.float32, found), who, precision)
     return found
+
+
+def _read_twice(
+    read: Callable[[Tensor, Tensor], Tensor], ids: Tensor, lengths: Tensor, who: str
+) -> tuple[Tensor, Tensor]:
+    """Return what is read of texts in one padded batch, and of each alone; in float32.
+
+    Raises:
+        SourceError: they cannot be read.
+    """
+    try:
+        together = read(ids, lengths)
+        alone = [read(ids[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
+        return together.float().cpu(), torch.cat(alone).float().cpu()
+    except Exception as error:
+        if is_out_of_gpu_memory(error):
+            raise  # no fault of the architecture
+        raise SourceError(
+            f"encoder {who} is an architecture that hw2 cannot read "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from None
 
 
 def refuse_another_function(

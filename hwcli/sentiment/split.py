@@ -1,6 +1,6 @@
 """Reviews for training, validation and testing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,31 +98,68 @@ def load(
         SourceError: the files are no reviews with two labels, or are too few to split.
     """
     parts = read(found, data or DataConfig(), log)
-    whole = parts["train"]
-    order = _shuffle(len(whole), config.seed)
-    official = False
-    if "test" in parts:
-        test = parts["test"]
-        official = test.digest == OFFICIAL_TEST
-        name = "IMDB test" if official else f"test part of {found.name}"
-        test = test.select(_shuffle(len(test), config.seed)[: config.test_limit])
+    train, valid, test = _cut(parts, config)
+    _refuse_empty(found, train, valid, test)
+    official = "test" in parts and parts["test"].digest == OFFICIAL_TEST
+    if official:
+        test_name = "IMDB test"
+    elif "test" in parts:
+        test_name = f"test part of {found.name}"
     else:
-        name = f"held-out part of {found.holds or found.name}"
+        test_name = f"held-out part of {found.holds or found.name}"
+    test_seen, num_valid_in_train, num_contradictions = _overlaps(train, valid, test)
+    return Split(
+        train=train,
+        valid=valid,
+        test=test,
+        dataset=found.name,
+        official_test=official,
+        test_name=test_name,
+        test_seen=test_seen,
+        num_valid_in_train=num_valid_in_train,
+        num_contradictions=num_contradictions,
+    )
+
+
+def _cut(parts: Mapping[str, Reviews], config: SplitConfig) -> tuple[Reviews, Reviews, Reviews]:
+    """Return the reviews for training, validation and testing.
+
+    What the data has no part for is taken from its training part.
+    """
+    whole = parts["train"]
+    order = _shuffle(whole, config.seed)
+    if "test" in parts:
+        test = parts["test"].select(_shuffle(parts["test"], config.seed)[: config.test_limit])
+    else:
         num_test = max(1, round(config.test_fraction * len(whole)))
         test = whole.select(order[:num_test][: config.test_limit])
         order = order[num_test:]
     if "valid" in parts:
-        valid = parts["valid"]
-        valid = valid.select(_shuffle(len(valid), config.seed)[: config.valid_limit])
+        valid = parts["valid"].select(_shuffle(parts["valid"], config.seed)[: config.valid_limit])
     else:
         num_valid = max(1, round(config.valid_fraction * len(order)))
         valid = whole.select(order[:num_valid][: config.valid_limit])
         order = order[num_valid:]
-    train = whole.select(order[: config.train_limit])
-    for part, reviews in (("test", test), ("validation", valid)):
-        if not len(reviews):
+    return whole.select(order[: config.train_limit]), valid, test
+
+
+def _shuffle(reviews: Reviews, seed: int) -> list[int]:
+    """Return the numbers of the reviews in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = torch.randperm(len(reviews), generator=generator).tolist()
+    return order
+
+
+def _refuse_empty(found: Found, train: Reviews, valid: Reviews, test: Reviews) -> None:
+    """Refuse a part without reviews, and training reviews of one label alone.
+
+    Raises:
+        SourceError: one line that names the part or the label.
+    """
+    for name, part in (("test", test), ("validation", valid)):
+        if not len(part):
             raise SourceError(
-                f"{found.name}: its {part} part has no review with one of the two labels; remove "
+                f"{found.name}: its {name} part has no review with one of the two labels; remove "
                 f"that part, and hw2 sets reviews aside from training"
             )
     missing = [name for c, name in enumerate(LABELS) if c not in train.labels]
@@ -131,33 +168,24 @@ def load(
             f"{found.name}: {len(train)} training reviews, none of them {missing[0]}; both labels "
             "are needed to train"
         )
+
+
+def _overlaps(train: Reviews, valid: Reviews, test: Reviews) -> tuple[list[bool], int, int]:
+    """Return a split's ``test_seen``, ``num_valid_in_train`` and ``num_contradictions``."""
     read_train, read_valid, read_test = (
         [clean(text) for text in part.texts] for part in (train, valid, test)
     )
     trained = set(read_train)
     seen = trained.union(read_valid)
-    everything = list(
+    labelled = set(
         zip(
             [*read_train, *read_valid, *read_test],
             [*train.labels, *valid.labels, *test.labels],
             strict=True,
         )
     )
-    return Split(
-        train=train,
-        valid=valid,
-        test=test,
-        dataset=found.name,
-        official_test=official,
-        test_name=name,
-        test_seen=[text in seen for text in read_test],
-        num_valid_in_train=sum(text in trained for text in read_valid),
-        num_contradictions=len(set(everything)) - len({text for text, _ in everything}),
+    return (
+        [text in seen for text in read_test],
+        sum(text in trained for text in read_valid),
+        len(labelled) - len({text for text, _ in labelled}),
     )
-
-
-def _shuffle(number: int, seed: int) -> list[int]:
-    order: list[int] = torch.randperm(
-        number, generator=torch.Generator().manual_seed(seed)
-    ).tolist()
-    return order

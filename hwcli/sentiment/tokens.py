@@ -26,8 +26,8 @@ TOKENS_PER_BATCH = 8192
 MANY_UNKNOWN_IN_TRAINING = 0.05
 MANY_UNKNOWN_IN_TEXTS = 0.2
 
-Rows = NDArray[np.int64]
-"""Numbers of reviews, (B,)."""
+ReviewNumbers = NDArray[np.int64]
+"""Which reviews of a part, (B,), counted from 0."""
 
 
 class TextConfig(Section):
@@ -85,24 +85,19 @@ class Tokens:
         """Tokens of each text, (N,)."""
         return np.diff(self.offsets)
 
-    def padded_length(self, rows: Sequence[int] | Rows, multiple: int = PADDED_TO) -> int:
+    def padded_length(self, numbers: Sequence[int] | ReviewNumbers) -> int:
         """Return T of some texts' batch: their longest, rounded up, but not beyond all texts'."""
         lengths = self.lengths
-        longest = int(lengths[rows].max())
-        return min(-(-longest // multiple) * multiple, int(lengths.max()))
+        longest = int(lengths[numbers].max())
+        return min(-(-longest // PADDED_TO) * PADDED_TO, int(lengths.max()))
 
-    def pad(self, rows: Sequence[int] | Rows, multiple: int = PADDED_TO) -> tuple[Tensor, Tensor]:
-        """Return some texts as one batch: ids (B, T) int64 and the lengths (B,).
-
-        Args:
-            rows: numbers of the texts.
-            multiple: T is rounded up to one, unless no text is that long.
-        """
-        lengths = torch.from_numpy(self.lengths[rows])
-        ids = torch.full((len(rows), self.padded_length(rows, multiple)), self.pad_id)
-        for place, row in enumerate(rows):
-            text = self.ids[self.offsets[row] : self.offsets[row + 1]]
-            ids[place, : len(text)] = torch.from_numpy(text)
+    def pad(self, numbers: Sequence[int] | ReviewNumbers) -> tuple[Tensor, Tensor]:
+        """Return some texts as one batch: ids (B, T) int64 and the lengths (B,)."""
+        lengths = torch.from_numpy(self.lengths[numbers])
+        ids = torch.full((len(numbers), self.padded_length(numbers)), self.pad_id)
+        for row, number in enumerate(numbers):
+            text = self.ids[self.offsets[number] : self.offsets[number + 1]]
+            ids[row, : len(text)] = torch.from_numpy(text)
         return ids, lengths
 
 
@@ -154,7 +149,7 @@ def valid_tokens(lengths: Tensor, num_tokens: int) -> Tensor:
     return torch.arange(num_tokens, device=lengths.device) < lengths[:, None]
 
 
-def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[Rows]:
+def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[ReviewNumbers]:
     """Cut texts, longest first, into batches of about as many tokens each.
 
     The longest come first, so that a batch that does not fit into memory is met at once. A text
@@ -172,7 +167,7 @@ def sorted_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[Ro
 
 def training_batches(
     lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int
-) -> Iterator[Rows]:
+) -> Iterator[ReviewNumbers]:
     """Give one epoch's batches of similar lengths, in random order; a pure function of the epoch.
 
     Args:

@@ -7,7 +7,6 @@
 Shapes: B reviews, N reviews of a part.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from hwcli.sentiment.prepare import PartName, SentimentData
 from hwcli.sentiment.progress import EpochPrinter
 from hwcli.sentiment.recipe import Recipe
 from hwcli.sentiment.reviews import Reviews
-from hwcli.sentiment.tokens import Rows, Tokens, training_batches
+from hwcli.sentiment.tokens import ReviewNumbers, Tokens, training_batches
 from hwcli.training.loop import NonFiniteLossError, TrainingJob, train
 from hwcli.training.metrics import Mean
 from hwcli.training.progress import Epoch
@@ -77,10 +76,10 @@ class StateSource(Protocol):
     num_params: int
     encode_s: float
 
-    def parts_of(self, rows: Rows) -> list[slice]:
+    def parts_of(self, numbers: ReviewNumbers) -> list[slice]:
         """Cut a batch (B,) into parts whose activations fit into memory."""
 
-    def logits(self, rows: Rows) -> Tensor:
+    def logits(self, numbers: ReviewNumbers) -> Tensor:
         """Run the model on training reviews: (B,) float32."""
 
     def predict(self, part: PartName) -> Tensor:
@@ -113,6 +112,11 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
             return result_of(source, [source.solve(labels, valid_labels)])
     best = BestEpoch(folder / "best.safetensors")
 
+    def batches(epoch: int) -> Iterator[ReviewNumbers]:
+        if epoch == 0:
+            best.start_over()
+        return epoch_batches(data.train, recipe, epoch)
+
     def evaluate(model: nn.Module) -> Mean:
         valid = mean_of(source.predict("valid"), valid_labels)
         if recipe.keep == "best":
@@ -123,8 +127,8 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
     job = TrainingJob(
         model=source.model,
         optimizers=source.optimizers,
-        batches=functools.partial(epoch_batches, data.train, recipe),
-        batch_loss=lambda _, rows: batch_outcome(source, rows, labels[rows]),
+        batches=batches,
+        batch_loss=lambda _, numbers: batch_outcome(source, numbers, labels[numbers]),
         evaluate=evaluate,
         epoch_costs=[1.0] * recipe.epochs,
         steps_per_epoch=steps_per_epoch,
@@ -164,7 +168,7 @@ def labels_of(part: Reviews) -> Tensor:
     return torch.tensor(part.labels, dtype=torch.float32)
 
 
-def epoch_batches(tokens: Tokens, recipe: Recipe, epoch: int) -> Iterator[Rows]:
+def epoch_batches(tokens: Tokens, recipe: Recipe, epoch: int) -> Iterator[ReviewNumbers]:
     """Give one epoch's batches of review numbers."""
     return training_batches(
         tokens.lengths, batch_size=recipe.batch_size, seed=recipe.seed, epoch=epoch
@@ -172,7 +176,7 @@ def epoch_batches(tokens: Tokens, recipe: Recipe, epoch: int) -> Iterator[Rows]:
 
 
 def batch_loss(logits: Tensor, labels: Tensor) -> BatchOutcome:
-    """Return the mean loss and the hits of a batch: (B,) logits, (B,) classes."""
+    """Return the mean loss of a batch, and how many are correct: (B,) logits, (B,) classes."""
     return BatchOutcome(
         loss=F.binary_cross_entropy_with_logits(logits, labels),
         num_correct=((logits.detach() > 0) == labels.bool()).sum(),
@@ -180,21 +184,24 @@ def batch_loss(logits: Tensor, labels: Tensor) -> BatchOutcome:
     )
 
 
-def batch_outcome(source: StateSource, rows: Rows, labels: Tensor) -> BatchOutcome:
-    """Return the mean loss and the hits of training reviews (B,), a few reviews at a time.
+def batch_outcome(source: StateSource, numbers: ReviewNumbers, labels: Tensor) -> BatchOutcome:
+    """Return the outcome of a batch of training reviews (B,), run a few reviews at a time.
 
     The gradient of a batch's mean loss is the sum of its parts': all parts but the last are
     differentiated here, and their activations freed, before the next one runs.
     """
-    *first, last = source.parts_of(rows)
-    losses, hits = torch.zeros(2, device=labels.device)
+    *first, last = source.parts_of(numbers)
+    loss, num_correct = torch.zeros(2, device=labels.device)
     for part in first:
-        outcome = batch_loss(source.logits(rows[part]), labels[part])
-        share = outcome.num_examples / len(rows)
-        hits = hits + outcome.num_correct
+        outcome = batch_loss(source.logits(numbers[part]), labels[part])
+        share = outcome.num_examples / len(numbers)
+        num_correct = num_correct + outcome.num_correct
         with torch.autocast(labels.device.type, enabled=False):
             (outcome.loss * share).backward()
-        losses = losses + outcome.loss.detach() * share
-    outcome = batch_loss(source.logits(rows[last]), labels[last])
-    loss = losses + outcome.loss * (outcome.num_examples / len(rows))
-    return BatchOutcome(loss, num_correct=hits + outcome.num_correct, num_examples=len(rows))
+        loss = loss + outcome.loss.detach() * share
+    outcome = batch_loss(source.logits(numbers[last]), labels[last])
+    return BatchOutcome(
+        loss=loss + outcome.loss * (outcome.num_examples / len(numbers)),
+        num_correct=num_correct + outcome.num_correct,
+        num_examples=len(numbers),
+    )

@@ -39,7 +39,7 @@ from hwcli.sentiment.features import cached_features, manifest
 from hwcli.sentiment.frozen import FeaturePart
 from hwcli.sentiment.heads import FrozenPooledHead
 from hwcli.sentiment.prepare import SentimentData, prepare
-from hwcli.sentiment.tokens import valid_tokens
+from hwcli.sentiment.tokens import Tokens, valid_tokens
 from hwcli.sentiment.training import batch_loss, epoch_batches, labels_of
 from hwcli.training.metrics import standard_error
 from hwcli.training.optimizers import make_optimizers
@@ -101,7 +101,7 @@ def notebook_way(config: Config, data: SentimentData) -> Iterator[Epoch]:
         head.train()
         order = torch.randperm(len(labels), generator=generator)
         for rows in order.split(config.batch_size):
-            ids, lengths = data.train.pad(rows.numpy(), multiple=1)
+            ids, lengths = padded_to_longest(data.train, rows)
             with torch.no_grad():
                 states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
             batch_loss(head(states, lengths), labels[rows]).loss.backward()
@@ -111,11 +111,17 @@ def notebook_way(config: Config, data: SentimentData) -> Iterator[Epoch]:
         logits = []
         with torch.no_grad():
             for rows in torch.arange(len(valid_labels)).split(config.batch_size):
-                ids, lengths = data.valid.pad(rows.numpy(), multiple=1)
+                ids, lengths = padded_to_longest(data.valid, rows)
                 states = encoder(ids, valid_tokens(lengths, ids.shape[1]).long())[0]
                 logits.append(head(states, lengths))
         spent += time.perf_counter() - started
         yield spent, mean_of(torch.cat(logits), valid_labels).accuracy
+
+
+def padded_to_longest(tokens: Tokens, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a batch as the notebook pads it, to its longest review: ids (B, T), lengths (B,)."""
+    ids, lengths = tokens.pad(rows.numpy())
+    return ids[:, : lengths.max()], lengths
 
 
 def our_way(config: Config, data: SentimentData, cache: Path) -> Iterator[Epoch]:
@@ -153,7 +159,7 @@ def our_way(config: Config, data: SentimentData, cache: Path) -> Iterator[Epoch]
         head.train()
         for rows in epoch_batches(data.train, config, epoch):
             with autocast(CPU, precision):
-                logits = training.forward_rows(head, rows)
+                logits = training.logits(head, rows)
             batch_loss(logits, labels[rows]).loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from hwcli.config import dump_yaml, load
 from hwcli.errors import ConfigError, OutputError, SourceError
@@ -324,6 +324,21 @@ def test_where_the_loss_rises_the_best_epoch_is_the_first_and_the_last_is_the_la
     # The weights of the best epoch are kept beside the checkpoint only if they are asked for.
     kept = list(tmp_path.glob(f"{COMMAND}/trials/*/best.safetensors"))
     assert len(kept) == (keep == "best")
+
+
+def test_a_training_that_starts_over_ends_with_weights_of_its_own(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = configure(*GRU, "keep=best")
+    train(config, tmp_path)
+    own = head_of(tmp_path)
+    (kept,) = tmp_path.glob(f"{COMMAND}/trials/*/best.safetensors")
+    kept.with_name("checkpoint.safetensors").unlink()
+    # Of an earlier training, whose numbers were better: another processor's or version's.
+    others = {name: torch.full_like(tensor, 7.0) for name, tensor in load_file(kept).items()}
+    kept.write_bytes(save(others, {"valid_loss": "0.0"}))
+    train(config, tmp_path)
+    assert_same_tensors(head_of(tmp_path), own)
 
 
 def test_the_first_losses_change_only_with_the_recipe_version(

@@ -356,3 +356,19 @@ def test_a_wrong_claim_is_caught_with_a_counterexample() -> None:
     assert len(checks.counterexample) == 2  # after one letter the sum is the last input
     xs = checks.counterexample
     assert trace(net, xs).final.output != decided("logistic", xs[-1][0])
+
+
+def test_a_sum_is_not_named_by_a_remainder_that_leaves_two_answers() -> None:
+    """Of the inputs 2 and 4 both sums 4 and 8 are 0 modulo 4, with different outputs."""
+    row = [1, 1, 1, -3, 1]
+    counts = network(
+        activation="step",
+        output_activation="identity",
+        w_in=[["1/2"]] * 5,
+        w_rec=[row] * 5,
+        bias=["-1/2", "-3/2", "-5/2", "-7/2", "-9/2"],
+        w_out=row,
+    )
+    text = say(counts, ((2,), (4,))).statement.text
+    assert "the sum of all inputs" not in text
+    assert "the number of inputs 2 plus 2 times the number of inputs 4 leaves remainder" in text

@@ -128,6 +128,8 @@ def test_activations_are_defined_where_an_equation_names_them() -> None:
         ("running-sum", {"output_activation": "identity"}, True),  # shows twice the sum
         ("running-sum", {"w_out": -2}, False),
         ("last-input", {"w_rec": 0, "output_activation": "sign"}, True),
+        # Over these inputs, which are no bits, ones are counted by no sum.
+        ("count-ones", {"output_activation": "identity"}, False),
     ],
 )
 def test_a_sum_is_expected_with_its_sign(expected: str, change: Any, passed: bool) -> None:
@@ -135,6 +137,14 @@ def test_a_sum_is_expected_with_its_sign(expected: str, change: Any, passed: boo
     verdict = found([1], [(-1,), (0,), (1,)], expected, **spec).verdict
     assert verdict is not None
     assert verdict.passed == passed
+
+
+@pytest.mark.parametrize("expected", ["running-sum", "count-ones"])
+def test_of_bits_the_sum_is_the_number_of_ones(expected: str) -> None:
+    shown = {"w_in": 1, "w_rec": 1, "w_out": 2, "output_activation": "identity"}
+    verdict = found([1, 0, 1], BITS, expected, **shown).verdict
+    assert verdict is not None
+    assert (verdict.passed, verdict.proved) == (True, True)
 
 
 @pytest.mark.parametrize(

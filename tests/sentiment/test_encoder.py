@@ -7,7 +7,7 @@ import torch
 from hwcli.errors import SourceError
 from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment.tokens import TextConfig, Tokens, tokenize
-from tests.sentiment.tiny import make_reviews
+from tests.sentiment.tiny import make_reviews, unpadded
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_padding_changes_no_pooled_state(
     with torch.inference_mode():
         together = encoders.pooled_layers(model, *tokens.pad(range(13)), how)
         for row in range(13):
-            alone = encoders.pooled_layers(model, *tokens.pad([row], multiple=1), how)
+            alone = encoders.pooled_layers(model, *unpadded(tokens, row), how)
             torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-5)
     assert together.shape == (13, 4, 22)
 
@@ -39,7 +39,7 @@ def test_padding_changes_no_state_under_autocasting(tokens: Tokens, tiny_encoder
         assert (mask.dtype, mask.shape) == (torch.bfloat16, (13, 1, 1, ids.shape[1]))
         together = encoders.states(model, ids, lengths)
         for row in range(13):
-            alone = encoders.states(model, *tokens.pad([row], multiple=1))[0]
+            alone = encoders.states(model, *unpadded(tokens, row))[0]
             own = together[row, : lengths[row]]
             torch.testing.assert_close(own.float(), alone.float(), rtol=0, atol=5e-2)
 

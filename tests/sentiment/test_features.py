@@ -19,7 +19,7 @@ from hwcli.sentiment import encoder as encoders
 from hwcli.sentiment import features
 from hwcli.sentiment.features import Features, Kind, cached_features, manifest
 from hwcli.sentiment.tokens import TextConfig, Tokens, tokenize
-from tests.sentiment.tiny import make_reviews
+from tests.sentiment.tiny import make_reviews, unpadded
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def test_token_states_are_what_the_encoder_says_of_each_review(
     assert lengths.tolist() == tokens.lengths[rows].tolist()
     for place, row in enumerate(rows):
         with torch.inference_mode():
-            alone = encoders.states(model, *tokens.pad([row], multiple=1))[0]
+            alone = encoders.states(model, *unpadded(tokens, row))[0]
         length = lengths[place]
         torch.testing.assert_close(batch[place, :length].float(), alone, rtol=1e-3, atol=2e-3)
         assert not batch[place, length:].any()

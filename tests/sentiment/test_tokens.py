@@ -30,8 +30,8 @@ def test_texts_of_every_kind_become_tokens(tiny_encoder: Path) -> None:
     texts = ["", "good<br /><br />film", "😀", "good film " * 5000]
     tokens = tokenize(texts, tokenizer, TextConfig(max_length=17))
     assert tokens.lengths.tolist() == [2, 4, 3, 17]
-    ids, lengths = tokens.pad(np.array([1, 0]), multiple=1)
-    words = [tokenizer.convert_ids_to_tokens(row) for row in ids.tolist()]
+    ids, lengths = tokens.pad(np.array([1, 0]))
+    words = [tokenizer.convert_ids_to_tokens(row) for row in ids[:, :4].tolist()]
     assert words == [["[CLS]", "good", "film", "[SEP]"], ["[CLS]", "[SEP]", "[PAD]", "[PAD]"]]
     assert lengths.tolist() == [4, 2]
 
@@ -92,7 +92,6 @@ def test_a_batch_is_padded_to_one_of_few_lengths_and_never_beyond_the_longest_te
     assert lengths.tolist() == LENGTHS[short].tolist()
     assert ids.sum(dim=1).tolist() == LENGTHS[short].tolist()  # the rest is padding
     assert tokens.pad([int(LENGTHS.argmax())])[0].shape == (1, LENGTHS.max())
-    assert tokens.pad([int(short[0])], multiple=1)[0].shape == (1, LENGTHS[short[0]])
     batches = training_batches(LENGTHS, batch_size=3, seed=0, epoch=0)
     assert {tokens.padded_length(batch) for batch in batches} == {32, int(LENGTHS.max())}
 

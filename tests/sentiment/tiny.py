@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hwcli.sentiment.reviews import Reviews
+from hwcli.sentiment.tokens import Tokens
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD = ["superb", "lovely", "good"]
@@ -87,3 +88,9 @@ def write_csv(path: Path, reviews: Reviews) -> Path:
         lines.append(f'"{text}",{("neg", "pos")[label]}')
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def unpadded(tokens: Tokens, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return one text as a batch without padding: ids (1, T) and the length (1,)."""
+    ids, lengths = tokens.pad([number])
+    return ids[:, : lengths[0]], lengths

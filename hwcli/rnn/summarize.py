@@ -37,7 +37,7 @@ from hwcli.rnn.tables import closed_form_lines
 from hwcli.rnn.trace import Step
 
 
-def summarise(
+def summarize(
     found: Answer,
     spec: NetworkSpec,
     name: str,
