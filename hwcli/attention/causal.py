@@ -11,8 +11,8 @@ of P(phi(q), phi(k), [v, 1]) the normalizer n, and the gradients are three more 
 
 for an incoming gradient g, where P' sums over j >= i.
 
-Shapes: G = B H heads together, T tokens, C tokens of a chunk, m chunks of a block, E and F
-features.
+Shapes: B batch, H heads, T tokens, t tokens of a block, C of a chunk, m chunks of a block, D width
+of a and b, E width of c.
 """
 
 from collections.abc import Iterator
@@ -85,19 +85,19 @@ class CausalProduct:
 
     def __init__(self, *, reverse: bool = False):
         self.reverse = reverse
-        self.state: Tensor | None = None  # (B, H, E, F), of the blocks so far
+        self.state: Tensor | None = None  # (B H, D, E), of the blocks so far
 
     def __call__(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        """Return one block: (B, H, t, E), (B, H, t, E), (B, H, t, F) -> (B, H, t, F)."""
+        """Return one block: (B, H, t, D), (B, H, t, D), (B, H, t, E) -> (B, H, t, E)."""
         B, H, t, _ = a.shape
-        a, b, c = (_in_chunks(x) for x in (a, b, c))  # (B H, m, C, E or F)
-        m, F_ = a.shape[1], c.shape[-1]
+        a, b, c = (_in_chunks(x) for x in (a, b, c))  # (B H, m, C, D or E)
+        m, E = a.shape[1], c.shape[-1]
 
         weights = a @ b.transpose(-2, -1)  # (B H, m, C, C)
         weights = weights.triu_() if self.reverse else weights.tril_()
-        inside = weights @ c  # (B H, m, C, F)
+        inside = weights @ c  # (B H, m, C, E)
 
-        sums = b.transpose(-2, -1) @ c  # (B H, m, E, F)
+        sums = b.transpose(-2, -1) @ c  # (B H, m, D, E)
         if self.state is None:
             self.state = torch.zeros_like(sums[:, 0], dtype=sum_type(sums))
         states = torch.empty_like(sums, dtype=self.state.dtype)
@@ -108,7 +108,7 @@ class CausalProduct:
 
         a, inside = a.flatten(0, 1), inside.flatten(0, 1)
         torch.baddbmm(inside, a, states.to(a.dtype).flatten(0, 1), out=inside)
-        return inside.view(B, H, m * CHUNK, F_)[:, :, :t]
+        return inside.view(B, H, m * CHUNK, E)[:, :, :t]
 
 
 def _blocks(q: Tensor) -> Iterator[tuple[slice, slice, slice]]:
@@ -120,7 +120,7 @@ def _blocks(q: Tensor) -> Iterator[tuple[slice, slice, slice]]:
 
 
 def _in_chunks(x: Tensor) -> Tensor:
-    """Cut into chunks, filled up with zeros, which add nothing: (B, H, t, E) -> (B H, m, C, E)."""
+    """Cut into chunks, filled up with zeros, which add nothing: (B, H, t, D) -> (B H, m, C, D)."""
     x = F.pad(x, (0, 0, 0, -x.shape[-2] % CHUNK)) if x.shape[-2] % CHUNK else x
     return x.reshape(x.shape[0] * x.shape[1], -1, CHUNK, x.shape[-1])
 

@@ -40,7 +40,7 @@ class FeatureMap:
     """A map of (..., T, D) onto the same shape, and its derivative.
 
     Both can work in memory that is there: a fresh block costs more than what is done to it, as
-    the kernel hands it out page by page.
+    the operating system hands it out page by page.
     """
 
     value: Value
@@ -109,7 +109,7 @@ def check_feature_map(name: str) -> None:
     """Refuse a name that no feature map has.
 
     Raises:
-        ValueError: it is one; names the choices.
+        ValueError: there is no such map; the message names the choices.
     """
     if name not in FEATURE_MAPS:
         raise ValueError(f"feature_map = {name!r}; choices: {', '.join(FEATURE_MAPS)}")

@@ -9,7 +9,8 @@ both divide by the row's sum. Without the exponential the sums can be taken in a
 and the two sums over j, a D x D matrix and a vector, are the same for every i: O(T D^2) in
 place of O(T^2 D) (Katharopoulos et al. 2020, "Transformers are RNNs", eq. 4-6).
 
-Shapes: B batch, H heads, T tokens, D width of one head.
+Shapes: B batch, H heads, T tokens, D width of one head; T_k keys and values of width E where these
+differ.
 """
 
 import math
@@ -33,35 +34,8 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) 
     return scores.softmax(dim=-1) @ v
 
 
-def packed_softmax_attention(qkv: Tensor) -> Tensor:
-    """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D).
-
-    Raises:
-        ValueError: qkv has another shape.
-    """
-    q, k, v = _unpack(qkv)  # (B, H, T, D)
-    # Torch's fused kernel is the faster one, but for bfloat16 on a CPU, where it is several times
-    # slower than forming the weights.
-    slow = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
-    attend = softmax_attention if slow else sdpa_attention
-    return attend(q, k, v).transpose(1, 2)
-
-
-def packed_linear_attention(qkv: Tensor) -> Tensor:
-    """Compute linear attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D).
-
-    Raises:
-        ValueError: qkv has another shape.
-        TypeError: qkv holds no floating-point numbers.
-    """
-    q, k, v = _unpack(qkv)  # (B, H, T, D)
-    if native_linear.fits(q, k, v):
-        return native_linear.NativePackedLinearAttention.apply(qkv, "elu1")  # type: ignore[no-any-return]
-    return linear_attention(q, k, v).transpose(1, 2)
-
-
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """Compute the same by torch's own function.
+    """Compute softmax attention by torch's scaled_dot_product_attention.
 
     That is a fused kernel on a CPU and, but for float64, on CUDA: O(T) memory, the weights formed
     block by block.
@@ -81,13 +55,13 @@ def linear_attention(
 
     Args:
         q: queries, (B, H, T, D).
-        k: keys, (B, H, S, D).
-        v: values, (B, H, S, F); S differs from T where one sequence attends to another.
+        k: keys, (B, H, T_k, D).
+        v: values, (B, H, T_k, E); T_k differs from T where one sequence attends to another.
         feature_map: phi, one of ``FEATURE_MAPS``.
-        causal: token i attends to tokens 1 to i only; S is T.
+        causal: token i attends to tokens 1 to i only; T_k is T.
 
     Returns:
-        y, (B, H, T, F), of the type of q.
+        y, (B, H, T, E), of the type of q.
 
     Raises:
         ValueError: the shapes or devices do not fit each other, or there is no such feature map.
@@ -104,14 +78,16 @@ def linear_attention(
     if T >= FEWEST_TOKENS and q.device.type == "cpu":
         return LinearAttention.apply(q, k, v, feature_map)  # type: ignore[no-any-return]
     q, k = map_features(q, feature_map), map_features(k, feature_map)
-    state = k.transpose(-2, -1) @ v  # (B, H, D, F)
-    return (q @ state) / (q @ k.sum(dim=-2).unsqueeze(-1))
+    S = k.transpose(-2, -1) @ v  # (B, H, D, E)
+    return (q @ S) / (q @ k.sum(dim=-2).unsqueeze(-1))
 
 
 def quadratic_linear_attention(
     q: Tensor, k: Tensor, v: Tensor, *, feature_map: FeatureMapName = "elu1", causal: bool = False
 ) -> Tensor:
-    """Compute the same the long way, forming the T x T weights: O(T^2).
+    """Compute linear attention by its T x T weights: O(T^2) time and memory.
+
+    The reference for the O(T) forms.
 
     Raises:
         ValueError, TypeError: as :func:`linear_attention`.
@@ -134,19 +110,50 @@ def cumulative_linear_attention(
     """
     _check(q, k, v, feature_map, causal=True)
     q, k = map_features(q, feature_map), map_features(k, feature_map)
-    states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(dim=-3)  # (B, H, T, D, F)
+    states = (k.unsqueeze(-1) * v.unsqueeze(-2)).cumsum(dim=-3)  # (B, H, T, D, E)
     numerator = (q.unsqueeze(-2) @ states).squeeze(-2)
     return numerator / (q * k.cumsum(dim=-2)).sum(dim=-1, keepdim=True)
 
 
-def _future(scores: Tensor) -> Tensor:
-    return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+def packed_softmax_attention(qkv: Tensor) -> Tensor:
+    """Compute softmax attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D).
+
+    Raises:
+        ValueError: qkv has another shape.
+    """
+    q, k, v = unpack_qkv(qkv)  # (B, H, T, D)
+    # Torch's fused kernel is the faster one, but for bfloat16 on a CPU (tests/benchmarks/LOG.md).
+    slow = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
+    attend = softmax_attention if slow else sdpa_attention
+    return attend(q, k, v).transpose(1, 2)
 
 
-def _unpack(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def packed_linear_attention(qkv: Tensor) -> Tensor:
+    """Compute linear attention of all heads as a ViT has them: (B, T, 3, H, D) -> (B, T, H, D).
+
+    Raises:
+        ValueError: qkv has another shape.
+        TypeError: qkv holds no floating-point numbers.
+    """
+    q, k, v = unpack_qkv(qkv)  # (B, H, T, D)
+    if native_linear.fits(q, k, v):
+        return native_linear.NativePackedLinearAttention.apply(qkv, "elu1")  # type: ignore[no-any-return]
+    return linear_attention(q, k, v).transpose(1, 2)
+
+
+def unpack_qkv(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """View the queries, keys and values of all heads: (B, T, 3, H, D) -> three of (B, H, T, D).
+
+    Raises:
+        ValueError: qkv has another shape.
+    """
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f"qkv is {_shape(qkv)}: expected (B, T, 3, H, D)")
     return native_linear.unpack(qkv)
+
+
+def _future(scores: Tensor) -> Tensor:
+    return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, feature_map: FeatureMapName, *, causal: bool) -> None:
@@ -154,13 +161,13 @@ def _check(q: Tensor, k: Tensor, v: Tensor, feature_map: FeatureMapName, *, caus
     check_feature_map(feature_map)
     if not q.ndim == k.ndim == v.ndim == 4:
         raise ValueError(f"{_given(q, k, v, _shape)}: expected (B, H, T, D) each")
-    (*heads, T, D), (*of_k, S, width), (*of_v, of_values, _) = q.shape, k.shape, v.shape
-    if not (heads == of_k == of_v and width == D and of_values == S):
+    (*heads, T, D), (*of_k, T_k, width), (*of_v, of_values, _) = q.shape, k.shape, v.shape
+    if not (heads == of_k == of_v and width == D and of_values == T_k):
         raise ValueError(
-            f"{_given(q, k, v, _shape)}: expected (B, H, T, D), (B, H, S, D) and (B, H, S, F), "
-            "nothing broadcast"
+            f"{_given(q, k, v, _shape)}: expected (B, H, T, D), (B, H, T_k, D) and "
+            "(B, H, T_k, E), nothing broadcast"
         )
-    if causal and T != S:
+    if causal and T_k != T:
         raise ValueError(
             f"{_given(q, k, v, _shape)}: causal attention needs as many queries as keys"
         )

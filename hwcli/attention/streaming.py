@@ -1,16 +1,15 @@
 """Linear attention over long sequences: one pass over the keys, one over the queries.
 
 A block of tokens is read, mapped, used at once and forgotten, so that beyond the result there is
-one block and a D x F state. The backward pass maps again instead of keeping the mapped tokens.
+one block and a D x E state. The backward pass maps again instead of keeping the mapped tokens.
 With S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and y_i = phi(q_i) S / n_i,
+and for an incoming gradient g with u_i = g_i / n_i and dn_i = -(u_i . y_i),
 
-    dphi(q_i) = (S g_i - (g_i . y_i) z) / n_i          dS = sum_i phi(q_i) g_i^T / n_i
-    dphi(k_j) = dS v_j + dz,  dv_j = phi(k_j) dS       dz = -sum_i phi(q_i) (g_i . y_i) / n_i
+    dphi(q_i) = S u_i + dn_i z       dS = sum_i phi(q_i) u_i^T
+    dphi(k_j) = dS v_j + dz          dz = sum_i dn_i phi(q_i)        dv_j = phi(k_j) dS
 
-for an incoming gradient g.
-
-Shapes: as in :mod:`hwcli.attention.functional`; here one head at a time, q (T, D), k (S, D) and
-v (S, F).
+Shapes: as in :mod:`hwcli.attention.functional`; here one head at a time, q (T, D), k (T_k, D) and
+v (T_k, E).
 """
 
 from typing import Any
@@ -37,12 +36,12 @@ def _block(D: int) -> int:
 class LinearAttention(Function):
     """``apply(q, k, v, feature_map)``: non-causal linear attention.
 
-    Shapes: (B, H, T, D), (B, H, S, D), (B, H, S, F) -> (B, H, T, F).
+    Shapes: (B, H, T, D), (B, H, T_k, D), (B, H, T_k, E) -> (B, H, T, E).
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, name: FeatureMapName) -> Tensor:
-        """Compute y and keep, besides the inputs and y, what is O(T) or O(D F)."""
+        """Compute y and keep, besides the inputs and y, what is O(T) or O(D E)."""
         B, H, T, D = q.shape
         y = v.new_empty(B, H, T, v.shape[-1])
         normalizers = q.new_empty(B, H, T)
@@ -72,7 +71,7 @@ class LinearAttention(Function):
 
 
 def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
-    """Sum over the tokens: S = sum phi(k) v^T (D, F) and z = sum phi(k) (D)."""
+    """Sum over the tokens: S = sum phi(k) v^T (D, E) and z = sum phi(k) (D,)."""
     block = _block(k.shape[-1])
     S = k.new_zeros(k.shape[-1], v.shape[-1], dtype=sum_type(k))
     z = k.new_zeros(k.shape[-1], dtype=sum_type(k))
@@ -87,7 +86,10 @@ def summarize(k: Tensor, v: Tensor, phi: FeatureMap) -> tuple[Tensor, Tensor]:
 def read_out(
     q: Tensor, S: Tensor, z: Tensor, phi: FeatureMap, y: Tensor, normalizers: Tensor
 ) -> None:
-    """Write y_i = phi(q_i) S / (phi(q_i) . z), and the normalizers below it."""
+    """Write y_i = phi(q_i) S / n_i into ``y`` and n_i = phi(q_i) . z into ``normalizers``.
+
+    Shapes: q (T, D), S (D, E), z (D,), y (T, E), normalizers (T,).
+    """
     block = _block(q.shape[-1])
     S, z = S.to(q.dtype), z.to(q.dtype)
     scratch, spare = _scratch(q, block), _scratch(q, block)
@@ -118,13 +120,13 @@ def _backward_queries(
     for q_block, y_block, n, g_block, dq_block in zip(
         *(x.split(block) for x in (q, y, normalizers, gradient, dq)), strict=True
     ):
-        mapped, dnumerator, spare, product = (x[: len(n)] for x in scratch)
+        mapped, u, spare, product = (x[: len(n)] for x in scratch)
         mapped = phi.value(q_block, mapped, spare)
-        torch.mul(g_block, n.reciprocal().unsqueeze(-1), out=dnumerator)
-        dn = torch.mul(dnumerator, y_block, out=product).sum(dim=-1).neg_()
-        torch.mm(dnumerator, S.t(), out=dq_block).addr_(dn, z)
+        torch.mul(g_block, n.reciprocal().unsqueeze(-1), out=u)
+        dn = torch.mul(u, y_block, out=product).sum(dim=-1).neg_()
+        torch.mm(u, S.t(), out=dq_block).addr_(dn, z)
         phi.pullback(dq_block, mapped, dq_block, spare)
-        _add_outer(dS, mapped, dnumerator)
+        _add_outer(dS, mapped, u)
         dz += mapped.t() @ dn
     return dS, dz
 

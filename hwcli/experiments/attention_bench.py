@@ -47,6 +47,7 @@ from hwcli.config import RunConfig
 from hwcli.errors import ConfigError
 from hwcli.experiment import PROGRAM_BYTES, Plan
 from hwcli.fingerprint import fingerprint
+from hwcli.native import compiler
 from hwcli.native import linear_attention as native_linear
 from hwcli.output import terminal
 from hwcli.output.run_folder import RunFolder
@@ -179,8 +180,8 @@ class Config(RunConfig):
         )
 
 
-def resolve(config: Config) -> BenchSettings:
-    """Resolve device, kernels, threads and memory limit.
+def bench_settings(config: Config) -> BenchSettings:
+    """Return the settings of a run: what is auto becomes what this machine has.
 
     Raises:
         ConfigError: the device is not there, or does not know the dtype; compiled kernels were
@@ -197,6 +198,13 @@ def resolve(config: Config) -> BenchSettings:
     limit = config.memory_limit
     if limit == "auto":  # leave some to the system
         limit = int(0.7 * measure.available_memory_bytes(device))
+    kernels, note = compiler.choose(
+        config.kernels,
+        device,
+        lambda: native_linear.reason_against(config.dim, getattr(torch, config.dtype)),
+    )
+    if note:
+        terminal.log(note)
     return BenchSettings(
         shape=config.shape,
         lengths=config.T,
@@ -204,30 +212,11 @@ def resolve(config: Config) -> BenchSettings:
         directions=config.directions,
         device=device,
         threads=resources.num_cores() if config.threads == "auto" else config.threads,
-        kernels=resolve_kernels(config, device),
+        kernels=kernels,
         memory_limit_bytes=limit,
         time_limit_s=config.time_limit_s,
         seed=config.seed,
     )
-
-
-def resolve_kernels(config: Config, device: str) -> Literal["compiled", "torch"]:
-    """Return the code that computes linear attention: compiled kernels if possible, or torch.
-
-    Raises:
-        ConfigError: compiled kernels were asked for and are not available.
-    """
-    if config.kernels == "torch" or (config.kernels == "auto" and device != "cpu"):
-        return "torch"
-    reason: str | None = "they run on a CPU only"
-    if device == "cpu":
-        reason = native_linear.reason_against(config.dim, getattr(torch, config.dtype))
-    if reason is None:
-        return "compiled"
-    if config.kernels == "compiled":
-        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.log(f"kernels: torch's own ({reason})")
-    return "torch"
 
 
 # --------------------------------------------------------------------------------------
@@ -236,7 +225,7 @@ def resolve_kernels(config: Config, device: str) -> Literal["compiled", "torch"]
 
 def run(config: Config, folder: RunFolder) -> AttentionSummary:
     """Check, measure, fit and show."""
-    settings = resolve(config)
+    settings = bench_settings(config)
     torch.set_num_threads(settings.threads)
     measure.keep_freed_memory()
     environment = fingerprint(
@@ -367,7 +356,7 @@ def _point_line(point: Point) -> str:
 
 def plan(config: Config, folder: RunFolder) -> Plan:
     """Return every point with its operations, memory and time, and what the whole run takes."""
-    settings = resolve(config)
+    settings = bench_settings(config)
     torch.set_num_threads(settings.threads)
     pace = Pace(settings)
     # The speed of the memory is measured whatever the points are.

@@ -1,6 +1,6 @@
 """From C++ beside this file to functions in this process: compiled once, kept in the cache.
 
-The machine's own compiler is asked for code for this very processor, so nothing here names one. A
+The machine's own compiler is asked for code for this very processor, so none is named here. A
 library is known by the digest of everything that decides its code: another processor, compiler or
 version of the source never meets it. Two variables of the environment change what is asked for:
 ``CXX`` is the compiler's command, and ``HW2_MARCH`` the processor, as ``-march`` names it
@@ -23,16 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from hwcli import processor
 from hwcli.data.cache import cache_folder
-from hwcli.errors import KernelError, SourceError
+from hwcli.errors import ConfigError, KernelError, SourceError
 
 FOLDER = Path(__file__).parent
 FLAGS = (
@@ -81,6 +82,29 @@ def kernels(use: bool) -> Iterator[None]:
 def in_use() -> bool:
     """Tell whether compiled kernels are to be used where there is one."""
     return _in_use
+
+
+def choose(
+    asked: str, device: str, why_not: Callable[[], str | None]
+) -> tuple[Literal["compiled", "torch"], str]:
+    """Return whose code computes, and a note for the user; empty where there is nothing to say.
+
+    Args:
+        asked: compiled, torch or auto.
+        device: the kind that computes, such as cpu or cuda.
+        why_not: returns why there is no kernel on a CPU; None if there is one.
+
+    Raises:
+        ConfigError: compiled kernels were asked for and cannot be used.
+    """
+    if asked == "torch" or (asked == "auto" and device != "cpu"):
+        return "torch", ""
+    reason = why_not() if device == "cpu" else "they run on a CPU only"
+    if reason is None:
+        return "compiled", ""
+    if asked == "compiled":
+        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
+    return "torch", f"kernels: torch's own ({reason})"
 
 
 def reason_against() -> str | None:

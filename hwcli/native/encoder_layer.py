@@ -146,17 +146,19 @@ def encode(
         mlp_width=parameters.hidden.shape[0],
         linear=linear,
     )
-    low = (
+    in_bfloat16 = (
         torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and fits_bfloat16(shape)
         and gemm_bf16.usable()
     )
-    if not low and not fits_stacks(shape):
+    if not in_bfloat16 and not fits_stacks(shape):
         return None
-    # Inside a function of its own kind autograd is always off.
-    keeps = torch.is_grad_enabled()
-    return EncoderLayer.apply(x, shape, epsilon, low, keeps, *parameters)  # type: ignore[no-any-return]
+    # Asked here, since inside an autograd function gradients are always off.
+    needs_backward = torch.is_grad_enabled()
+    return EncoderLayer.apply(  # type: ignore[no-any-return]
+        x, shape, epsilon, in_bfloat16, needs_backward, *parameters
+    )
 
 
 def fits_stacks(shape: LayerShape) -> bool:
@@ -176,10 +178,10 @@ def stack_bytes(shape: LayerShape) -> int:
     """
     T, W = shape.tokens, _up_to(MOST_LANES, shape.head_width)
     if shape.linear:
-        of_head = 3 * W * W + T * W + T + 2 * W  # S, dS and S turned; u, m, z and dz
+        of_head = 3 * W * W + T * W + T + 2 * W  # S, dS and S turned; u, dn, z and dz
     else:
         queries = _up_to(MOST_LANES, T)
-        of_head = W * queries + 2 * T * queries + queries  # q or g turned, P, dS and their mean
+        of_head = W * queries + 2 * T * queries + queries  # q or g turned, P, dP and its mean
     return 4 * max(of_head, 2 * _up_to(MOST_LANES, shape.width))
 
 
@@ -214,10 +216,11 @@ def _up_to(unit: int, number: int) -> int:
 
 
 class EncoderLayer(torch.autograd.Function):
-    """``apply(x, shape, epsilon, low, keeps, *parameters)``, in the order of ``LayerParameters``.
+    """``apply(x, shape, epsilon, in_bfloat16, needs_backward, *parameters)``.
 
-    With ``low`` products are of bfloat16; parameters and results are float32 either way. With
-    ``keeps`` a backward pass may follow.
+    The parameters are in the order of ``LayerParameters``. With ``in_bfloat16`` products are of
+    bfloat16; parameters and results are float32 either way. With ``needs_backward`` a backward
+    pass may follow.
     """
 
     @staticmethod
@@ -226,20 +229,24 @@ class EncoderLayer(torch.autograd.Function):
         x: Tensor,
         shape: LayerShape,
         epsilon: float,
-        low: bool,
-        keeps: bool,
+        in_bfloat16: bool,
+        needs_backward: bool,
         *parameters: Tensor,
     ) -> Tensor:
         """Compute y. Keep what costs more to compute again than to read."""
         x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        made = _library(shape, low=low)
+        library = _library(shape, in_bfloat16=in_bfloat16)
         kept = None
-        if keeps and any(ctx.needs_input_grad):
-            kept = torch.empty(made.layer_kept_bytes(ctypes.c_long(len(x))), dtype=torch.uint8)
-        made.layer_forward(
-            _pointer(x), _pointers(parameters), _pointer(y), _pointer(kept), *_rest(x, epsilon)
+        if needs_backward and any(ctx.needs_input_grad):
+            kept = torch.empty(library.layer_kept_bytes(ctypes.c_long(len(x))), dtype=torch.uint8)
+        library.layer_forward(
+            _pointer(x),
+            _pointers(parameters),
+            _pointer(y),
+            _pointer(kept),
+            *_common_arguments(x, epsilon),
         )
-        ctx.made, ctx.epsilon, ctx.kept = made, epsilon, kept
+        ctx.library, ctx.epsilon, ctx.kept = library, epsilon, kept
         ctx.save_for_backward(x, *parameters)
         return y
 
@@ -250,14 +257,14 @@ class EncoderLayer(torch.autograd.Function):
         x, *parameters = ctx.saved_tensors
         dx, dy = torch.empty_like(x), dy.contiguous()
         sums = _Sums(parameters)
-        ctx.made.layer_backward(
+        ctx.library.layer_backward(
             _pointer(x),
             _pointers(parameters),
             _pointer(dy),
             _pointer(dx),
             _pointers(sums.parts),
             _pointer(ctx.kept),
-            *_rest(x, ctx.epsilon),
+            *_common_arguments(x, ctx.epsilon),
         )
         return dx, None, None, None, None, *sums.total()
 
@@ -279,17 +286,17 @@ class _Sums:
         return [part.view_as(parameter) for part, parameter in parts]
 
 
-def _library(shape: LayerShape, *, low: bool) -> ctypes.CDLL:
-    if low:
-        made = gemm_bf16.library("encoder_layer_bfloat16.cpp", **shape.constants)
+def _library(shape: LayerShape, *, in_bfloat16: bool) -> ctypes.CDLL:
+    if in_bfloat16:
+        library = gemm_bf16.library("encoder_layer_bfloat16.cpp", **shape.constants)
     else:
         texts = {name: str(number) for name, number in shape.constants.items()}
-        made = compiler.library("encoder_layer_float32.cpp", **texts)
-    made.layer_kept_bytes.restype = ctypes.c_long
-    return made
+        library = compiler.library("encoder_layer_float32.cpp", **texts)
+    library.layer_kept_bytes.restype = ctypes.c_long
+    return library
 
 
-def _rest(x: Tensor, epsilon: float) -> tuple[Any, ...]:
+def _common_arguments(x: Tensor, epsilon: float) -> tuple[Any, ...]:
     return (
         ctypes.c_float(epsilon),
         ctypes.c_long(len(x)),

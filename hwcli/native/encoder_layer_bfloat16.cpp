@@ -1,29 +1,29 @@
 // One encoder layer of a Vision Transformer in bfloat16, forward and backward (layer_parts.h says what
 // it computes), a few images at a time.
 //
-// What a handful of images need between x and y fits the second-level cache. With a matrix unit it
-// never reaches memory; the backward pass is given x alone and computes it again (Chen et al. 2016,
-// "Training Deep Nets with Sublinear Memory Cost"). Vectors multiply more slowly than memory is read:
-// there the forward pass keeps what costs products. Numbers are the same either way.
+// What a few images need between x and y fits the second-level cache. With a matrix unit it never
+// reaches memory: the backward pass gets x alone and computes the rest again (Chen et al. 2016,
+// "Training Deep Nets with Sublinear Memory Cost"). By vectors, a product takes longer than reading
+// its result from memory: there the forward pass keeps these results. Numbers are the same either way.
 //
 // Products are of bfloat16 and summed in float32; the residual stream, norms, softmax and GELU are
 // float32. D and M are multiples of 32, W of 16.
 //
-// A matrix unit wants rows and sums filled up to whole tiles, vectors do not: the units of gemm_bf16.h
-// say how far.
+// A matrix unit needs rows and sums filled up to whole tiles, vectors do not: ROW_UNIT and INNER_UNIT
+// of gemm_bf16.h say how far.
 #include "gemm_bf16.h"
 #include "layer_parts.h"
 
-// Where each token is worked on alone, strips of at most 32 are: of so many tokens, as high as evenly
-// filled ones are.
+// Steps that treat each token alone work on strips of at most 32 tokens. Returns the height at which
+// the strips are filled most evenly.
 constexpr int strip_height(int tokens) {
     int strips = (tokens + 31) / 32;
     return round_up((tokens + strips - 1) / strips, ROW_UNIT);
 }
 constexpr int filled_up(int tokens) { return round_up(tokens, strip_height(tokens)); }
 
-// Of as many images as fit the cache, the number that leaves the smallest part of its strips empty,
-// the largest of several.
+// Returns how many images are worked on at a time: of the numbers that fit the cache, the one that
+// leaves the smallest part of the strips empty; the largest if there are several.
 constexpr int images_at_a_time() {
     int best = 1;
     for (int n = 2; n <= 384 / D; n++)
@@ -36,7 +36,8 @@ constexpr int N = IMAGES * T;  // their tokens
 constexpr int STRIP = strip_height(N), NP = filled_up(N);
 constexpr int TP = round_up(T, 32), TV = TP / LANES;
 constexpr int ROWS = NP + TP;  // a head's padded rows may reach behind NP
-// A head's tokens as rows of a product, and as what a product sums over; the latter of all tokens.
+// A head's tokens, filled up as rows of a product (TR) and as what a product sums over (TI); NI is
+// the latter for all tokens.
 constexpr int TR = round_up(T, ROW_UNIT), TI = round_up(T, INNER_UNIT);
 constexpr int NI = round_up(NP, INNER_UNIT);
 constexpr int WP = round_up(W, INNER_UNIT);
@@ -44,7 +45,8 @@ constexpr int I = H * W, IP = round_up(I, INNER_UNIT);  // all heads side by sid
 constexpr int QKV = 3 * I, QP = round_up(QKV, INNER_UNIT);
 static_assert(WP <= TP, "places for scores, TP x TP, also hold a head's keys and values");
 
-// A weight as right-hand matrices: inputs to outputs, and outputs' gradients to inputs'.
+// A weight as right-hand matrices: `forward` takes inputs to outputs, `backward` takes the outputs'
+// gradients to the inputs'.
 template <int OUTPUTS, int INPUTS> struct Packed {
     alignas(64) bf16 forward[round_up(INPUTS, INNER_UNIT) * OUTPUTS];
     alignas(64) bf16 backward[round_up(OUTPUTS, INNER_UNIT) * INPUTS];
@@ -69,20 +71,21 @@ struct Weights {
     }
 };
 
-// What a few images need, token by token, in the order of its making. Padding is zero, or finite
-// where it meets zeros only.
+// What a few images need, token by token, in the order in which it is computed. Padding is zero;
+// where it is multiplied with zeros only, it may be any finite number.
 struct alignas(64) Workspace {
     float x[NP][D], mean1[NP], scale1[NP];
     bf16 h1[NP][D], qkv[ROWS][QP];               // norm1(x); under linear attention, features
     // Of each query: its largest score, in powers of two, and one over the sum of its weights.
-    float top[IMAGES * H][TP], shares[IMAGES * H][TP];
+    float top[IMAGES * H][TP], inverse_sum[IMAGES * H][TP];
     bits weights[IMAGES * H][TP / 2][TV];        // softmax: pairs of keys down, queries across
-    bf16 state[IMAGES * H][W + 1][W];            // linear: sum of k v^T, and a row to read behind
-    float key_sums[IMAGES * H][W];               // linear
+    bf16 S[IMAGES * H][W + 1][W];                // linear: sum of k v^T, and a row to read behind
+    float z[IMAGES * H][W];                      // linear: sum of k
     bf16 mixed[ROWS][IP];                        // what the heads give, side by side
     float x2[NP][D], mean2[NP], scale2[NP];
     bf16 h2[NP][D], hidden[NP][M], slope[NP][M];  // norm2(x2); GELU and its slope
-    // Gradients, under the names of what they are of; dx is of y, then of x2, then of x.
+    // dhidden is the gradient of hidden, and so on. dx is reused: gradient of y, then of x2,
+    // then of x.
     float dx[NP][D];
     bf16 dy[NP][D], dhidden[NP][M], dx2[NP][D], dmixed[ROWS][IP], dqkv[ROWS][QP];
     // Results of a product before they are rounded, and operands made for one.
@@ -90,20 +93,20 @@ struct alignas(64) Workspace {
     bf16 left[NI * std::max({QP, M, D})], right[NI * std::max({QP, M, D})];
 };
 
-// What the forward pass keeps for the backward pass: transfer(numbers here, bytes) for each array.
 constexpr bool KEEPS = !TILES;
 constexpr long whole_lines(long bytes) { return (bytes + 63) / 64 * 64; }
 
+// Calls transfer(array, bytes) for each array that the forward pass keeps for the backward pass.
 template <class Transfer> static void with_kept(Workspace &w, Transfer transfer) {
     if (!KEEPS) return;
     transfer(w.qkv, whole_lines(sizeof(bf16) * N * QP));
     transfer(w.mixed, whole_lines(sizeof(bf16) * N * IP));
     transfer(w.hidden, whole_lines(sizeof(bf16) * N * M));
     transfer(w.slope, whole_lines(sizeof(bf16) * N * M));
-    transfer(w.shares, whole_lines(sizeof w.shares));
+    transfer(w.inverse_sum, whole_lines(sizeof w.inverse_sum));
     if (!LINEAR) transfer(w.top, whole_lines(sizeof w.top));
-    if (LINEAR) transfer(w.state, whole_lines(sizeof w.state));
-    if (LINEAR) transfer(w.key_sums, whole_lines(sizeof w.key_sums));
+    if (LINEAR) transfer(w.S, whole_lines(sizeof w.S));
+    if (LINEAR) transfer(w.z, whole_lines(sizeof w.z));
 }
 
 static long kept_bytes(Workspace &w) {
@@ -118,7 +121,7 @@ static void store_rows(bf16 *to, int row, const float *from, int columns, int ro
             store(to + r * row + c, AT(from + r * columns + c));
 }
 
-// The transpose of (W, TP), its first T rows.
+// Stores the first T rows of the transpose of a matrix (W, TP).
 [[maybe_unused]] static void store_columns(bf16 *to, int row, const float (*from)[TP]) {
     for (int d = 0; d < W; d += LANES)
         for (int t = 0; t < T; t += LANES) {
@@ -134,8 +137,9 @@ static void store_rows(bf16 *to, int row, const float *from, int columns, int ro
 
 #if !HW2_LINEAR
 
-// y = share (weights^T v): (T, W), where `weights` are pairs of keys down and queries across.
-static void mix(bf16 *y, int y_row, const bits (*weights)[TV], const float *shares, const bf16 *v) {
+// y = inverse_sum (weights^T v): (T, W), where `weights` are pairs of keys down and queries across.
+static void mix(bf16 *y, int y_row, const bits (*weights)[TV], const float *inverse_sum,
+                const bf16 *v) {
     alignas(64) bf16 pairs[TI * W];
     if constexpr (TILES) {  // by columns: to turn v costs less than to turn the weights
         alignas(64) bf16 columns_of_v[W * TI];
@@ -143,157 +147,160 @@ static void mix(bf16 *y, int y_row, const bits (*weights)[TV], const float *shar
         Words left = turned(columns_of_v, pairs, v, QP, T, TI, W);
         multiply(W, TP, TI, columns[0], TP, left, (const bf16 *)weights, TP);
         for (int d = 0; d < W; d++)
-            for (int c = 0; c < TV; c++) AT(columns[d] + c * LANES) *= AT(shares + c * LANES);
+            for (int c = 0; c < TV; c++) AT(columns[d] + c * LANES) *= AT(inverse_sum + c * LANES);
         store_columns(y, y_row, columns);
     } else {
         alignas(64) float rows[T][W];
         pair_rows(pairs, v, QP, T, TI, W);
         multiply(T, W, TI, rows[0], W, {(const word *)weights, 1, TP}, pairs, W);
         for (int t = 0; t < T; t++)
-            for (int c = 0; c < W; c += LANES) store(y + t * y_row + c, AT(rows[t] + c) * shares[t]);
+            for (int c = 0; c < W; c += LANES)
+                store(y + t * y_row + c, AT(rows[t] + c) * inverse_sum[t]);
     }
 }
 
-// Keys down and queries across: sums over keys need no lane to know another. With `again`, the
-// weights are made of what is kept.
+// Scores have keys down and queries across, so that a sum over keys stays within its lane. With
+// `again`, for the backward pass, only the weights are computed, from the largest scores kept.
 static void attend(Workspace &w, int image, int head, bool again) {
     static const float scale = 1.44269504f / std::sqrt((float)W);  // of powers of two
     alignas(64) float scores[TP][TP];
     alignas(64) bf16 pairs[TP * TP];
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     auto &weights = w.weights[image * H + head];
-    auto &shares = w.shares[image * H + head];
-    auto &largest = w.top[image * H + head];
+    auto &inverse_sum = w.inverse_sum[image * H + head];
+    auto &top = w.top[image * H + head];
     pair_columns(pairs, q, QP, TP, W);
     multiply(TR, TP, WP, scores[0], TP, rows_of(k, QP), pairs, TP);
-    vec top[TV], total[TV] = {};
-    for (int c = 0; c < TV; c++) top[c] = AT((again ? largest : scores[0]) + c * LANES);
+    vec largest[TV], total[TV] = {};
+    for (int c = 0; c < TV; c++) largest[c] = AT((again ? top : scores[0]) + c * LANES);
     if (!again) {
         for (int t = 1; t < T; t++)
-            for (int c = 0; c < TV; c++) top[c] = greater(top[c], AT(scores[t] + c * LANES));
-        for (int c = 0; c < TV; c++) AT(largest + c * LANES) = top[c] *= scale;
+            for (int c = 0; c < TV; c++) largest[c] = greater(largest[c], AT(scores[t] + c * LANES));
+        for (int c = 0; c < TV; c++) AT(top + c * LANES) = largest[c] *= scale;
     }
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
-            vec a = rough_power_of_two(AT(scores[t] + c * LANES) * scale - top[c]);
-            vec b = rough_power_of_two(AT(scores[t + 1] + c * LANES) * scale - top[c]);
+            vec a = rough_power_of_two(AT(scores[t] + c * LANES) * scale - largest[c]);
+            vec b = rough_power_of_two(AT(scores[t + 1] + c * LANES) * scale - largest[c]);
             if (t + 1 == T) b = vec{};
             total[c] += a + b;
             weights[t / 2][c] = pair(a, b);
         }
     if (again) return;
-    for (int c = 0; c < TV; c++) AT(shares + c * LANES) = 1.0f / total[c];
-    mix(&w.mixed[image * T][head * W], IP, weights, shares, v);
+    for (int c = 0; c < TV; c++) AT(inverse_sum + c * LANES) = 1.0f / total[c];
+    mix(&w.mixed[image * T][head * W], IP, weights, inverse_sum, v);
 }
 
-// With P the shares and g = dL/dy: dL/dP = g v^T, dL/dS = P (dL/dP - sum P dL/dP), then products.
+// P = weights x inverse_sum are the probabilities, g = dL/dy: dP = g v^T,
+// dS = P (dP - sum over keys of P dP), then dq, dk and dv by products.
 static void attend_backward(Workspace &w, int image, int head) {
     static const float scale = 1 / std::sqrt((float)W);
-    alignas(64) float slopes[TP][TP], ones[TP];
-    alignas(64) bf16 pairs[TP * TP], P[TR][TP] = {}, dscores[TR][TP] = {};
+    alignas(64) float dP[TP][TP], ones[TP];
+    alignas(64) bf16 pairs[TP * TP], P[TR][TP] = {}, dS[TR][TP] = {};
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     const bf16 *g = &w.dmixed[image * T][head * W];
     bf16 *dq = &w.dqkv[image * T][head * W], *dk = dq + I, *dv = dk + I;
     auto &weights = w.weights[image * H + head];
-    auto &shares = w.shares[image * H + head];
+    auto &inverse_sum = w.inverse_sum[image * H + head];
     pair_columns(pairs, g, IP, TP, W);
-    multiply(TR, TP, WP, slopes[0], TP, rows_of(v, QP), pairs, TP);
+    multiply(TR, TP, WP, dP[0], TP, rows_of(v, QP), pairs, TP);
     vec mean[TV] = {};
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
-            vec a = (vec)(weights[t / 2][c] << 16) * AT(shares + c * LANES);
-            vec b = (vec)(weights[t / 2][c] & 0xffff0000) * AT(shares + c * LANES);
-            mean[c] += a * AT(slopes[t] + c * LANES) + b * AT(slopes[t + 1] + c * LANES);
+            vec a = (vec)(weights[t / 2][c] << 16) * AT(inverse_sum + c * LANES);
+            vec b = (vec)(weights[t / 2][c] & 0xffff0000) * AT(inverse_sum + c * LANES);
+            mean[c] += a * AT(dP[t] + c * LANES) + b * AT(dP[t + 1] + c * LANES);
             store(P[t] + c * LANES, a);
             store(P[t + 1] + c * LANES, b);
         }
     for (int t = 0; t < T; t += 2)
         for (int c = 0; c < TV; c++) {
-            vec a = load(P[t] + c * LANES) * (AT(slopes[t] + c * LANES) - mean[c]) * scale;
-            vec b = load(P[t + 1] + c * LANES) * (AT(slopes[t + 1] + c * LANES) - mean[c]) * scale;
-            store(dscores[t] + c * LANES, a);
-            store(dscores[t + 1] + c * LANES, b);
-            weights[t / 2][c] = pair(a, b);  // from here on dL/dS, in pairs of keys
+            vec a = load(P[t] + c * LANES) * (AT(dP[t] + c * LANES) - mean[c]) * scale;
+            vec b = load(P[t + 1] + c * LANES) * (AT(dP[t + 1] + c * LANES) - mean[c]) * scale;
+            store(dS[t] + c * LANES, a);
+            store(dS[t + 1] + c * LANES, b);
+            weights[t / 2][c] = pair(a, b);  // from here on dS, in pairs of keys
         }
+    float *product = dP[0];  // dP has done its work
     for (int c = 0; c < TV; c++) AT(ones + c * LANES) = vec{} + 1.0f;
     mix(dq, QP, weights, ones, k);
     pair_rows(pairs, g, IP, T, TI, W);
-    multiply(TR, W, TI, slopes[0], W, rows_of(P[0], TP), pairs, W);
-    store_rows(dv, QP, slopes[0], W, T);
+    multiply(TR, W, TI, product, W, rows_of(P[0], TP), pairs, W);
+    store_rows(dv, QP, product, W, T);
     pair_rows(pairs, q, QP, T, TI, W);
-    multiply(TR, W, TI, slopes[0], W, rows_of(dscores[0], TP), pairs, W);
-    store_rows(dk, QP, slopes[0], W, T);
+    multiply(TR, W, TI, product, W, rows_of(dS[0], TP), pairs, W);
+    store_rows(dk, QP, product, W, T);
 }
 
 #else
 
-// q and k are features already. N = q S with S = k^T v, and y = N / n with n = q . z, z = sum k.
+// q and k are features already. y = q S / n with S = k^T v, n = q . z and z = sum of k.
 static void attend(Workspace &w, int image, int head, bool again) {
     if (again) return;
     alignas(64) float product[TP * W];
     alignas(64) bf16 pairs[TI * W], columns[W * TI], state_pairs[WP * W];
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
-    auto &state = w.state[image * H + head];
-    auto &key_sums = w.key_sums[image * H + head];
+    auto &S = w.S[image * H + head];
+    auto &z = w.z[image * H + head];
     Words left = turned(columns, pairs, k, QP, T, TI, W);
     pair_rows(pairs, v, QP, T, TI, W);
     multiply(W, W, TI, product, W, left, pairs, W);
-    store_rows(state[0], W, product, W, W);
+    store_rows(S[0], W, product, W, W);
     for (int c = 0; c < W; c += LANES) {
         vec total = {};
         for (int t = 0; t < T; t++) total += load(k + t * QP + c);
-        AT(key_sums + c) = total;
+        AT(z + c) = total;
     }
-    pair_rows(state_pairs, state[0], W, W, WP, W);
+    pair_rows(state_pairs, S[0], W, W, WP, W);
     multiply(TR, W, WP, product, W, rows_of(q, QP), state_pairs, W);
     for (int t = 0; t < T; t++) {
         vec n = {};
-        for (int c = 0; c < W; c += LANES) n += load(q + t * QP + c) * AT(key_sums + c);
-        vec share = 1.0f / sum(n);
-        w.shares[image * H + head][t] = share[0];
+        for (int c = 0; c < W; c += LANES) n += load(q + t * QP + c) * AT(z + c);
+        vec inverse_sum = 1.0f / sum(n);
+        w.inverse_sum[image * H + head][t] = inverse_sum[0];
         for (int c = 0; c < W; c += LANES)
-            store(&w.mixed[image * T + t][head * W + c], AT(product + t * W + c) * share);
+            store(&w.mixed[image * T + t][head * W + c], AT(product + t * W + c) * inverse_sum);
     }
 }
 
-// With h = g / n and m = -(g . y) / n: dq = h S^T + m z, dS = q^T h, dz = m^T q, dk = v dS^T + dz,
-// dv = k dS; a feature's slope is 1 above 1, where the map is x + 1, and itself below: e^x.
+// With u = g / n and dn = -(u . y): dq = u S^T + dn z, dS = q^T u, dz = sum of dn q,
+// dk = v dS^T + dz, dv = k dS. Times the map's slope, dq and dk are gradients of what was mapped.
 static void attend_backward(Workspace &w, int image, int head) {
-    alignas(64) float product[TP * W], slope_sums[W] = {}, m[T];
-    alignas(64) bf16 pairs[TI * W], columns[W * TI], state_pairs[WP * W], h[TP][WP] = {};
-    alignas(64) bf16 dstate[W][W + 16];
+    alignas(64) float product[TP * W], dz[W] = {}, dn[T];
+    alignas(64) bf16 pairs[TI * W], columns[W * TI], state_pairs[WP * W], u[TP][WP] = {};
+    alignas(64) bf16 dS[W][W + 16];
     const bf16 *q = &w.qkv[image * T][head * W], *k = q + I, *v = k + I;
     const bf16 *g = &w.dmixed[image * T][head * W], *y = &w.mixed[image * T][head * W];
     bf16 *dq = &w.dqkv[image * T][head * W], *dk = dq + I, *dv = dk + I;
-    const float *key_sums = w.key_sums[image * H + head];
+    const float *z = w.z[image * H + head];
     for (int t = 0; t < T; t++) {
-        float share = w.shares[image * H + head][t];
+        float inverse_sum = w.inverse_sum[image * H + head][t];
         vec total = {};
         for (int c = 0; c < W; c += LANES) {
-            vec upstream = load(g + t * IP + c) * share;
+            vec upstream = load(g + t * IP + c) * inverse_sum;
             total += upstream * load(y + t * IP + c);
-            store(h[t] + c, upstream);
+            store(u[t] + c, upstream);
         }
-        m[t] = -sum(total)[0];
-        for (int c = 0; c < W; c += LANES) AT(slope_sums + c) += m[t] * load(q + t * QP + c);
+        dn[t] = -sum(total)[0];
+        for (int c = 0; c < W; c += LANES) AT(dz + c) += dn[t] * load(q + t * QP + c);
     }
-    pair_columns(state_pairs, w.state[image * H + head][0], W, W, W);
-    multiply(TR, W, WP, product, W, rows_of(h[0], WP), state_pairs, W);
+    pair_columns(state_pairs, w.S[image * H + head][0], W, W, W);
+    multiply(TR, W, WP, product, W, rows_of(u[0], WP), state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
             store(dq + t * QP + c, elu_slope(load(q + t * QP + c)) *
-                                       (AT(product + t * W + c) + m[t] * AT(key_sums + c)));
+                                       (AT(product + t * W + c) + dn[t] * AT(z + c)));
     Words left = turned(columns, pairs, q, QP, T, TI, W);
-    pair_rows(pairs, h[0], WP, T, TI, W);
+    pair_rows(pairs, u[0], WP, T, TI, W);
     multiply(W, W, TI, product, W, left, pairs, W);
-    store_rows(dstate[0], W + 16, product, W, W);
-    pair_columns(state_pairs, dstate[0], W + 16, W, W);
+    store_rows(dS[0], W + 16, product, W, W);
+    pair_columns(state_pairs, dS[0], W + 16, W, W);
     multiply(TR, W, WP, product, W, rows_of(v, QP), state_pairs, W);
     for (int t = 0; t < T; t++)
         for (int c = 0; c < W; c += LANES)
             store(dk + t * QP + c, elu_slope(load(k + t * QP + c)) *
-                                       (AT(product + t * W + c) + AT(slope_sums + c)));
-    pair_rows(state_pairs, dstate[0], W + 16, W, WP, W);
+                                       (AT(product + t * W + c) + AT(dz + c)));
+    pair_rows(state_pairs, dS[0], W + 16, W, WP, W);
     multiply(TR, W, WP, product, W, rows_of(k, QP), state_pairs, W);
     store_rows(dv, QP, product, W, T);
 }
@@ -303,8 +310,8 @@ static void attend_backward(Workspace &w, int image, int head) {
 // --------------------------------------------------------------------------------------
 // The layer
 
-// Everything up to the hidden units of the MLP; `finish` adds what they give to x2. With `again`, for
-// the backward pass: what is kept is there already.
+// Computes everything up to the hidden units of the MLP; `finish` adds their output to x2. With
+// `again`, for the backward pass, what was kept is not computed a second time.
 static void forward(Workspace &w, const Weights &weights, const Parameters &p, int images,
                     float epsilon, bool again) {
     again = again && KEEPS;
@@ -405,14 +412,14 @@ static void backward(Workspace &w, const Weights &weights, const Parameters &p,
     add_outer(w, d.qkv, w.dqkv[0], QP, QKV, w.h1[0], D, D);
 }
 
-// Rows of images from..to of a tensor, and zeros behind them.
-static void fetch(float *rows, const float *tensor, long from, long to) {
+// Images from <= i < to of a tensor, token by token, and zeros behind them.
+static void read_images(float *rows, const float *tensor, long from, long to) {
     long numbers = (to - from) * T * D;
     memcpy(rows, tensor + from * T * D, sizeof(float) * numbers);
     memset(rows + numbers, 0, sizeof(float) * (NP * D - numbers));
 }
 
-static void keep(const float *rows, float *tensor, long from, long to) {
+static void write_images(const float *rows, float *tensor, long from, long to) {
     memcpy(tensor + from * T * D, rows, sizeof(float) * (to - from) * T * D);
 }
 
@@ -425,17 +432,17 @@ extern "C" long layer_kept_bytes(long B) {
     return (B + IMAGES - 1) / IMAGES * kept_bytes(workspace());
 }
 
-// kept: what the backward pass wants to be given again; null where there will be none.
+// kept: memory for what the backward pass needs; null where none will follow.
 extern "C" void layer_forward(const float *x, const Parameters *p, float *y, char *kept,
                               float epsilon, long B, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
         TileSetup setup;
         Workspace &w = workspace();
-        fetch(w.x[0], x, from, to);
+        read_images(w.x[0], x, from, to);
         forward(w, *weights, *p, to - from, epsilon, false);
         finish(w, *weights, *p);
-        keep(w.x2[0], y, from, to);
+        write_images(w.x2[0], y, from, to);
         if (!kept) return;
         char *there = kept + from / IMAGES * kept_bytes(w);
         with_kept(w, [&](void *here, long bytes) {
@@ -446,7 +453,7 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, cha
     });
 }
 
-// gradients: those of the parameters, one set for each thread, zero before.
+// gradients: of the parameters, one set for each thread; zero at first.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, const char *kept, float epsilon, long B,
                                long threads, Parallel parallel) {
@@ -454,8 +461,8 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long thread) {
         TileSetup setup;
         Workspace &w = workspace();
-        fetch(w.x[0], x, from, to);
-        fetch(w.dx[0], dy, from, to);
+        read_images(w.x[0], x, from, to);
+        read_images(w.dx[0], dy, from, to);
         const char *there = kept + from / IMAGES * kept_bytes(w);
         with_kept(w, [&](void *here, long bytes) {
             memcpy(here, there, bytes);
@@ -463,6 +470,6 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
         });
         forward(w, *weights, *p, to - from, epsilon, true);
         backward(w, *weights, *p, gradients[thread], to - from);
-        keep(w.dx[0], dx, from, to);
+        write_images(w.dx[0], dx, from, to);
     });
 }

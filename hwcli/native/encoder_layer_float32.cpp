@@ -17,7 +17,8 @@ constexpr int WP = round_up(W, LANES), I = H * WP, IR = row(I);  // all heads si
 constexpr int QKV = 3 * I, QR = row(QKV);
 constexpr int TP = round_up(T, LANES), TV = TP / LANES;
 
-// So many images at a time that what is kept of them takes half of a small second-level cache.
+// Images that are worked on at a time: what is kept of them takes half of a small second-level
+// cache.
 constexpr int IMAGES = std::max<long>(1, (256 << 10) / (sizeof(float) * T * (QR + IR + DR + MR)));
 constexpr int N = IMAGES * T;  // their tokens
 
@@ -62,8 +63,8 @@ static void turn(float *out, int out_row, const float *x, int x_row, int columns
         }
 }
 
-// Parameters as they are given, the right-hand matrices of the backward pass, and the transposed
-// weights of the forward pass.
+// Parameters as they are given, whose weights are the right-hand matrices of the backward pass; and
+// the transposed weights, which are those of the forward pass.
 struct Weights {
     alignas(64) Padded given = {};
     float qkv[round_up(D, LANES)][QR], out[I][DR], hidden[round_up(D, LANES)][MR];
@@ -81,9 +82,9 @@ struct Weights {
 struct alignas(64) Kept {
     float hidden[N][MR], x2[N][DR], mixed[N][IR], qkv[N][QR];
     // Of each query: its largest score (softmax only), and one over the sum of its weights.
-    float top[IMAGES * H][TP], share[IMAGES * H][TP];
+    float top[IMAGES * H][TP], inverse_sum[IMAGES * H][TP];
 
-    // To memory past the caches, where the compiler can: the backward pass is a long time off.
+    // Writes past the caches, where the compiler can: the backward pass comes much later.
     void stream_to(Kept &there) const {
         const float *from = (const float *)this;
         float *to = (float *)&there;
@@ -91,8 +92,8 @@ struct alignas(64) Kept {
     }
 };
 
-// What else a few images need. Gradients stand under the names of what they are of; dx is of y, then
-// of x2, then of x.
+// What else a few images need. dhidden is the gradient of hidden, and so on. dx is reused: gradient
+// of y, then of x2, then of x.
 struct alignas(64) Workspace {
     Kept made;  // in the forward pass
     float x[N][DR], normal[N][DR], mean[N], scale[N], hidden[N][MR], product[N][DR];
@@ -108,9 +109,9 @@ static Workspace &workspace() {
 
 #if !HW2_LINEAR
 
-// Keys down and queries across: sums over keys need no lane to know another.
-// S = k q^T / sqrt(W) in powers of two, P = 2^(S - top) / sum, y = P^T v.
-static void attend(const float *q, float *y, float *top, float *share) {
+// P has keys down and queries across, so that a sum over keys stays within its lane. It holds the
+// scores k q^T / sqrt(W) in powers of two, then the weights 2^(score - top); y = inverse_sum P^T v.
+static void attend(const float *q, float *y, float *top, float *inverse_sum) {
     const float scale = 1.44269504f / std::sqrt((float)W);
     alignas(64) float columns[WP][TP], P[T][TP];
     const float *k = q + I, *v = k + I;
@@ -128,36 +129,38 @@ static void attend(const float *q, float *y, float *top, float *share) {
         }
     for (int c = 0; c < TV; c++) {
         AT(top + c * LANES) = largest[c];
-        AT(share + c * LANES) = 1.0f / total[c];
+        AT(inverse_sum + c * LANES) = 1.0f / total[c];
     }
     multiply(T, WP, T, y, IR, {P[0], 1, TP}, v, QR);
     for (int t = 0; t < T; t++)
-        for (int c = 0; c < WP; c += LANES) AT(y + t * IR + c) *= share[t];
+        for (int c = 0; c < WP; c += LANES) AT(y + t * IR + c) *= inverse_sum[t];
 }
 
-// With g = dL/dy: dP = v g^T, dS = P (dP - sum over keys of P dP), dq = dS^T k, dk = dS q, dv = P g.
-static void attend_backward(const float *q, const float *, const float *top, const float *share,
-                            const float *g, float *dq) {
+// P holds the scores S, then the probabilities weights x inverse_sum. With g = dL/dy: dP = v g^T,
+// dS = P (dP - sum over keys of P dP), dq = dS^T k, dk = dS q, dv = P g.
+static void attend_backward(const float *q, const float *, const float *top,
+                            const float *inverse_sum, const float *g, float *dq) {
     const float scale = 1 / std::sqrt((float)W);
-    alignas(64) float columns[WP][TP], P[T][TP], dS[T][TP];
+    alignas(64) float columns[WP][TP], P[T][TP], dP[T][TP];
+    auto &dS = dP;  // in the same place
     const float *k = q + I, *v = k + I;
     float *dk = dq + I, *dv = dk + I;
     turn<T>(columns[0], TP, q, QR, WP, 1.44269504f * scale);
     multiply(T, TP, W, P[0], TP, {k, QR, 1}, columns[0], TP);
     turn<T>(columns[0], TP, g, IR, WP, 1);
-    multiply(T, TP, W, dS[0], TP, {v, QR, 1}, columns[0], TP);
+    multiply(T, TP, W, dP[0], TP, {v, QR, 1}, columns[0], TP);
     vec mean[TV] = {};
     for (int t = 0; t < T; t++)
         for (int c = 0; c < TV; c++) {
-            vec weight = power_of_two(AT(P[t] + c * LANES) - AT(top + c * LANES)) *
-                         AT(share + c * LANES);
-            AT(P[t] + c * LANES) = weight;
-            mean[c] += weight * AT(dS[t] + c * LANES);
+            vec probability = power_of_two(AT(P[t] + c * LANES) - AT(top + c * LANES)) *
+                              AT(inverse_sum + c * LANES);
+            AT(P[t] + c * LANES) = probability;
+            mean[c] += probability * AT(dP[t] + c * LANES);
         }
     for (int t = 0; t < T; t++)
         for (int c = 0; c < TV; c++)
             AT(dS[t] + c * LANES) =
-                AT(P[t] + c * LANES) * (AT(dS[t] + c * LANES) - mean[c]) * scale;
+                AT(P[t] + c * LANES) * (AT(dP[t] + c * LANES) - mean[c]) * scale;
     multiply(T, WP, T, dq, QR, {dS[0], 1, TP}, k, QR);
     multiply(T, WP, T, dk, QR, {dS[0], TP, 1}, q, QR);
     multiply(T, WP, T, dv, QR, {P[0], TP, 1}, g, IR);
@@ -165,8 +168,8 @@ static void attend_backward(const float *q, const float *, const float *top, con
 
 #else
 
-// q and k are features already. y = q S / n with S = k^T v, n = q . z and z the sum of k.
-static void attend(const float *q, float *y, float *, float *share) {
+// q and k are features already. y = q S / n with S = k^T v, n = q . z and z = sum of k.
+static void attend(const float *q, float *y, float *, float *inverse_sum) {
     alignas(64) float S[WP][WP], z[WP] = {};
     const float *k = q + I, *v = k + I;
     multiply(W, WP, T, S[0], WP, {k, 1, QR}, v, QR);
@@ -176,30 +179,30 @@ static void attend(const float *q, float *y, float *, float *share) {
     for (int t = 0; t < T; t++) {
         vec n = {};
         for (int c = 0; c < WP; c += LANES) n += AT(q + t * QR + c) * AT(z + c);
-        share[t] = 1 / sum(n)[0];
-        for (int c = 0; c < WP; c += LANES) AT(y + t * IR + c) *= share[t];
+        inverse_sum[t] = 1 / sum(n)[0];
+        for (int c = 0; c < WP; c += LANES) AT(y + t * IR + c) *= inverse_sum[t];
     }
 }
 
-// With u = g / n and m = -(u . y): dq = u S^T + m z, dS = q^T u, dz = sum of m q, dk = v dS^T + dz,
-// dv = k dS; dq and dk are then of what the features were made of.
-static void attend_backward(const float *q, const float *y, const float *, const float *share,
-                            const float *g, float *dq) {
+// With u = g / n and dn = -(u . y): dq = u S^T + dn z, dS = q^T u, dz = sum of dn q,
+// dk = v dS^T + dz, dv = k dS. Times the map's slope, dq and dk are gradients of what was mapped.
+static void attend_backward(const float *q, const float *y, const float *,
+                            const float *inverse_sum, const float *g, float *dq) {
     alignas(64) float S[WP][WP], dS[WP][WP], turned[WP][WP], z[WP] = {}, dz[WP] = {};
-    alignas(64) float u[T][WP], m[T];
+    alignas(64) float u[T][WP], dn[T];
     const float *k = q + I, *v = k + I;
     float *dk = dq + I, *dv = dk + I;
     multiply(W, WP, T, S[0], WP, {k, 1, QR}, v, QR);
     for (int t = 0; t < T; t++) {
         vec total = {};
         for (int c = 0; c < WP; c += LANES) {
-            vec upstream = AT(g + t * IR + c) * share[t];
+            vec upstream = AT(g + t * IR + c) * inverse_sum[t];
             AT(u[t] + c) = upstream;
             total += upstream * AT(y + t * IR + c);
             AT(z + c) += AT(k + t * QR + c);
         }
-        m[t] = -sum(total)[0];
-        for (int c = 0; c < WP; c += LANES) AT(dz + c) += m[t] * AT(q + t * QR + c);
+        dn[t] = -sum(total)[0];
+        for (int c = 0; c < WP; c += LANES) AT(dz + c) += dn[t] * AT(q + t * QR + c);
     }
     turn<W>(turned[0], WP, S[0], WP, WP, 1);
     multiply(T, WP, W, dq, QR, {u[0], WP, 1}, turned[0], WP);
@@ -210,7 +213,7 @@ static void attend_backward(const float *q, const float *y, const float *, const
     for (int t = 0; t < T; t++)
         for (int c = 0; c < WP; c += LANES) {
             AT(dq + t * QR + c) = elu_slope(AT(q + t * QR + c)) *
-                                  (AT(dq + t * QR + c) + m[t] * AT(z + c));
+                                  (AT(dq + t * QR + c) + dn[t] * AT(z + c));
             AT(dk + t * QR + c) = elu_slope(AT(k + t * QR + c)) *
                                   (AT(dk + t * QR + c) + AT(dz + c));
         }
@@ -221,7 +224,7 @@ static void attend_backward(const float *q, const float *y, const float *, const
 // --------------------------------------------------------------------------------------
 // The layer
 
-// n tokens of w.x to y, (n, D).
+// From the tokens in w.x computes y, (n, D).
 static void forward(Workspace &w, const Weights &weights, int images, float epsilon, float *y) {
     Kept &kept = w.made;
     const Padded &p = weights.given;
@@ -239,7 +242,7 @@ static void forward(Workspace &w, const Weights &weights, int images, float epsi
     for (int image = 0; image < images; image++)
         for (int head = 0; head < H; head++)
             attend(kept.qkv[image * T] + head * WP, kept.mixed[image * T] + head * WP,
-                   kept.top[image * H + head], kept.share[image * H + head]);
+                   kept.top[image * H + head], kept.inverse_sum[image * H + head]);
     for (int t = 0; t < n; t++)
         for (int c = 0; c < D; c += LANES)
             AT(kept.x2[t] + c) = AT(w.x[t] + c) + AT(p.out_bias + c);
@@ -272,7 +275,7 @@ static void backward(Workspace &w, const Kept &kept, const Weights &weights, Pad
         for (int c = 0; c < D; c += LANES) AT(d.mlp_out_bias + c) += AT(w.dx[t] + c);
     multiply(n, M, D, w.dhidden[0], MR, {w.dx[0], DR, 1}, p.mlp_out[0], MR);
     for (int t = 0; t < n; t++) {
-        // Attention reads these head by head, which no processor sees coming.
+        // Attention reads these head by head, a pattern that no processor fetches ahead by itself.
         for (int c = 0; c < QR; c += 16) __builtin_prefetch(kept.qkv[t] + c);
         for (int c = 0; c < IR; c += 16) __builtin_prefetch(kept.mixed[t] + c);
         for (int c = 0; c < M; c += LANES) {
@@ -302,7 +305,7 @@ static void backward(Workspace &w, const Kept &kept, const Weights &weights, Pad
             attend_backward(kept.qkv[image * T] + head * WP,
                             kept.mixed[image * T] + head * WP,
                             kept.top[image * H + head],
-                            kept.share[image * H + head],
+                            kept.inverse_sum[image * H + head],
                             w.dmixed[image * T] + head * WP, w.dqkv[image * T] + head * WP);
     for (int t = 0; t < n; t++)
         normalise(w.x[t], p.norm1, p.norm1_bias, epsilon, w.normal[t], w.mean[t], w.scale[t]);
@@ -315,26 +318,26 @@ static void backward(Workspace &w, const Kept &kept, const Weights &weights, Pad
 
 // --------------------------------------------------------------------------------------
 
-static void fetch(float (*rows)[DR], const float *tensor, long from, long to) {
+static void read_images(float (*rows)[DR], const float *tensor, long from, long to) {
     for (long t = 0; t < (to - from) * T; t++)
         memcpy(rows[t], tensor + (from * T + t) * D, sizeof(float) * D);
 }
 
 extern "C" long layer_kept_bytes(long B) { return (B + IMAGES - 1) / IMAGES * sizeof(Kept); }
 
-// kept: what the backward pass wants to be given again; null where there will be none.
+// kept: memory for what the backward pass needs; null where none will follow.
 extern "C" void layer_forward(const float *x, const Parameters *p, float *y, void *kept,
                               float epsilon, long B, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
         Workspace &w = workspace();
-        fetch(w.x, x, from, to);
+        read_images(w.x, x, from, to);
         forward(w, *weights, to - from, epsilon, y + from * T * D);
         if (kept) w.made.stream_to(((Kept *)kept)[from / IMAGES]);
     });
 }
 
-// gradients: those of the parameters, one set for each thread, zero before.
+// gradients: of the parameters, one set for each thread; zero at first.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, const void *kept, float epsilon,
                                long B, long threads, Parallel parallel) {
@@ -343,8 +346,8 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
     by_images(B, IMAGES, threads, parallel, [&](long from, long to, long thread) {
         Workspace &w = workspace();
         if (!sums[thread]) sums[thread] = std::make_unique<Padded>();
-        fetch(w.x, x, from, to);
-        fetch(w.dx, dy, from, to);
+        read_images(w.x, x, from, to);
+        read_images(w.dx, dy, from, to);
         backward(w, ((const Kept *)kept)[from / IMAGES], *weights, *sums[thread], to - from, epsilon);
         for (long t = 0; t < (to - from) * T; t++)
             memcpy(dx + (from * T + t) * D, w.dx[t], sizeof(float) * D);

@@ -2,13 +2,13 @@
 // results at a time, or by vectors (gemm_vectors.h).
 //
 // Both want the right-hand matrix in pairs: (K, N) as (K / 2, N, 2), so that what two neighbouring
-// rows hold in a column lies side by side. "row" is how far apart rows lie, in numbers.
+// rows hold in a column lies side by side. `row`, `c_row` and so on are distances of rows, in numbers.
 #pragma once
 #include "gemm_vectors.h"
 
 typedef uint16_t bf16;
 
-// A left-hand matrix of bfloat16: words of two numbers that are neighbours along the sum.
+// A left-hand matrix of bfloat16, in words: each holds two numbers that are neighbours along the sum.
 typedef Strided<word> Words;
 inline Words rows_of(const bf16 *x, int row) { return {(const word *)x, row / 2, 1}; }
 
@@ -28,7 +28,7 @@ extern "C" int tiles_are_given() {
 // GCC's intrinsics do not tell the compiler that they read memory: it must not hold stores back.
 inline void finish_stores() { asm volatile("" ::: "memory"); }
 
-// Tiles as these products need them while it lives; then as they were.
+// Sets the tile registers up for these products, and restores them when it is destroyed.
 struct TileSetup {
     struct alignas(64) Shape {
         uint8_t palette, start_row, reserved[14];
@@ -93,7 +93,8 @@ inline void multiply_tiles(float *c, int c_row, const bf16 *a, int a_row, const 
     finish_stores();
 }
 
-// What layers fill up to: rows of a product, and what it sums over. Columns are multiples of 16.
+// Layers fill up the rows of a product to multiples of ROW_UNIT, and what it sums over to multiples of
+// INNER_UNIT. Columns are multiples of 16.
 constexpr int ROW_UNIT = 2 * TILE, INNER_UNIT = 2 * TILE;
 
 // c = a b, or c + a b: (rows, inner) x (inner, columns); rows are multiples of 16. The words of a row
@@ -157,8 +158,8 @@ inline void transpose_pairs(bf16 *out, const bf16 *paired, int inner, int column
         }
 }
 
-// The transpose of x (columns, inner) in pairs, with zeros up to a multiple of INNER_UNIT rows. Reads
-// the rows of x up to a multiple of 32 numbers, so there must be 16 more behind its last one.
+// The transpose of x (columns, inner) in pairs, with zeros up to a multiple of INNER_UNIT rows. It
+// reads each row of x up to a multiple of 32 numbers, so there must be 16 more behind the last row.
 inline void pair_columns(bf16 *out, const bf16 *x, int row, int columns, int inner) {
     const int padded = round_up(inner, INNER_UNIT);
     for (int k = 0; k < padded; k += 2 * LANES)

@@ -1,15 +1,14 @@
-// Products of matrices that fit the second-level cache, on vectors of any width: of float32, or of
-// words, each two bfloat16 numbers that are neighbours along the sum, summed in float32.
+// Products of matrices that fit the second-level cache, by vectors of any width, summed in float32.
+// Numbers are float32, or words: two bfloat16 numbers that are neighbours along the sum.
 //
-// A tile of results, some rows by one or two vectors, is summed in registers. The right-hand
-// matrix is read by vectors along its rows; the left-hand one number by number, each multiplied
-// with whole vectors, so that it may have any strides: a transpose is the same matrix with its
-// strides exchanged, and never copied.
+// A tile of results, some rows by one or two vectors, is summed in registers. The right-hand matrix
+// is read by vectors along its rows. The left-hand one is read number by number, so it may have any
+// strides: its transpose is the same memory with the strides exchanged, and is never copied.
 #pragma once
 #include "simd.h"
 
-// As many rows as leave registers for a row of the right-hand matrix and a number of the left-hand
-// one: x86-64 has 16 registers without AVX-512 and 32 with it, arm64 has 32.
+// Rows of a tile: as many as leave registers for a row of the right-hand matrix and a number of the
+// left-hand one. x86-64 has 16 registers without AVX-512 and 32 with it, arm64 has 32.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int MOST_ROWS = 12;
 #else
@@ -72,14 +71,14 @@ static inline __attribute__((always_inline)) void tile_of(int rows, float *c, lo
         tile_of<ROWS - 1, V>(rows, c, c_row, a, b, b_row, inner, add);
 }
 
-// GCC would make a copy of the function for each matrix, to no gain but a second's compiling.
+// Otherwise GCC copies the function for each matrix, which gains nothing and compiles a second longer.
 #ifdef __clang__
 #define ONE_COPY __attribute__((noinline))
 #else
 #define ONE_COPY __attribute__((noinline, noclone))
 #endif
 
-// V vectors of columns: rows are shared out evenly over tiles, since one of few rows is slow.
+// Computes V vectors of columns. Rows are shared out evenly over tiles: a tile of few rows is slow.
 template <int V, class Number>
 ONE_COPY static void columns_of(int rows, float *c, long c_row, Strided<Number> a, const Number *b,
                                 long b_row, int inner, bool add) {

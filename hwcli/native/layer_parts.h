@@ -1,4 +1,4 @@
-// What the kernels of an encoder layer have in common, whatever they keep their numbers in:
+// What the kernels of an encoder layer have in common, in float32 and in bfloat16:
 //
 //     x2 = x + attention(norm1(x)),    y = x2 + mlp(norm2(x2))
 //
@@ -29,7 +29,7 @@ struct Parameters {
     float *norm2, *norm2_bias, *hidden, *hidden_bias, *mlp_out, *mlp_out_bias;
 };
 
-// Zeros in place of what a vector, which begins with number c of a row, holds behind its number N.
+// x holds numbers c to c + LANES of a row of N. Sets those from N on to zero.
 template <int N> inline vec inside(int c, vec x) {
     if constexpr (N % LANES != 0) {
         if (c + LANES > N)
@@ -58,7 +58,7 @@ static inline void normalise(const float *x, const float *weight, const float *b
         store(out + c * LANES, token[c] * scale * AT(weight + c * LANES) + AT(bias + c * LANES));
 }
 
-// Adds to dx. With h the normalised token and u = weight g: (u - mean(u) - h mean(u h)) scale.
+// Adds (u - mean(u) - h mean(u h)) scale to dx, with h the normalised token and u = weight g.
 static inline void normalise_backward(const float *g, const float *x, const float *weight,
                                       float mean, float scale, float *dx, float *dweight,
                                       float *dbias) {
@@ -111,7 +111,7 @@ static inline void rough_gelu(vec u, vec &value, vec &slope) {
 
 // --------------------------------------------------------------------------------------
 // The feature map of linear attention, elu + 1: x + 1 above 0, e^x below, relative error 2e-7; the
-// rough one 1e-4. Its slope at x follows from the feature: 1 above 1, itself below.
+// rough one 1e-4. Its slope follows from the feature: 1 where that is above 1, else the feature.
 
 static inline vec elu_plus_one(vec x) {
     vec e = exponential(x < 0.0f ? x : vec{});

@@ -1,23 +1,23 @@
-// Linear attention, forward and backward, of all tokens or causal: one pass over memory for each
-// sum, feature maps applied on the way, mapped tokens never leaving the cache.
+// Linear attention, forward and backward, of all tokens or causal. Each sum takes one pass over
+// memory; feature maps are applied on the way, and mapped tokens never leave the cache.
 //
 // With phi the map, S = sum_j phi(k_j) v_j^T, z = sum_j phi(k_j), n_i = phi(q_i) . z and
 // y_i = phi(q_i) S / n_i. For an incoming gradient g, with u_i = g_i / n_i and
-// c_i = -(u_i . y_i) = -(phi(q_i) . S u_i) / n_i, which spares reading y,
+// dn_i = -(u_i . y_i) = -(phi(q_i) . S u_i) / n_i, which spares reading y,
 //
-//     dphi(q_i) = S u_i + c_i z        dS = sum_i phi(q_i) u_i^T
-//     dphi(k_j) = dS v_j + dz          dz = sum_i c_i phi(q_i)         dv_j = phi(k_j) dS
+//     dphi(q_i) = S u_i + dn_i z       dS = sum_i phi(q_i) u_i^T
+//     dphi(k_j) = dS v_j + dz          dz = sum_i dn_i phi(q_i)        dv_j = phi(k_j) dS
 //
-// Causal, the sums run over j <= i, and backwards over i >= j. S and dS are carried from chunk to
-// chunk; what is inside one chunk goes by the weights phi(q_i) . phi(k_j) and their gradients
-// u_i . v_j, zero for j > i (Yang et al. 2024, "Gated Linear Attention Transformers", section 2.3,
-// without the gates). z and dz simply run along.
+// Causal attention sums over j <= i, and backwards over i >= j. S and dS are carried from chunk to
+// chunk. Inside a chunk there are the weights phi(q_i) . phi(k_j) and their gradients u_i . v_j, zero
+// for j > i (Yang et al. 2024, "Gated Linear Attention Transformers", section 2.3, without the gates).
+// z and dz are summed token by token.
 //
 // Compiled for one HW2_WIDTH of a head, HW2_CHUNK of tokens and HW2_ELEMENT (float, or uint16_t:
 // bfloat16); all arithmetic is float32. Threads share out heads or, where these are few, parts of
 // each head's tokens: the sums of each part are taken first.
 //
-// Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and slopes c
+// Layouts: tokens (B, H, T, D) of any strides, but D's is one; normalizers n and their gradients dn
 // (B, H, T); sums and gradients, S and z or dS and dz of each part, (B, H, parts).
 #include <algorithm>
 #include <type_traits>
@@ -25,7 +25,8 @@
 #include "simd.h"
 #include "threads.h"
 
-// Elsewhere what does nothing but prefetch is taken for doing nothing, and left out.
+// Always inlined: otherwise the compiler takes a call that only prefetches for one without effect,
+// and drops it.
 #define INLINE __attribute__((always_inline))
 
 constexpr int D = HW2_WIDTH, C = HW2_CHUNK;
@@ -35,8 +36,8 @@ typedef HW2_ELEMENT Element;
 // that the narrowest registers have whole tiles, too.
 constexpr int DP = round_up(D, std::max(LANES, 8)), DV = DP / LANES, WHOLE = D / LANES;
 
-// A tile of a product, R rows of V vectors, is summed in registers: so many sums that they hide how
-// long an addition takes, and share what is loaded; what is loaded must find registers, too.
+// A tile of a product, R rows of V vectors, is summed in registers. Many sums hide how long an
+// addition takes, and share what is loaded; but what is loaded needs registers, too.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int SUMS = 16;  // of 32 registers
 #else
@@ -80,7 +81,7 @@ static inline void get(Token &x, const float *from) {
 static inline void put(float *to, const Token &x) {
     for (int c = 0; c < DV; c++) AT(to + c * LANES) = x[c];
 }
-// From and to memory, where nothing is behind width D.
+// From and to memory, where the next numbers after width D are not the token's.
 static inline void read(Token &x, const Element *from) {
     for (int c = 0; c < WHOLE; c++) x[c] = load(from + c * LANES);
     for (int c = WHOLE; c < DV; c++) x[c] = vec{};
@@ -96,7 +97,7 @@ static inline vec dot(const Token &x, const Token &y) {
     return sum(total);
 }
 
-// Ones behind width D, of vector c.
+// Vector c of a token that is 1 behind width D, and 0 before.
 static inline vec outside(int c) {
     vec x = {};
     for (int d = std::max(D, c * LANES); d < (c + 1) * LANES; d++) x[d % LANES] = 1;
@@ -113,13 +114,13 @@ static inline void map_features(Map map, Token &x) {
         for (int c = 1; c < DV; c++) top = greater(top, x[c]);
         top = largest(top);
         for (int c = 0; c < DV; c++) total += x[c] = exponential(x[c] - top);
-        vec share = 1.0f / sum(total);
-        for (int c = 0; c < DV; c++) x[c] *= share;
+        vec inverse_sum = 1.0f / sum(total);
+        for (int c = 0; c < DV; c++) x[c] *= inverse_sum;
     }
     if (map != IDENTITY)
         for (int c = WHOLE; c < DV; c++) x[c] *= 1 - outside(c);
 }
-// From a gradient at the map's value to one at what was mapped.
+// Turn the gradient of the map's value into the gradient of what was mapped.
 static inline void pull_back(Map map, Token &gradient, const Token &value) {
     if (map == ELU1)
         for (int c = 0; c < DV; c++) gradient[c] *= value[c] < 1 ? value[c] : value[c] * 0 + 1;
@@ -139,19 +140,19 @@ static inline float divide(Element *y, const float *numerator, const Token &z, c
     Token row, x;
     get(row, numerator);
     get(x, query);
-    vec normalizer = dot(x, z), share = 1.0f / normalizer;
-    for (int c = 0; c < DV; c++) row[c] *= share;
+    vec normalizer = dot(x, z), inverse_sum = 1.0f / normalizer;
+    for (int c = 0; c < DV; c++) row[c] *= inverse_sum;
     write(y, row);
     return normalizer[0];
 }
-// c, from S u and the query.
-static inline float slope(const float *product, const float *query, float normalizer) {
+// dn, from S u and the query.
+static inline float dn_of(const float *product, const float *query, float normalizer) {
     Token x, y;
     get(x, product);
     get(y, query);
     return -dot(x, y)[0] / normalizer;
 }
-// Write what is before the map of (gradient + factor x), a gradient at its value.
+// Write the gradient of what was mapped; that of the map's value is gradient + factor x.
 static inline void write_back(Element *to, Map map, const float *gradient, float factor,
                               const Token &x, const float *value) {
     Token row, mapped;
@@ -190,7 +191,7 @@ static void transpose(float (&out)[COLUMNS][ROWS], const float (&x)[ROWS][COLUMN
         }
 }
 
-// Ask for tokens from <= t < to, as far as there are any, while the processor is busy with others.
+// Ask for tokens from <= t < to, of those before `end`, while the processor is busy with others.
 static inline INLINE void prefetch(const Head &x, long from, long to, long end) {
     constexpr int LINE = 64 / sizeof(Element);
     for (long t = from; t < std::min(to, end); t++)
@@ -246,7 +247,8 @@ static inline void weigh(Weights &weights, const float (*x)[DP], const Columns &
         tile<R, N, DP, 1, C, C>(&weights[0][s], false, x[0], &columns[0][s], 0, DP);
 }
 
-// total += sum over t < n of x_t y_t^T; between the tiles other tokens are fetched, so many each.
+// total += sum over t < n of x_t y_t^T. Before each row of tiles, prefetch_tokens(from, to) asks for
+// an equal part of another chunk's tokens.
 template <class Prefetch>
 static inline INLINE void add_outer(Matrix &total, const Tokens &x, const Tokens &y, int n,
                                     Prefetch prefetch_tokens) {
@@ -309,9 +311,9 @@ static void read_upstream(Tokens &u, const Head &g, const float *normalizers, lo
     if (n < C) memset(u[n], 0, (C - n) * sizeof u[0]);
 }
 
-// dq and c, and dS and dz over the tokens from <= t < to
+// dq and dn, and dS and dz over the tokens from <= t < to
 static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head &q, const Head &g,
-                         const Head &dq, const float *normalizers, float *slopes, long from,
+                         const Head &dq, const float *normalizers, float *dn, long from,
                          long to) {
     alignas(64) Matrix S_columns;
     alignas(64) Tokens queries, u;
@@ -328,9 +330,9 @@ static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head 
             prefetch(q, t + C + i, t + C + i + R, to);
             times(out, false, u + i, S_columns);
             for (int r = 0; r < std::min(R, n - i); r++) {
-                slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
-                add(dz, slopes[t + i + r], queries[i + r]);
-                write_back(dq[t + i + r], map, out[r], slopes[t + i + r], z, queries[i + r]);
+                dn[t + i + r] = dn_of(out[r], queries[i + r], normalizers[t + i + r]);
+                add(dz, dn[t + i + r], queries[i + r]);
+                write_back(dq[t + i + r], map, out[r], dn[t + i + r], z, queries[i + r]);
             }
         }
         add_outer(gradients.S, queries, u, n,
@@ -342,19 +344,19 @@ static void use_upstream(Sums &gradients, const Sums &sums, Map map, const Head 
 // dk and dv
 static void use_keys(const Sums &gradients, Map map, const Head &k, const Head &v, const Head &dk,
                      const Head &dv, long from, long to) {
-    alignas(64) Matrix columns;
+    alignas(64) Matrix dS_columns;
     alignas(64) Tokens keys, values;
     alignas(64) Rows out;
     Token dz;
     get(dz, gradients.z);
-    transpose(columns, gradients.S);
+    transpose(dS_columns, gradients.S);
     for (long t = from; t < to; t += C) {
         int n = std::min<long>(C, to - t);
         read(keys, map, k, t, n);
         read(values, IDENTITY, v, t, n);
         for (int i = 0; i < n; i += R) {
             prefetch(k, t + C + i, t + C + i + R, to);
-            times(out, false, values + i, columns);
+            times(out, false, values + i, dS_columns);
             for (int r = 0; r < std::min(R, n - i); r++)
                 write_back(dk[t + i + r], map, out[r], 1, dz, keys[i + r]);
         }
@@ -369,7 +371,8 @@ static void use_keys(const Sums &gradients, Map map, const Head &k, const Head &
 // --------------------------------------------------------------------------------------
 // Causal
 
-// Keep, of R rows that begin with token t, the weights of the tokens up to each row's, or from it.
+// Of R rows of weights, which belong to the tokens t to t + R, keep those of the tokens up to the
+// row's own, or from it on. The others among these R tokens become zero.
 static inline void keep_up_to(Weights &weights, int t) {
     for (int r = 0; r < R; r++)
         for (int s = r + 1; s < R; s++) weights[r][t + s] = 0;
@@ -412,10 +415,10 @@ static void causal_read_out(Sums &sums, Map map, const Head &q, const Head &k, c
     }
 }
 
-// dq and c, and dS and dz over the tokens from <= t < to; sums are those before the first
+// dq and dn, and dS and dz over the tokens from <= t < to; sums are those before the first token
 static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, const Head &q,
                                 const Head &k, const Head &v, const Head &g, const Head &dq,
-                                const float *normalizers, float *slopes, long from, long to) {
+                                const float *normalizers, float *dn, long from, long to) {
     alignas(64) Matrix S_columns;
     alignas(64) Tokens queries, keys, values, u;
     alignas(64) Columns columns;
@@ -440,10 +443,10 @@ static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, cons
             mix(out, weights, keys, 0, i + R);
             times(out, true, u + i, S_columns);
             for (int r = 0; r < std::min(R, n - i); r++) {
-                slopes[t + i + r] = slope(out[r], queries[i + r], normalizers[t + i + r]);
+                dn[t + i + r] = dn_of(out[r], queries[i + r], normalizers[t + i + r]);
                 add(z, 1, keys[i + r]);
-                add(dz, slopes[t + i + r], queries[i + r]);
-                write_back(dq[t + i + r], map, out[r], slopes[t + i + r], z, queries[i + r]);
+                add(dz, dn[t + i + r], queries[i + r]);
+                write_back(dq[t + i + r], map, out[r], dn[t + i + r], z, queries[i + r]);
             }
         }
         add_outer(S_columns, values, keys, n, [&](int a, int b) INLINE {
@@ -455,11 +458,11 @@ static void causal_use_upstream(Sums &gradients, const Sums &sums, Map map, cons
     put(gradients.z, dz);
 }
 
-// dk and dv, from the last token to the first; gradients are those behind the last
+// dk and dv, from the last token to the first; gradients are those behind the last token
 static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head &k, const Head &v,
                             const Head &g, const Head &dk, const Head &dv,
-                            const float *normalizers, const float *slopes, long from, long to) {
-    alignas(64) Matrix S_columns;
+                            const float *normalizers, const float *dn, long from, long to) {
+    alignas(64) Matrix dS_columns;
     alignas(64) Tokens queries, keys, values, u;
     alignas(64) Columns columns, u_columns;
     alignas(64) Weights weights;
@@ -473,7 +476,7 @@ static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head 
         read(keys, map, k, t, n);
         read(values, IDENTITY, v, t, n);
         read_upstream(u, g, normalizers, t, n);
-        transpose(S_columns, gradients.S);
+        transpose(dS_columns, gradients.S);
         transpose(columns, queries);
         transpose(u_columns, u);
         for (int i = (n - 1) / R * R; i >= 0; i -= R) {
@@ -482,9 +485,9 @@ static void causal_use_keys(Sums &gradients, Map map, const Head &q, const Head 
             weigh(weights, values + i, u_columns);
             keep_from(weights, i);
             mix(out, weights, queries, i, C);
-            times(out, true, values + i, S_columns);
+            times(out, true, values + i, dS_columns);
             for (int r = std::min(R, n - i) - 1; r >= 0; r--) {
-                add(dz, slopes[t + i + r], queries[i + r]);
+                add(dz, dn[t + i + r], queries[i + r]);
                 write_back(dk[t + i + r], map, out[r], 1, dz, keys[i + r]);
             }
             weigh(weights, keys + i, columns);
@@ -515,7 +518,7 @@ struct Shares {
                   [&](long i) { work(i / parts / H, i / parts % H, i % parts); });
     }
 
-    // The second needs the first of all parts of its head.
+    // `second` needs what `first` has computed for all parts of its head.
     template <class First, class Second> void run(First first, Second second) const {
         if (parts > 1) {
             run(first);
@@ -529,7 +532,7 @@ struct Shares {
     }
 };
 
-// Put together the sums of the parts from <= part < to of one head.
+// Add up the sums of the parts from <= part < to of one head.
 static void gather(Sums &total, const Sums *of_head, long from, long to) {
     total = Sums{};
     for (long part = from; part < to; part++)
@@ -561,7 +564,7 @@ extern "C" void linear_forward(View q, View k, View v, View y, float *normalizer
 }
 
 extern "C" void linear_backward(View q, View k, View v, View g, View dq, View dk, View dv,
-                                const float *normalizers, float *slopes, const Sums *sums,
+                                const float *normalizers, float *dnormalizers, const Sums *sums,
                                 Sums *gradients, int map_number, int causal, long B, long H, long T,
                                 long parts, long threads, Parallel parallel) {
     Shares shares = {B, H, T, parts, threads, parallel};
@@ -571,22 +574,22 @@ extern "C" void linear_backward(View q, View k, View v, View g, View dq, View dk
         gather(total, sums + (b * H + h) * parts, 0, causal ? part : parts);
         Sums &own = gradients[(b * H + h) * parts + part];
         const float *n = normalizers + (b * H + h) * T;
-        float *c = slopes + (b * H + h) * T;
+        float *dn = dnormalizers + (b * H + h) * T;
         long from = shares.start(part), to = shares.start(part + 1);
         if (causal)
             causal_use_upstream(own, total, map, {q, b, h}, {k, b, h}, {v, b, h}, {g, b, h},
-                                {dq, b, h}, n, c, from, to);
+                                {dq, b, h}, n, dn, from, to);
         else
-            use_upstream(own, total, map, {q, b, h}, {g, b, h}, {dq, b, h}, n, c, from, to);
+            use_upstream(own, total, map, {q, b, h}, {g, b, h}, {dq, b, h}, n, dn, from, to);
     };
     auto use = [&](long b, long h, long part) {
         alignas(64) Sums total;
         gather(total, gradients + (b * H + h) * parts, causal ? part + 1 : 0, parts);
-        const float *n = normalizers + (b * H + h) * T, *c = slopes + (b * H + h) * T;
+        const float *n = normalizers + (b * H + h) * T, *dn = dnormalizers + (b * H + h) * T;
         long from = shares.start(part), to = shares.start(part + 1);
         if (causal)
             causal_use_keys(total, map, {q, b, h}, {k, b, h}, {v, b, h}, {g, b, h}, {dk, b, h},
-                            {dv, b, h}, n, c, from, to);
+                            {dv, b, h}, n, dn, from, to);
         else
             use_keys(total, map, {k, b, h}, {v, b, h}, {dk, b, h}, {dv, b, h}, from, to);
     };

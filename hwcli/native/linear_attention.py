@@ -23,7 +23,7 @@ MOST_WIDTH = 128
 # A width is filled up to whole vectors, which have so many numbers at most.
 MOST_LANES = 16
 
-# Below so many multiplications a thread costs more than it takes over.
+# A thread costs more than it saves for fewer multiplications.
 LEAST_WORK = 2**22
 
 
@@ -143,10 +143,10 @@ def _backward(
     B, H, T, D = q.shape
     parts = len(sums) // (B * H)
     _, threads = _shares(B * H, T, D)
-    slopes, gradients = torch.empty_like(normalizers), torch.empty_like(sums)
+    dnormalizers, gradients = torch.empty_like(normalizers), torch.empty_like(sums)
     _library(D, q.dtype).linear_backward(
         *map(_view, (q, k, v, g, dq, dk, dv)),
-        *map(_pointer, (normalizers, slopes, sums, gradients)),
+        *map(_pointer, (normalizers, dnormalizers, sums, gradients)),
         *map(ctypes.c_int, (MAPS[name], causal)),
         *map(ctypes.c_long, (B, H, T, parts, threads)),
         compiler.parallel(),

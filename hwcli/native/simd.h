@@ -29,8 +29,8 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 constexpr int vectors(int n) { return (n + LANES - 1) / LANES; }
 constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
-// A vector at a place in memory. No function: of a reference that one returns Clang believes that it
-// is aligned as a vector is, whatever the type says.
+// A vector at a place in memory. A macro: of a reference that a function returns, Clang believes
+// that it is aligned like a whole vector, whatever its type says.
 #define AT(place) (*(loose_vec *)(place))
 
 // --------------------------------------------------------------------------------------
@@ -38,13 +38,14 @@ constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 inline bits widen(halves x) {
 #ifdef __AVX512F__
-    return (bits)_mm512_cvtepu16_epi32((__m256i)x);  // GCC 12 would go by two halves
+    return (bits)_mm512_cvtepu16_epi32((__m256i)x);  // GCC 12 would convert two halves
 #else
     return __builtin_convertvector(x, bits);
 #endif
 }
 
-// float32 and bfloat16, its upper half; to the nearest, ties to even, and NaN stays NaN.
+// float32, or bfloat16, which is its upper half. `store` rounds to the nearest, ties to even; NaN
+// stays NaN.
 inline vec load(const float *p) { return AT(p); }
 inline vec load(const uint16_t *p) {
     return (vec)(widen(*(const halves *)p) << 16);
@@ -60,7 +61,8 @@ inline void store(uint16_t *p, vec x) {
     *(halves *)p = __builtin_convertvector(rounded, halves);
 #endif
 }
-// To a multiple of 16 bytes, past the caches: what is not read soon crowds out nothing there.
+// Stores past the caches, so that what is not read soon displaces nothing there. p is a multiple of
+// 16 bytes.
 inline void stream(float *p, vec x) {
 #ifdef __SSE2__
     __m128 quarters[LANES / 4];
@@ -84,7 +86,7 @@ inline void store_one(uint16_t *p, float x) {
     *p = x != x ? 0x7fc0 : (b + 0x7fff + ((b >> 16) & 1)) >> 16;
 }
 
-// Two vectors rounded to bfloat16, lane by lane side by side, the first in the lower halves.
+// Rounds to bfloat16: each lane of the result holds x's number in its lower half and y's in its upper.
 inline bits pair(vec x, vec y) {
 #ifdef __AVX512BF16__
     halves a = (halves)_mm512_cvtneps_pbh((__m512)x), b = (halves)_mm512_cvtneps_pbh((__m512)y);
@@ -99,8 +101,8 @@ inline bits pair(vec x, vec y) {
 // --------------------------------------------------------------------------------------
 // Across lanes
 
-// Of the lanes of x and y, numbered from x's on to y's, the one that `number`, which names a pack of
-// lane numbers, says for each lane.
+// SHUFFLE(x, y, number): lane i of the result is lane number_i of x followed by y. `number` is an
+// expression over a parameter pack.
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(x, y, number) __builtin_shufflevector(x, y, (number)...)
 #else
@@ -127,7 +129,8 @@ template <int DISTANCE = LANES / 2> inline vec largest(vec x) {
     return x;
 }
 
-// The upper right block of two rows of blocks changes places with the lower left one.
+// In two rows of blocks of DISTANCE lanes, each upper right block changes places with the lower
+// left one.
 template <int DISTANCE, int... I>
 inline void exchange(vec &upper, vec &lower, std::integer_sequence<int, I...>) {
     vec a = upper, b = lower;
@@ -145,12 +148,12 @@ template <int DISTANCE = LANES / 2> inline void transpose(vec (&x)[LANES]) {
 // --------------------------------------------------------------------------------------
 // Elementary functions. tests/native/test_elementary.py holds them to the errors that are stated.
 
-// e^x for x <= 88, relative error 2e-7; e^-80 below -80, so that no product with it leaves the
-// normal numbers, which takes a processor a hundred times as long: 2^n times a polynomial in what
-// is left (Cephes' expf).
+// e^x for x <= 88, relative error 2e-7: 2^n times a polynomial in the rest of x (Cephes' expf). Below
+// -80 it stays e^-80: products with smaller numbers would be subnormal, and these take a processor a
+// hundred times as long.
 inline vec exponential(vec x) {
     x = x < -80.0f ? vec{} - 80.0f : x;  // NaN stays NaN
-    vec n = x * 1.44269504f + 12582912.0f;  // the sum's low bits hold the whole number
+    vec n = x * 1.44269504f + 12582912.0f;  // its low bits hold the nearest whole number
     bits power = ((bits)n + 127) << 23;
     n -= 12582912.0f;
     vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -162,11 +165,11 @@ inline vec exponential(vec x) {
     return (p * r * r + r + 1.0f) * (vec)power;
 }
 
-// 2^x for x <= 127, 2^-100 below -100, relative error 3e-7: a polynomial in what is left of x
-// without its whole number, which is added to the exponent.
+// 2^x for x <= 127, 2^-100 below -100, relative error 3e-7: a polynomial in x minus the nearest whole
+// number, which is added to the exponent.
 inline vec power_of_two(vec x) {
     x = x < -100.0f ? vec{} - 100.0f : x;  // NaN stays NaN
-    vec n = x + 12582912.0f;  // the sum's low bits hold the whole number
+    vec n = x + 12582912.0f;  // its low bits hold the nearest whole number
     bits power = (bits)n << 23;
     vec r = x - (n - 12582912.0f);
     vec p = r * 1.32764725e-3f + 9.67554096e-3f;
@@ -181,7 +184,7 @@ inline vec power_of_two(vec x) {
 // 2^-100 below -100, relative error 8e-5; and 1 / x, relative error 6e-5.
 inline vec rough_power_of_two(vec x) {
     x = x < -100.0f ? vec{} - 100.0f : x;  // NaN stays NaN
-    vec n = x + 12582912.0f;  // the sum's low bits hold the whole number
+    vec n = x + 12582912.0f;  // its low bits hold the nearest whole number
     bits power = (bits)n << 23;
     vec r = x - (n - 12582912.0f);
     vec p = r * 0.05517167f + 0.24261115f;

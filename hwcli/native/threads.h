@@ -5,12 +5,12 @@
 #include <thread>
 #include <vector>
 
-// What runs a function on several threads at once: OpenMP's entry point, so that torch's threads
-// do it, which are there and awake; null where torch has none.
+// Runs a function on several threads at once. It is OpenMP's entry point, so that torch's threads do
+// the work, which are there and awake; null where torch has none.
 typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads,
                          unsigned flags);
 
-// work(i) for every i below count, each once, on whichever thread is free.
+// Calls work(i) once for every i below count, on whichever thread is free.
 template <class Work> void share_out(long count, long threads, Parallel parallel, Work work) {
     std::atomic<long> next{0};
     auto take = [&] {
@@ -25,7 +25,7 @@ template <class Work> void share_out(long count, long threads, Parallel parallel
         try {
             for (long i = 1; i < threads; i++) others.emplace_back(take);
         } catch (const std::system_error &) {
-        }  // no more threads to be had: these do it
+        }  // the system gives no more threads: those there are do all
         take();
         for (auto &other : others) other.join();
     }

@@ -133,14 +133,14 @@ static void check() {
                     }
                 Numbers g = draw<Element>(n);
                 Block<Element> Q(q), K(k), V(v), G(g), y(n), dq(n), dk(n), dv(n);
-                Block<float> normalizers(HEADS * TOKENS), slopes(HEADS * TOKENS);
+                Block<float> normalizers(HEADS * TOKENS), dnormalizers(HEADS * TOKENS);
                 std::unique_ptr<Sums[]> sums(new Sums[HEADS * parts]),
                     gradients(new Sums[HEADS * parts]);
                 linear_forward(view(Q), view(K), view(V), view(y), normalizers, sums.get(), map,
                                causal, 1, HEADS, TOKENS, parts, parts, nullptr);
                 linear_backward(view(Q), view(K), view(V), view(G), view(dq), view(dk), view(dv),
-                                normalizers, slopes, sums.get(), gradients.get(), map, causal, 1,
-                                HEADS, TOKENS, parts, parts, nullptr);
+                                normalizers, dnormalizers, sums.get(), gradients.get(), map,
+                                causal, 1, HEADS, TOKENS, parts, parts, nullptr);
                 std::string name = std::string(names[map]) + (causal ? ", causal" : "");
                 auto value = [&](const Numbers &a, const Numbers &b, const Numbers &c) {
                     return dot(g, attend((Map)map, causal, a, b, c));

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hwcli.errors import KernelError
+from hwcli.errors import ConfigError, KernelError
 from hwcli.native import compiler
 
 PROBE = {"HW2_ELEMENT": "float"}
@@ -243,6 +244,32 @@ def test_use_is_what_the_innermost_says() -> None:
             assert not compiler.in_use()
         assert compiler.in_use()
     assert not compiler.in_use()
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "lack", "chosen"),
+    [
+        ("torch", "cpu", None, ("torch", "")),
+        ("auto", "cuda", None, ("torch", "")),
+        ("auto", "cpu", None, ("compiled", "")),
+        ("compiled", "cpu", None, ("compiled", "")),
+        ("torch", "cpu", "no C++ compiler", ("torch", "")),
+        ("auto", "cpu", "no C++ compiler", ("torch", "kernels: torch's own (no C++ compiler)")),
+    ],
+)
+def test_kernels_are_chosen_where_they_can_be_used_and_a_lack_is_said(
+    asked: str, device: str, lack: str | None, chosen: tuple[str, str]
+) -> None:
+    assert compiler.choose(asked, device, lambda: lack) == chosen
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("cpu", "no C++ compiler"), ("cuda", "they run on a CPU only")]
+)
+def test_kernels_that_were_asked_for_and_cannot_be_used_are_refused(device: str, said: str) -> None:
+    line = f"kernels = 'compiled': {said}; choices here: auto, torch"
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        compiler.choose("compiled", device, lambda: "no C++ compiler")
 
 
 @pytest.mark.slow

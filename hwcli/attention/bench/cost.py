@@ -23,9 +23,9 @@ from hwcli.native import linear_attention as native_linear
 
 
 def as_computed(case: Case) -> Case:
-    """Return the case with the formula in the place of torch's attention where that has no kernel.
+    """Return softmax-sdpa as softmax-naive where torch has no fused kernel; others as they are.
 
-    Without a fused kernel it forms the weights, as the formula does.
+    Torch then forms the T x T weights, too.
     """
     if case.method == "softmax-sdpa" and not has_fused_kernel(case.device, case.dtype):
         return replace(case, method="softmax-naive")
@@ -47,7 +47,7 @@ def _forward_flops(case: Case) -> int:
     if case.method == "linear-chunked" and case.compiled:
         return _compiled_flops(T, D, products=1, states=2)
     if case.method == "linear-chunked" and T > CHUNK:
-        return _chunked_flops(T, D, D, D + 1)
+        return _chunked_flops(T, D, D + 1)
     if case.method == "linear-chunked":
         return 4 * T * T * D
     return 4 * T * D * D
@@ -62,14 +62,14 @@ def _backward_flops(case: Case) -> int:
     if case.method == "linear-chunked" and case.compiled:
         return _compiled_flops(T, D, products=3, states=5)
     if case.method == "linear-chunked" and T > CHUNK:
-        return 2 * _chunked_flops(T, D + 1, D + 1, D) + _chunked_flops(T, D, D, D)
+        return 2 * _chunked_flops(T, D + 1, D) + _chunked_flops(T, D, D)
     return 2 * _forward_flops(case)
 
 
-def _chunked_flops(T: int, inner: int, E: int, F: int) -> int:
-    """Count a causal product of (T, E), (T, E) and (T, F): inside the chunks, and between them."""
+def _chunked_flops(T: int, D: int, E: int) -> int:
+    """Count a causal product of (T, D), (T, D) and (T, E): inside the chunks, and between them."""
     T = -(-T // CHUNK) * CHUNK
-    return 2 * T * CHUNK * inner + 2 * T * CHUNK * F + 4 * T * E * F
+    return 2 * T * CHUNK * D + 2 * T * CHUNK * E + 4 * T * D * E
 
 
 def _compiled_flops(T: int, D: int, *, products: int, states: int) -> int:

@@ -58,8 +58,8 @@ class Times:
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks of up to 32 MiB, the largest size that it accepts.
 
-    Otherwise it may return them to the kernel and get them back page by page, which can take
-    longer than a call of linear attention. Larger blocks are allocated afresh by every method
+    Otherwise it may return them to the operating system and get them back page by page, which can
+    take longer than a call of linear attention. Larger blocks are allocated afresh by every method
     alike. Other allocators ignore this.
     """
     with suppress(AttributeError):
@@ -292,7 +292,7 @@ def _measure(case: Case, threads: int, sender: Connection) -> None:
 
 
 def _reset_high_water_mark() -> int:
-    """Reset the mark where the kernel can, and return it."""
+    """Reset the mark where the operating system can, and return it."""
     runtime.return_freed_memory()  # or it would be used again
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

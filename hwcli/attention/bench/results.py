@@ -98,7 +98,10 @@ class CrossingPoint(Section):
 
 
 class Exponents(Section):
-    """Time and memory grow as T to the power of; None where fewer than three points lie."""
+    """Exponents p of time and memory, which grow as T^p.
+
+    None where fewer than three measured points can be fitted.
+    """
 
     time: float | None
     time_ci: tuple[float, float] | None
