@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.config import load
+from hwcli.experiments import vit_sweep
 from hwcli.sentiment.summary import SentimentSummary
 from hwcli.vision.record import read_record
+from hwcli.vision.vit import training_flops
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -120,6 +123,31 @@ def test_the_minutes_and_accuracies_of_a_machine_are_those_of_its_runs(machine: 
         assert cell == f"{shown} min, {min(accuracies):.1f} to {max(accuracies):.1f} %"
 
 
+def test_standard_held_to_avx2_is_told_by_its_smallest_and_largest_cell() -> None:
+    config = load(vit_sweep.Config, "vit-sweep", preset="standard")
+
+    def operations(layers: int, heads: int) -> int:
+        # Half of the epochs see 24 of the 49 patches.
+        return sum(
+            training_flops(layers=layers, heads=heads, config=config.model, patches=patches)
+            for patches in (24, 49)
+        )
+
+    trained = {(4, 2): "4x2", (8, 4): "8x4"}
+    seconds, accuracies = [], []
+    for name in trained.values():
+        (row,) = csv.DictReader(
+            (ROOT / f"tests/benchmarks/standard_avx2/{name}/table.csv").read_text().splitlines()
+        )
+        seconds.append(float(row["train_s"]))
+        accuracies.append(100 * float(row["test_accuracy_mean"]))
+    assert f"in the same way: {seconds[0]:,.0f} and {seconds[1]:,.0f} s on one core" in QUOTED
+    grid = sum(itertools.starmap(operations, itertools.product(range(4, 9), range(2, 5))))
+    minutes = sum(seconds) * grid / sum(itertools.starmap(operations, trained)) / 2 / 60
+    shown = f"about {round(minutes, -1):.0f} min, {accuracies[0]:.2f} and {accuracies[1]:.2f} %"
+    assert f"| {shown} (two of the cells) |" in TEXT
+
+
 def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
     run = ROOT / "results/reference/vit-sweep/strong/summary.json"
     (cell,) = json.loads(run.read_text())["cells"]
@@ -225,7 +253,10 @@ def test_the_speed_of_a_frozen_encoder_is_that_of_the_benchmark() -> None:
     by_isa = json.loads((ROOT / "tests/benchmarks/sentiment_speed.json").read_text())
     assert "avx512_bf16" in by_isa["native"]["cpu"]
     assert f"with {by_isa['native']['train']} training reviews" in QUOTED
-    heads = {"the notebook's GRU": "", "one linear layer on the mean of the tokens": "_mean"}
+    heads = {
+        "the notebook's GRU": "",
+        "one linear layer on the mean of the tokens, by steps": "_mean",
+    }
     for (head, kind), (isa, name) in itertools.product(
         heads.items(), [("native", "AVX512-BF16"), ("avx2", "AVX2")]
     ):
