@@ -105,15 +105,25 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Of a run: it is part of paths, commands and code."""
 
 
-def spelled_as_name(text: str) -> str:
-    """Return a text with what a folder's name does not have replaced by dashes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+def spelled_as_name(text: str, otherwise: str) -> str:
+    """Return a run's name made of a text, with dashes for what no name has.
+
+    Args:
+        text: the name of a file or a preset.
+        otherwise: the name where the text makes none.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")[:100]
+    return name if _is_name(name) else otherwise
+
+
+def _is_name(name: str) -> bool:
+    # A sweep keeps its trials in a folder of that name, next to its runs. Some file systems take
+    # Trials for the same name.
+    return bool(FOLDER_NAME.fullmatch(name)) and name.lower() != "trials"
 
 
 def _folder_name(name: str) -> str:
-    # A sweep keeps its trials in a folder of that name, next to its runs. Some file systems take
-    # Trials for the same name.
-    if not FOLDER_NAME.fullmatch(name) or name.lower() == "trials":
+    if not _is_name(name):
         raise ValueError(
             "expected a folder's name of at most 100 letters, digits, . _ -, other than trials"
         )
@@ -247,7 +257,7 @@ def resolve(
     if chosen is None:
         values = _merge(shipped.values, _preset_values(presets, shipped.preset))
         values = _merge(values, own.values)
-        name = shipped.preset if path is None else spelled_as_name(path.stem)
+        name = shipped.preset if path is None else path.stem
     else:
         asked = _preset_values(presets, chosen)
         layers: Sequence[Mapping[str, Any]] = (own.values, asked)
@@ -256,7 +266,7 @@ def resolve(
         values = functools.reduce(_merge, layers, shipped.values)
         name = chosen
     if name is not None:
-        values.setdefault("name", name)
+        values.setdefault("name", spelled_as_name(name, "mine"))
     return values
 
 

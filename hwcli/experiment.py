@@ -28,8 +28,8 @@ class Plan:
 
     Attributes:
         shown: a table or a line.
-        seconds: of what is not finished yet, as if none of it were begun; None where it cannot be
-            known here.
+        seconds: that the run still takes. ``vit-sweep`` counts from each trial's last checkpoint,
+            the others from the beginning. None where it cannot be known here.
         memory_bytes: at the peak, all processes of the run together.
         disk_bytes: of what is written, in the run's folder and in the cache.
         refused: why this machine would refuse the run; empty where it would not.

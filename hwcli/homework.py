@@ -6,6 +6,7 @@ reused; one that was stopped goes on where it was, because its command does.
 """
 
 import importlib
+import os
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hwcli import signals
 from hwcli.config import load
 from hwcli.data.catalogue import IMDB
 from hwcli.errors import ConfigError, HwError, short
@@ -162,10 +164,13 @@ def run(
 
     Raises:
         ConfigError: there is no such preset.
+        HwError: a package that the hand-in is made with is missing.
     """
-    from hwcli.report import make  # its packages are not needed for a dry run
+    from hwcli.report import make, notebook  # their packages are not needed for a dry run
 
     parts = parts_of(preset)
+    # Hours of training must not end without a hand-in.
+    notebook.check_tools(["ipykernel", "pypandoc", "typst"])
     states: dict[Part, PartState] = {}
     seconds: dict[Part, float] = {}
     started = time.monotonic()
@@ -228,14 +233,22 @@ def plan(preset: str, out: Path) -> None:
 def _hw2(arguments: Sequence[str]) -> int:
     """Run a part; return its exit code, or how this process was stopped, once the part is gone."""
     stopped = None
-    with subprocess.Popen([sys.executable, "-m", "hwcli", *arguments]) as part:
+    command = [sys.executable, "-m", "hwcli", *arguments]
+    # Held open as long as this process lives, even one that `kill -9` ends: its part then stops.
+    theirs, ours = os.pipe()
+    environment = {**os.environ, signals.LIFELINE: str(theirs)}
+    with (
+        os.fdopen(ours, "wb"),
+        subprocess.Popen(command, env=environment, pass_fds=[theirs]) as part,
+    ):
+        os.close(theirs)
         while True:
             try:
                 code = part.wait()
                 return code if stopped is None else stopped
             except KeyboardInterrupt as error:
                 # A terminal's Ctrl-C goes to the part, too; another signal to this process alone.
-                stopped = getattr(error, "exit_code", 130)
+                stopped = signals.exit_code_of(error)
                 if stopped != 130:
                     part.send_signal(stopped - 128)
 

@@ -71,3 +71,11 @@ def process_start(process: int) -> str | None:
     except PermissionError:
         return ALIVE
     return None if Path("/proc/self").exists() else ALIVE
+
+
+def is_stopped(process: int) -> bool:
+    """Tell whether a process of this machine is stopped, as by Ctrl-Z."""
+    if sys.platform == "darwin":
+        return system.output_of("ps", "-o", "state=", "-p", str(process)).startswith("T")
+    fields = system.text_of(f"/proc/{process}/stat").rpartition(")")[2].split()
+    return fields[:1] == ["T"]

@@ -57,8 +57,8 @@ def slowdown_of_sharing(num_processes: int) -> float:
     return max(1.0, num_processes / min(len(cores) or math.inf, num_cores()))
 
 
-# Most memory of its own that a training process holds, and all that the process that starts and
-# watches it does, the libraries that they share among it (tests/benchmarks/LOG.md).
+# WORKER_BYTES: the most that a training process holds for itself. DRIVER_BYTES: all that the
+# process which starts and watches it holds, shared libraries included (tests/benchmarks/LOG.md).
 WORKER_BYTES, DRIVER_BYTES = 700 * 10**6, 950 * 10**6
 
 

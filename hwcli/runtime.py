@@ -53,9 +53,9 @@ def worker_variables(num_threads: int) -> dict[str, str]:
 
     Threads: numerical libraries read their number once, when they are loaded.
 
-    Memory: glibc gives every large block back to the kernel when it is freed, and takes it anew,
-    page by page, for the next activation of the same size. Told to keep what it has, and to ask
-    for huge pages, a training step on a CPU is 15 % faster (tests/benchmarks/LOG.md). Other
+    Memory: glibc gives every large block back to the operating system when it is freed, and takes
+    it anew, page by page, for the next activation of the same size. Told to keep what it has, and
+    to ask for huge pages, a training step on a CPU is 15 % faster (tests/benchmarks/LOG.md). Other
     allocators do not read these names.
     """
     threads = (

@@ -12,6 +12,7 @@ for _name in (
     os.environ.pop(_name, None)
 
 import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from hwcli import cli  # noqa: E402
@@ -76,3 +77,14 @@ def refused(
         assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
 
     return check
+
+
+@pytest.fixture
+def waiting_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Return a command that says "waiting" and waits for the test to end: it needs a lock."""
+    monkeypatch.setenv("HW2_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HW2_DATA", raising=False)
+    folder = tmp_path / "cache/fashion-mnist"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        yield ["data", "fetch", "fashion-mnist"]

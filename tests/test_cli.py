@@ -1,3 +1,4 @@
+import errno
 import functools
 import importlib
 import json
@@ -395,6 +396,21 @@ def test_a_process_with_too_little_memory_says_so_in_one_line(
     said = capsys.readouterr().err
     assert said.startswith("error: out of memory: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["/small/x", None])
+def test_a_full_disk_is_one_line_wherever_it_is_noticed(
+    name: str | None,
+    hw2: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert hw2("report") == 2
+    assert capsys.readouterr().err == f"error: {name or 'a file'}: No space left on device\n"
 
 
 @pytest.mark.parametrize(

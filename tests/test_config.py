@@ -11,6 +11,7 @@ from hwcli.config import RunConfig, Section, dump_yaml, load
 from hwcli.errors import ConfigError
 from hwcli.experiments import vit_sweep
 from hwcli.ranges import IntRange, auto_or_number, parse_range
+from hwcli.rnn.spec_file import read_spec
 from hwcli.yaml_files import parse_yaml, read_yaml, spell
 
 
@@ -137,6 +138,28 @@ def test_a_users_file_lies_over_the_shipped_one_at_any_depth(
     own.write_text("name: mine\npreset: q\nepochs: 9\n")
     assert read(path=own) == ("mine", 9, 0.3, "y")
     assert read(path=own, preset="p") == ("mine", 2, 0.1, "y")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("实验", "mine"),
+        ("Übung", "bung"),
+        ("_wide", "wide"),
+        ("Trials", "mine"),
+        ("my Übung 3", "my-bung-3"),
+        ("x" * 101, "x" * 100),
+    ],
+)
+def test_any_file_and_any_preset_makes_a_run_that_may_have_its_name(
+    tmp_path: Path, text: str, name: str
+) -> None:
+    path = tmp_path / f"{text}.yaml"
+    path.write_text("epochs: 2\n")
+    assert load(Outer, "c", path=path).name == name
+    own = write(tmp_path, f"presets: {{{text}: {{epochs: 2}}}}\n")
+    assert load(Outer, "c", path=own, preset=text).name == name
+    assert read_spec(path)["name"] == ("spec" if name == "mine" else name)
 
 
 def test_what_is_deleted_from_a_complete_file_has_the_shipped_value(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One command for all four questions: what it runs, what it reuses, and what a failure leaves."""
 
+import importlib.util
 import json
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 from hwcli import homework
 from hwcli.cli import experiment_command
 from hwcli.config import dump_yaml, load
-from hwcli.errors import ConfigError, SourceError
+from hwcli.errors import ConfigError, HwError, SourceError
 from hwcli.experiment import Plan
 from hwcli.experiments import attention_bench, rnn_trace, sentiment_train, vit_sweep
 from hwcli.report import make
@@ -26,7 +27,20 @@ MODULES = {
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What the hand-in is made with; nothing is made."""
+    told: dict[str, Any] = {}
+
+    def build(runs: Path, out: Path, **more: Any) -> list[Path]:
+        told.update(more, runs=runs, out=out)
+        return [tmp_path / "hw2.pdf"]
+
+    monkeypatch.setattr(make, "build", build)
+    return told
+
+
+@pytest.fixture
+def ran(built: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """The commands that are run; each leaves a finished run, vit-sweep fails."""
     commands: list[list[str]] = []
 
@@ -39,7 +53,6 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         return 0
 
     monkeypatch.setattr(homework, "_hw2", hw2)
-    monkeypatch.setattr(make, "build", lambda *args, **more: [tmp_path / "hw2.pdf"])
     return commands
 
 
@@ -64,6 +77,31 @@ def test_a_failed_part_leaves_the_others_and_the_hand_in(
     shown = capsys.readouterr()
     assert str(tmp_path / "hw2.pdf") in shown.out
     assert "part 3 of 5, question 3: vit-sweep failed" in shown.err
+
+
+def test_the_hand_in_has_the_name_and_words_that_were_given(
+    ran: list[list[str]], built: dict[str, Any], hw2: Callable[..., int], tmp_path: Path
+) -> None:
+    given = ["--author", "Ada", "--acknowledge", "Bob.", "--acknowledge", "A book."]
+    assert hw2("homework", "--out", str(tmp_path), *given) == 1
+    assert (built["author"], built["acknowledged"]) == ("Ada", ["Bob.", "A book."])
+    assert built["formats"] == ("ipynb", "pdf", "html")
+    assert (built["runs"], built["out"]) == (tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("package", ["ipykernel", "pypandoc", "typst"])
+def test_a_package_that_the_hand_in_lacks_is_named_before_anything_is_trained(
+    package: str, ran: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find = importlib.util.find_spec
+
+    def find_others(name: str, *more: str) -> Any:
+        return None if name == package else find(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_others)
+    with pytest.raises(HwError, match=f"needs the package {package}; run make report"):
+        homework.run("quick", tmp_path)
+    assert ran == []
 
 
 def test_finished_parts_are_reused(ran: list[list[str]], tmp_path: Path) -> None:
@@ -133,6 +171,22 @@ def test_a_part_is_a_command_of_its_own(tmp_path: Path, capfd: pytest.CaptureFix
     assert shown.out.splitlines()[-1] == str(tmp_path / part.command / part.name / "summary.json")
     assert homework._hw2([part.command, "--length", "none"]) == 2
     assert capfd.readouterr().err.startswith("error: length = 'none': ")
+
+
+def test_a_part_does_not_outlive_a_homework_that_is_killed(waiting_command: list[str]) -> None:
+    program = "import sys; from hwcli import homework; homework._hw2(sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *waiting_command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    ) as killed:
+        assert killed.stderr is not None
+        assert "waiting" in killed.stderr.readline()
+        killed.kill()
+        # The stream is the part's, too: it is gone when that ends.
+        killed.communicate(timeout=30)
+    assert killed.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

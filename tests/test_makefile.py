@@ -91,6 +91,22 @@ def test_the_large_download_lies_beside_the_environment(tmp_path: Path) -> None:
     assert f"downloads lie in {tmp_path / 'venv/tmp'}\n" in done.stdout
 
 
+def test_the_homework_and_the_report_get_the_name_as_it_was_typed(tmp_path: Path) -> None:
+    programs = tmp_path / "venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "pip", "hw2"):
+        program = programs / name
+        program.write_text('#!/bin/sh\nfor word; do printf "[%s]" "$word"; done; echo\n')
+        program.chmod(0o755)
+    for target in ("homework", "report"):
+        done = make(target, f"VENV={tmp_path / 'venv'}", "AUTHOR=Ada O'Brien")
+        assert done.returncode == 0
+        command = done.stdout.splitlines()[-1]
+        assert command.startswith(f"[{target}]")
+        assert command.endswith("[--author][Ada O'Brien]")
+        assert "[--author]" not in make(target, f"VENV={tmp_path / 'venv'}").stdout
+
+
 def a_mac(machine: str, path: Path) -> Path:
     """Write a program that answers what machine it runs on as a Python on a Mac would."""
     there = f'sys.platform = "darwin"; platform.machine = lambda: "{machine}"'

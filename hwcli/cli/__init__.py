@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 finished with failed trials, 2 the user's mistake (one lin
 130 Ctrl-C, 143 SIGTERM.
 """
 
+import errno
 import sys
 from typing import Any
 
@@ -30,6 +31,7 @@ def main() -> None:
 
     terminal.open_closed_streams()
     signals.stop_on_signals()
+    signals.stop_with_parent()
     try:
         if any(_is_garbled(argument) for argument in sys.argv):
             raise ConfigError("an argument is not valid UTF-8")
@@ -37,12 +39,15 @@ def main() -> None:
     except UsageError as error:
         sys.exit(_show_usage_error(error))
     except KeyboardInterrupt as error:
-        sys.exit(getattr(error, "exit_code", 130))
+        sys.exit(signals.exit_code_of(error))
     except HwError as error:
         terminal.show_error(error)
         sys.exit(2)
-    except PermissionError as error:
-        # A folder that may not even be searched, wherever that is noticed.
+    except OSError as error:
+        # A folder that may not even be searched, or a full disk, wherever that is noticed.
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not (is_full or isinstance(error, PermissionError)):
+            raise
         terminal.show_error(HwError(f"{error.filename or 'a file'}: {error.strerror}"))
         sys.exit(2)
     except ModuleNotFoundError as error:

@@ -126,9 +126,9 @@ def run(
                     return
                 path = folder.finish(summary)
             terminal.show_path(path)
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         if stopped := getattr(chosen, "WHEN_STOPPED", None):
             terminal.log(stopped)
-        raise typer.Exit(getattr(error, "exit_code", 130)) from None
+        raise
     if summary.exit_code != 0:
         raise typer.Exit(1)

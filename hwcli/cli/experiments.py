@@ -16,7 +16,7 @@ from hwcli.cli.completion import complete_setting
 from hwcli.cli.experiment_command import experiment
 from hwcli.cli.flags import Flag, Flags, Text
 from hwcli.cli.help import Command
-from hwcli.cli.options import RESULTS, Out, settings_option
+from hwcli.cli.options import RESULTS, Out, path_option, settings_option
 from hwcli.errors import ConfigError
 
 
@@ -31,7 +31,9 @@ def rnn_trace(
     w_out: Annotated[Text, Flag("network.w_out", "W")] = None,
     spec: Annotated[
         Path | None,
-        Option(metavar="PATH", help="YAML file with a whole exercise: weights, inputs, alphabet."),
+        path_option(
+            "--spec", "PATH", "YAML file with a whole exercise: weights, inputs, alphabet."
+        ),
     ] = None,
     expect: Annotated[Text, Flag("expect", "PROPERTY")] = None,
     design: Annotated[Text, Flag("design", "PROPERTY")] = None,

@@ -4,9 +4,11 @@ import re
 from itertools import pairwise
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hwcli.cli.flags import COMMANDS, Flag, fields
+from hwcli.signals import exit_code_of
 
 
 def _without_type(params: list[Any]) -> list[Any]:
@@ -48,6 +50,14 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""
         return _without_type(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a signal that stops it decides the exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            # Typer itself takes every signal for Ctrl-C.
+            raise typer.Exit(exit_code_of(error)) from None
 
 
 class ExperimentCommand(Command):

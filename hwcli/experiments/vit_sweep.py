@@ -3,12 +3,11 @@
 One plain ViT on 4x4 patches of Fashion-MNIST is trained for each point of a grid and each seed,
 all by the same recipe. Part of the training images is set aside for validation and selects the
 best cell; each network is evaluated on the official test images once, after its training. From
-top to bottom: the config, the trials, the sweep, what it shows, the dry run.
+top to bottom: the config, the trials, the sweep, the dry run.
 """
 
 import math
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,9 +33,8 @@ from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 from hwcli.vision import run_files, tables, training
 from hwcli.vision.cells import TrialRecord, places_of
-from hwcli.vision.closeup import Network
+from hwcli.vision.closeup import TrainedNetwork
 from hwcli.vision.compare_runs import read_other_run
-from hwcli.vision.fashion_mnist import FashionMNIST
 from hwcli.vision.grid import points
 from hwcli.vision.known_trials import KnownTrials
 from hwcli.vision.places import notes_on_software
@@ -49,9 +47,9 @@ from hwcli.vision.worker import run_trial
 COMMAND = "vit-sweep"
 RunSummary = VitSweepSummary
 
-# Images read, workers started, tables and pictures; a run folder of 15 cells and 3 seeds; weights
-# and the optimiser's averages of each parameter in a checkpoint.
-FIXED_S, DISK_BYTES, CHECKPOINT_BYTES = 45.0, 2_000_000, 12
+FIXED_S = 45.0  # reading images, starting workers, tables and pictures
+DISK_BYTES = 2_000_000  # a run folder of 15 cells and 3 seeds
+CHECKPOINT_BYTES_PER_PARAMETER = 12  # a weight and AdamW's two averages
 
 
 # --------------------------------------------------------------------------------------
@@ -91,7 +89,7 @@ class Config(RunConfig, SweepRecipe):
         """Tell whether this sweep has every trial of an earlier one: the same recipe and more.
 
         What ``auto`` means for device, precision and kernels depends on the machine:
-        :meth:`Sweep.refuse_to_lose` looks at what it means here.
+        :meth:`Sweep.refuse_other_networks` looks at what it means here.
         """
         return isinstance(earlier, Config) and earlier.trial_keys() <= self.trial_keys()
 
@@ -111,7 +109,7 @@ class Config(RunConfig, SweepRecipe):
 
 def make_trials(config: Config, files: Found) -> list[Trial]:
     """Return a trial for each point of the grid and each seed, in the order of the table."""
-    device = resolve_device(config)
+    device = trial_device(config)
     is_gpu_elsewhere = device.type == "cuda" and config.launcher.gpus > 0
     kernels = training.choose_kernels(config.kernels, device)
     if config.launcher.kind == "local":
@@ -122,7 +120,7 @@ def make_trials(config: Config, files: Found) -> list[Trial]:
             config.precision, device, is_gpu_elsewhere=is_gpu_elsewhere
         ),
         "kernels": kernels,
-        "data_path": files.path,
+        "data_path": files.path.absolute(),  # a worker may be in another folder
     }
     values = config.recipe_values()
     trials = []
@@ -136,19 +134,13 @@ def make_trials(config: Config, files: Found) -> list[Trial]:
                     config=trial,
                     label={**{axis.name: point[axis.field] for axis in config.axes}, "seed": seed},
                     facts={"command": COMMAND, "recipe": RECIPE_VERSION, "data": files.digest},
-                    cost=flops_from(0, trial),
+                    cost=training.flops_from(trial, 0),
                 )
             )
     return trials
 
 
-def flops_from(epoch: int, config: TrialConfig) -> int:
-    """Count the floating-point operations of a training from an epoch to its end."""
-    left = sum(training.epoch_flops(config, later) for later in range(epoch, config.epochs))
-    return left * config.data.num_train
-
-
-def resolve_device(config: Config) -> torch.device:
+def trial_device(config: Config) -> torch.device:
     """Return what trials train on: on a cluster the GPU they are given, here what is present.
 
     Raises:
@@ -202,11 +194,32 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     """
     sweep = Sweep(config, folder)
     earlier = read_earlier(folder.summary())
-    before = sweep.record()
+    environment = begin(sweep, folder)
+    try:
+        outcomes = sweep.train()
+    except KeyboardInterrupt:
+        terminal.log(
+            f"stopped: {len(sweep.record().done())} of {len(sweep)} trials are done; of the others "
+            "each finished epoch is kept; run the same command again to continue"
+        )
+        raise
+    if config.launcher.detach and any(outcome.status == "missing" for outcome in outcomes):
+        terminal.log(f"detached: {len(sweep.record().done())} of {len(sweep)} trials are done")
+        return None
+    return finish(sweep, folder, outcomes, environment, earlier)
+
+
+def begin(sweep: "Sweep", folder: RunFolder) -> dict[str, Any]:
+    """Claim the folder, tell what is reused, and return what the run's numbers depend on.
+
+    Raises:
+        OutputError: a finished run, or its networks, would be lost.
+    """
+    config, before = sweep.config, sweep.record()
     num_done = len(before.done())
     environment = sweep.environment(is_done=num_done == len(sweep))
     folder.refuse_to_lose(config)
-    sweep.refuse_to_lose()
+    sweep.refuse_other_networks()
     if note := sweep.note_on_machine_settings():
         terminal.log(note)
     # A sweep of the same name that is running keeps the folder; its trials are shared anyway.
@@ -221,21 +234,21 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
     begun = sweep.known.begun_by(before.trials)
     for note in notes_on_software(places_of(before.trials), begun, here):
         terminal.log(note)
-    try:
-        outcomes = sweep.train()
-    except KeyboardInterrupt:
-        terminal.log(
-            f"stopped: {len(sweep.record().done())} of {len(sweep)} trials are done; of the others "
-            "each finished epoch is kept; run the same command again to continue"
-        )
-        raise
-    record = sweep.record()
-    if config.launcher.detach and any(outcome.status == "missing" for outcome in outcomes):
-        terminal.log(f"detached: {len(record.done())} of {len(sweep)} trials are done")
-        return None
+    return environment
+
+
+def finish(
+    sweep: "Sweep",
+    folder: RunFolder,
+    outcomes: Sequence[Outcome],
+    environment: dict[str, Any],
+    earlier: VitSweepSummary | None,
+) -> VitSweepSummary:
+    """Write and show what the trials came to; ``earlier`` is what the folder held before."""
+    config, record = sweep.config, sweep.record()
     folder.claim(config, environment)
     sweep.known.read_folder()
-    sweep.refuse_to_lose()
+    sweep.refuse_other_networks()
     first = sweep.configs[0]
     summary = summarize(
         config.name,
@@ -251,12 +264,12 @@ def run(config: Config, folder: RunFolder) -> VitSweepSummary | None:
         terminal.log(f"compare_with = {sweep.other.name!r}: no cell is done in both runs")
     run_files.write(summary, record, folder, environment)
     run_files.draw(summary, record, sweep.best_network(summary, record), folder, earlier)
-    show_summary(summary, outcomes, folder)
+    run_files.show_summary(summary, outcomes, folder)
     return summary
 
 
 class Sweep:
-    """A run's trials, of the store and of its folder before, and the run to compare them with."""
+    """A run's trials, the store and the run folder that hold them, and the run to compare with."""
 
     def __init__(self, config: Config, folder: RunFolder):
         self.other = None
@@ -284,9 +297,9 @@ class Sweep:
             return earlier
         return with_start(training.describe_environment(self.configs[0]))
 
-    def refuse_to_lose(self) -> None:
+    def refuse_other_networks(self) -> None:
         """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
-        run_files.refuse_to_lose(self._folder, self.known.in_folder, self.identities)
+        run_files.refuse_other_networks(self._folder, self.known.in_folder, self.identities)
 
     def note_on_machine_settings(self) -> str | None:
         """Say that the run was begun with another device; see :mod:`hwcli.vision.run_files`."""
@@ -294,31 +307,28 @@ class Sweep:
             self.known.in_folder, self.identities, self.known.has_begun
         )
 
-    def images(self) -> FashionMNIST:
-        """Return the images of the first trial; the test images are the same for all."""
-        first = self.configs[0]
-        return training.load_images(first.data_path, first.data)
-
     def record(self) -> SweepRecord:
         """Return every trial as it is now; what does not fit its files is told and not used."""
-        labels = self.images().test.labels.numpy().astype(np.uint8)
+        first = self.configs[0]  # the test images are the same for all
+        images = training.load_images(first.data_path, first.data)
+        labels = images.test.labels.numpy().astype(np.uint8)
         trials, predictions, epochs = [], {}, {}
         for trial, point in zip(self.trials, self.points, strict=True):
-            lacking = TrialRecord(trial.id, point, trial.label["seed"], trial.identity, "missing")
-            found, its_predictions, its_epochs = self.known.read(lacking, str(trial), labels)
+            blank = TrialRecord(trial.id, point, trial.label["seed"], trial.identity, "missing")
+            found, its_predictions, its_epochs = self.known.read(blank, str(trial), labels)
             trials.append(found)
             epochs[trial.id] = its_epochs
             if its_predictions is not None and found.state == "done":
                 predictions[trial.id] = its_predictions
         return SweepRecord(trials, predictions, labels, epochs)
 
-    def best_network(self, summary: VitSweepSummary, record: SweepRecord) -> Network | None:
+    def best_network(self, summary: VitSweepSummary, record: SweepRecord) -> TrainedNetwork | None:
         """Return the first network of the best cell that is done; None where no cell is."""
         best = summary.best
         for index, trial in enumerate(record.trials):
             if best is not None and trial.key == best.key and trial.state == "done":
                 config = self.configs[index]
-                return Network(
+                return TrainedNetwork(
                     config=config,
                     predictions=record.predictions.get(trial.id),
                     checkpoint=self.known.checkpoint(trial),
@@ -328,12 +338,17 @@ class Sweep:
                 )
         return None
 
+    def middle(self) -> TrialConfig:
+        """Return the trial of middle cost, which a dry run times."""
+        middle = sorted(self.trials, key=lambda trial: trial.cost)[len(self) // 2]
+        return self.configs[self.trials.index(middle)]
+
     def flops_left(self) -> dict[str, int]:
         """Count what each trial still takes, by its id, if it goes on from its last checkpoint."""
         folders = {trial.id: self.store.folder(trial) for trial in self.trials}
         done = {i: len(f.epochs()) if f.checkpoint.is_file() else 0 for i, f in folders.items()}
         return {
-            trial.id: flops_from(done[trial.id], config)
+            trial.id: training.flops_from(config, done[trial.id])
             for trial, config in zip(self.trials, self.configs, strict=True)
         }
 
@@ -354,25 +369,6 @@ class Sweep:
 
 
 # --------------------------------------------------------------------------------------
-# What it shows
-
-
-def show_summary(summary: VitSweepSummary, outcomes: Sequence[Outcome], folder: RunFolder) -> None:
-    """Print the tables, and what failed with the command that tries it again."""
-    terminal.show(tables.cells_table(summary))
-    terminal.show(tables.grid_table(summary))
-    if summary.comparison is not None:
-        terminal.show(tables.comparison_table(summary.comparison, summary.axes))
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    for outcome in failed:
-        terminal.log(f"failed: {outcome.trial}: {outcome.reason} (log: {outcome.log})")
-    if failed:
-        config, out = folder.path / "config.yaml", folder.path.parent.parent
-        command = ["hw2", COMMAND, "--config", str(config), "--out", str(out), "--retry-failed"]
-        terminal.log(f"try them again: {shlex.join(command)}")
-
-
-# --------------------------------------------------------------------------------------
 # The dry run
 
 
@@ -384,13 +380,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     left = sweep.flops_left()
     todo = [left[trial.id] for trial in sweep.trials if states[trial.id] not in settled]
     workers = min(num_workers(config, sweep.worker_bytes), max(len(todo), 1))
-    middle = sorted(sweep.trials, key=lambda trial: trial.cost)[len(sweep) // 2]
-    config_timed = sweep.configs[sweep.trials.index(middle)]
-    is_local = config.launcher.kind == "local"
-    per_flop = None
-    if is_local or resolve_device(config).type == "cpu":
-        per_flop = training.seconds_per_flop(config_timed)
-        per_flop *= resources.slowdown_of_sharing(workers) if is_local else 1.0
+    per_flop = seconds_per_flop(config, sweep, workers)
 
     def estimate(trial: Trial) -> str | None:
         is_over = states[trial.id] in settled
@@ -408,32 +398,53 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     ]
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        seconds = per_flop * makespan([], sorted(todo, reverse=True), workers)
+        seconds = FIXED_S + per_flop * makespan([], todo, workers)
+        timed = sweep.middle()
         note = (
             f"{counted(workers, 'trial')} {'trains' if workers == 1 else 'train'} at a time. "
             "Times are estimated from timed steps of the network with "
-            f"{counted(config_timed.layers, 'layer')} and {counted(config_timed.heads, 'head')}."
+            f"{counted(timed.layers, 'layer')} and {counted(timed.heads, 'head')}."
         )
-    refused = ""
-    try:
-        folder.refuse_to_lose(config)
-        sweep.refuse_to_lose()
-    except OutputError as error:
-        refused = str(error)
     more = (sweep.note_on_machine_settings(), training.note_on_precision(sweep.configs))
     notes = [note, *(text for text in more if text is not None)]
+    num_params_left = sum(row["num_params"] for row in rows if row["state"] not in settled)
+    return Plan(
+        tables.plan_table(plan_title(config, states), config.axes, rows, notes),
+        seconds=seconds,
+        memory_bytes=resources.DRIVER_BYTES + workers * sweep.worker_bytes,
+        disk_bytes=DISK_BYTES + CHECKPOINT_BYTES_PER_PARAMETER * num_params_left,
+        refused=refusal(config, folder, sweep),
+    )
+
+
+def seconds_per_flop(config: Config, sweep: Sweep, workers: int) -> float | None:
+    """Return the seconds that an operation takes a trial where so many train at a time.
+
+    None for a cluster's GPU, which cannot be timed from here.
+    """
+    is_local = config.launcher.kind == "local"
+    if not is_local and trial_device(config).type != "cpu":
+        return None
+    alone = training.seconds_per_flop(sweep.middle())
+    return alone * resources.slowdown_of_sharing(workers) if is_local else alone
+
+
+def refusal(config: Config, folder: RunFolder, sweep: Sweep) -> str:
+    """Return why the run would be refused; empty where it would not."""
+    try:
+        folder.refuse_to_lose(config)
+        sweep.refuse_other_networks()
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
+def plan_title(config: Config, states: Mapping[str, str]) -> str:
+    """Return a line on the trials, whose states are given by their ids."""
     recipe = [] if "epochs" in config.grid else [f"{counted(config.epochs, 'epoch')} each"]
     if config.data.train_limit is not None:
         recipe.append(f"on {counted(config.data.num_train, 'image')}")
-    ended = [list(states.values()).count(state) for state in ("done", "failed")]
-    parts = [counted(len(sweep), "trial"), *recipe, f"{ended[0]} done"]
-    parts += [f"{ended[1]} failed"] if ended[1] else []
-    title = f"{COMMAND} {config.name}: {', '.join(parts)}"
-    return Plan(
-        tables.plan_table(title, config.axes, rows, notes),
-        seconds=None if seconds is None else seconds + FIXED_S,
-        memory_bytes=resources.DRIVER_BYTES + workers * sweep.worker_bytes,
-        disk_bytes=DISK_BYTES
-        + sum(CHECKPOINT_BYTES * row["num_params"] for row in rows if row["state"] not in settled),
-        refused=refused,
-    )
+    num_done, num_failed = (list(states.values()).count(state) for state in ("done", "failed"))
+    parts = [counted(len(states), "trial"), *recipe, f"{num_done} done"]
+    parts += [f"{num_failed} failed"] if num_failed else []
+    return f"{COMMAND} {config.name}: {', '.join(parts)}"

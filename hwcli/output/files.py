@@ -27,7 +27,8 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
         OutputError: the file cannot be written; the old one is untouched.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{machines.machine_id()}-{os.getpid()}.tmp")
+    writer = f"{machines.host_id()}-{machines.machine_id()}-{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
     try:
         try:
             with temporary.open("wb") as file:
@@ -72,15 +73,16 @@ def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of processes that were killed while they wrote into a folder.
 
     To be called by who holds the folder's lock. Files of processes that live stay, and so do those
-    of other machines, whose processes cannot be seen from here; this one counts as another after a
-    restart.
+    of other machines, whose processes cannot be seen from here.
     """
     with suppress(OSError):
         for path in folder.iterdir():
-            found = re.fullmatch(r"\..+\.(?:([0-9a-f]{16})-)?(\d+)\.tmp", path.name)
-            if not found or found[1] not in (None, machines.machine_id()):
+            found = re.fullmatch(r"\..+\.(?:([0-9a-f]{16})-([0-9a-f]{16})-)?(\d+)\.tmp", path.name)
+            if not found or found[1] not in (None, machines.host_id()):
                 continue
-            if not _is_alive(int(found[2])):
+            # No process is left of before this machine was started again.
+            is_older = found[2] not in (None, machines.machine_id())
+            if is_older or not _is_alive(int(found[3])):
                 with suppress(OSError):
                     path.unlink()
 

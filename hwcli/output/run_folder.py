@@ -30,6 +30,7 @@ from hwcli.output.files import (
     write_json,
 )
 from hwcli.output.tables import Table
+from hwcli.paths import nearest_folder
 from hwcli.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class RunFolder(Closing):
         self._lock.release()
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise OutputError(
-                f"{self.path}: {error.strerror}; free some space and run the command again"
+                f"{error.filename or self.path}: {error.strerror}; free some space and run the "
+                "command again"
             ) from None
 
     def check_writable(self) -> None:
@@ -137,19 +139,12 @@ class RunFolder(Closing):
             raise OutputError(f"out: {error}") from None
 
     def claim(
-        self,
-        config: RunConfig,
-        environment: Mapping[str, Any],
-        *,
-        wait: bool = True,
-        keep_environment: bool = False,
+        self, config: RunConfig, environment: Mapping[str, Any], *, wait: bool = True
     ) -> bool:
         """Become the one who writes this folder, and start its files again.
 
         Where somebody else writes it: wait for them, and say so; or with ``wait=False``
         return False and leave the folder alone. Calling it twice is harmless.
-        ``keep_environment`` keeps an ``env.json`` that is there: for a run that only shows again
-        what was computed before, maybe elsewhere.
 
         Raises:
             OutputError: the folder cannot be written, or holds a finished run that this one does
@@ -163,21 +158,22 @@ class RunFolder(Closing):
         if not self._lock.acquire(timeout_s=0.2):
             if not wait:
                 return False
-            self._log(f"{self.command} {self.name}: another process is writing this run; waiting")
+            self._log(
+                f"{self.command} {self.name}: another process is writing this run; waiting (if its "
+                "machine is lost: Ctrl-C, and the same command with another --name)"
+            )
             self._lock.acquire(timeout_s=None)
             self.refuse_to_lose(config)
         remove_leftovers(self.path)
         shutil.rmtree(self.path / STAGING, ignore_errors=True)
         self._writes_to = self.path
-        environments = self.path / "env.json"
-        if self.summary() is not None:
+        if self._is_finished():
             self._writes_to = self.path / STAGING
             make_folder(self._writes_to)
         else:
             with suppress(FileNotFoundError):
                 (self.path / "metrics.jsonl").unlink()
-        if not (keep_environment and environments.exists()):
-            write_json(self._writes_to / "env.json", with_start(environment))
+        write_json(self._writes_to / "env.json", with_start(environment))
         self.write("config.yaml", dump_yaml(config))
         return True
 
@@ -187,7 +183,7 @@ class RunFolder(Closing):
         Raises:
             OutputError: there is one that this run would not contain.
         """
-        if self.summary() is None or self.may_replace:
+        if not self._is_finished() or self.may_replace:
             return
         path = self.path / "config.yaml"
         try:
@@ -229,10 +225,10 @@ class RunFolder(Closing):
 
     def forecast(self, config: RunConfig) -> str:
         """Say what a run with this config would do to the folder; reads only."""
-        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        there = nearest_folder(self.path)
         if not os.access(there, os.W_OK):
             return f"The run would be refused: {there} cannot be written."
-        if self.summary() is None:
+        if not self._is_finished():
             return f"The run would write {self.path}."
         try:
             self.refuse_to_lose(config)
@@ -244,6 +240,10 @@ class RunFolder(Closing):
     def summary(self) -> dict[str, Any] | None:
         """Return what the folder's finished run found; None if there is none that can be read."""
         return read_mapping(self.path / "summary.json") or None
+
+    def _is_finished(self) -> bool:
+        """Tell whether a finished run is here, even one whose summary is damaged."""
+        return (self.path / "summary.json").exists()
 
     def append_metrics(self, **record: object) -> None:
         """Append one record to ``metrics.jsonl``."""

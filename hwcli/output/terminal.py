@@ -77,11 +77,16 @@ class SturdyStream:
         return int(self._stream.fileno())
 
 
+def is_watched(console: Console) -> bool:
+    """Tell whether a person may be watching: colours can be forced on a file or a pipe, too."""
+    return console.is_terminal and console.file.isatty()
+
+
 _stdout, _stderr = SturdyStream("stdout"), SturdyStream("stderr")
 output = Console(file=cast(IO[str], _stdout), highlight=False)
 progress = Console(file=cast(IO[str], _stderr), highlight=False)
 for console in (output, progress):
-    if not console.is_terminal:
+    if not is_watched(console):
         console.width = UNWATCHED_WIDTH
 
 
@@ -96,7 +101,7 @@ def log(line: str) -> None:
 
 def _broken(text: str) -> str:
     """Break lines at spaces where somebody watches."""
-    if not progress.is_terminal:
+    if not is_watched(progress):
         return text
     width = max(20, progress.width)
     lines = [

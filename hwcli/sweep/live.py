@@ -59,9 +59,10 @@ class LiveView(Closing):
         self._worker_s, self._num_workers = 0.0, 0
         self._drawn = 0.0
         console = terminal.progress
+        watched = terminal.is_watched(console) and not console.quiet
         # A terminal that cannot move its cursor (TERM=dumb) gets lines, like a file.
-        watched = console.is_interactive and not console.quiet
-        self._live = Live(console=console, auto_refresh=False, transient=True) if watched else None
+        draws = watched and console.is_interactive
+        self._live = Live(console=console, auto_refresh=False, transient=True) if draws else None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -95,7 +96,7 @@ class LiveView(Closing):
             if event.kind == "busy":
                 if trial.id not in self._told_busy:
                     text = f"{trial}: already training in another process; will use its result"
-                    self._line(text, always=True)
+                    self._line(f"{text}{event.reason and f' ({event.reason})'}", always=True)
                 self._told_busy.add(trial.id)
             elif event.kind != "done":
                 self._line(f"{trial}: {event.kind}: {event.reason}", always=True)

@@ -68,6 +68,11 @@ class Owner:
         # This machine before it was started again: no process of then is left.
         return self.host != machines.host_id() and self.age_s < LOST_AFTER_S
 
+    def is_stopped(self) -> bool:
+        """Tell whether it is a process of this machine that Ctrl-Z has stopped."""
+        is_here = self.machine == machines.machine_id()
+        return is_here and self.is_alive() and machines.is_stopped(self.process)
+
 
 def read_owner(folder: Path) -> Owner | None:
     """Return who trains a trial, or trained it when its process died; None if nobody did."""
@@ -107,7 +112,7 @@ class Ownership(Closing):
         Raises:
             OutputError: the folder cannot be written or locked.
         """
-        self.taken = self._lock.acquire(self._timeout_s) or self._take_over()
+        self.taken = self._take()
         if self.taken:
             remove_leftovers(self._folder)
             try:
@@ -133,8 +138,11 @@ class Ownership(Closing):
 
         Raises:
             OwnershipLostError: it has.
+            OutputError: the folder is gone, and with it what was trained.
         """
         if not self._lock.is_still_ours():
+            if not self._folder.exists():
+                raise OutputError(f"{self._folder} is gone: it was moved or deleted meanwhile")
             raise OwnershipLostError("another process has taken the trial over")
         if share is not None:
             self._shares = (self._shares[0] if self._shares else share, share)
@@ -162,6 +170,14 @@ class Ownership(Closing):
                     return
                 with suppress(OutputError):  # a full disk now may have room again later
                     self._write()
+
+    def _take(self) -> bool:
+        # Who waits without end looks now and then whether the owner is lost.
+        wait_s = HEARTBEAT_S if self._timeout_s is None else self._timeout_s
+        while not (self._lock.acquire(wait_s) or self._take_over()):
+            if self._timeout_s is not None:
+                return False
+        return True
 
     def _take_over(self) -> bool:
         """Replace the lock of an owner that is lost; return whether that was so."""

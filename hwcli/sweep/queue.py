@@ -9,12 +9,12 @@ from typing import Any
 from hwcli.errors import OutputError
 from hwcli.sweep.attempt import Ending
 from hwcli.sweep.events import Event
-from hwcli.sweep.ownership import HEARTBEAT_S
+from hwcli.sweep.ownership import HEARTBEAT_S, read_owner
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
 
-# A killed process or a lost node is not the trial's fault, and a trial that comes further each
-# time may lose any number of them; one that dies this often without a new checkpoint has failed.
+# A killed process or a lost node is not the trial's fault. A trial may lose any number of workers
+# while each writes a new checkpoint. After this many deaths at one checkpoint it has failed.
 MAX_DEATHS_IN_ONE_PLACE = 3
 
 
@@ -67,12 +67,14 @@ class TrialQueue:
             OutputError: the results folder cannot be written; no trial can be kept.
         """
         if ending == "unwritable":
-            raise OutputError(
-                f"{content['reason']}; solve that (free some space) and run the command again"
-            )
+            raise OutputError(f"{content['reason']}; solve that and run the command again")
         if ending == "busy":
             self._owned_by_others.append((trial, time.monotonic()))
-            return Event("busy", trial)
+            owner = read_owner(self._store.folder(trial).path)
+            reason = ""
+            if owner is not None and owner.is_stopped():
+                reason = f"process {owner.process} is stopped: type fg in its terminal"
+            return Event("busy", trial, reason=reason)
         if ending == "done":
             return Event("done", trial, result=content)
         return self.fail(trial, **content)

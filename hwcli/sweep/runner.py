@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hwcli.output import terminal
-from hwcli.sweep.events import TrialFunction
+from hwcli.sweep.events import Event, TrialFunction
 from hwcli.sweep.launcher import Launcher, LauncherConfig
 from hwcli.sweep.live import LiveView
 from hwcli.sweep.store import TrialStore
@@ -61,6 +61,23 @@ def run_trials(
         OutputError: the results folder cannot be written.
         KeyboardInterrupt: Ctrl-C; workers have stopped, finished epochs are kept.
     """
+    outcomes = _known_outcomes(trials, store, retry_failed=retry_failed)
+    # The longest first: a long trial started last would leave the other workers idle.
+    todo = sorted((t for t in trials if t.id not in outcomes), key=lambda t: -t.cost)
+    if todo:
+        config = launcher or LauncherConfig()
+        outcomes |= _train(
+            todo, function, store, config, num_workers=num_workers, fail_fast=fail_fast
+        )
+        if len(outcomes) == len(trials):
+            terminal.log("all trials have ended; drawing the tables and pictures")
+    return [outcomes.get(trial.id, Outcome(trial, "missing")) for trial in trials]
+
+
+def _known_outcomes(
+    trials: Sequence[Trial], store: TrialStore, *, retry_failed: bool
+) -> dict[str, Outcome]:
+    """Return what the store has of trials that have ended, by id; forget what is tried again."""
     outcomes: dict[str, Outcome] = {}
     for trial in trials:
         folder = store.folder(trial)
@@ -75,29 +92,37 @@ def run_trials(
             )
         elif failure is not None:
             folder.forget_failure()
-    # The longest first: a long trial started last would leave the other workers idle.
-    todo = sorted((t for t in trials if t.id not in outcomes), key=lambda t: -t.cost)
-    if todo:
-        with (
-            LiveView(todo) as view,
-            open_launcher(launcher or LauncherConfig(), function, store, num_workers) as opened,
-        ):
-            for trial in todo:
-                opened.submit(trial)
-            for event in opened.events():
-                view.show(event)
-                trial = event.trial
-                if event.kind == "done":
-                    outcomes[trial.id] = Outcome(trial, "done", event.result)
-                elif event.kind == "failed":
-                    outcomes[trial.id] = Outcome(
-                        trial, "failed", reason=event.reason, log=event.log
-                    )
-                    if fail_fast:
-                        break
-        if len(outcomes) == len(trials):
-            terminal.log("all trials have ended; drawing the tables and pictures")
-    return [outcomes.get(trial.id, Outcome(trial, "missing")) for trial in trials]
+    return outcomes
+
+
+def _train(
+    todo: Sequence[Trial],
+    function: TrialFunction,
+    store: TrialStore,
+    config: LauncherConfig,
+    *,
+    num_workers: int,
+    fail_fast: bool,
+) -> dict[str, Outcome]:
+    """Train trials in this order; return the outcomes of those that have ended, by id."""
+    outcomes: dict[str, Outcome] = {}
+    with LiveView(todo) as view, open_launcher(config, function, store, num_workers) as launcher:
+        for trial in todo:
+            launcher.submit(trial)
+        for event in launcher.events():
+            view.show(event)
+            if event.kind in ("done", "failed"):
+                outcomes[event.trial.id] = _outcome_of(event)
+            if event.kind == "failed" and fail_fast:
+                break
+    return outcomes
+
+
+def _outcome_of(event: Event) -> Outcome:
+    """Return the outcome that the last event of a trial tells."""
+    if event.kind == "done":
+        return Outcome(event.trial, "done", event.result)
+    return Outcome(event.trial, "failed", reason=event.reason, log=event.log)
 
 
 def open_launcher(

@@ -159,17 +159,25 @@ class TrialFolder:
         None where no job was submitted, or where the latest one has started: it has sent a message.
         Also None where the trial has been trained without SLURM since then.
         """
-        note = self._read("job.json")
-        heard_bytes = note.get("heard_bytes", 0)
-        if "job" not in note or not isinstance(heard_bytes, int):
+        submitted = self.submitted_job()
+        if submitted is None:
             return None
+        job, heard_bytes = submitted
         with suppress(OSError):
             if self.messages.stat().st_size > heard_bytes:
                 return None
         with suppress(OSError):
             if self.environment.stat().st_mtime_ns > self.job.stat().st_mtime_ns:
                 return None
-        return str(note["job"])
+        return job
+
+    def submitted_job(self) -> tuple[str, int] | None:
+        """Return the latest job, and how long the messages were then, in bytes; None: no job."""
+        note = self._read("job.json")
+        heard_bytes = note.get("heard_bytes", 0)
+        if "job" not in note or not isinstance(heard_bytes, int):
+            return None
+        return str(note["job"]), heard_bytes
 
     def damaged_files(self) -> list[str]:
         """Return the names of files that are there but are not what they should be."""

@@ -33,7 +33,7 @@ from hwcli.training.progress import Progress
 
 # A trial that another program trains is looked at this often.
 SECONDS_BETWEEN_LOOKS = 1.0
-# A worker whose pipe closes leaves at once; one that does not by then is killed.
+# A worker exits when its pipe closes. One still alive after this time is killed.
 SECONDS_TO_LEAVE = 2.0
 
 
@@ -54,7 +54,6 @@ class Workers(Launcher):
         function: trains one trial.
         store: where trials live.
         num_workers: processes at the most; started when there is work for them.
-        num_threads: of each.
         is_spent: called in a worker after a failed trial; if true, the process is replaced.
     """
 
@@ -64,14 +63,12 @@ class Workers(Launcher):
         store: TrialStore,
         *,
         num_workers: int,
-        num_threads: int = 1,
         is_spent: Callable[[], bool] | None = None,
     ):
         super().__init__(store)
         self._function = function
         self._is_spent = is_spent or has_used_cuda
         self._num_workers = num_workers
-        self._num_threads = num_threads
         self._workers: list[_Worker] = []
 
     def close(self, error: BaseException | None) -> None:
@@ -145,7 +142,7 @@ class Workers(Launcher):
             daemon=True,
         )
         # Read when the child is born, before any code of ours.
-        variables = worker_variables(self._num_threads)
+        variables = worker_variables(1)
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         # Ctrl-C reaches every process of the terminal, but stopping is the caller's to decide:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic
@@ -122,88 +122,135 @@ def train(
         NonFiniteLossError: the training or validation loss became NaN or infinite.
         OutputError: the checkpoint cannot be written.
     """
-    model, device = job.model, job.device
-    num_steps = job.num_epochs * job.steps_per_epoch
-    restored = restore_checkpoint(checkpoint, model, job.optimizers) if checkpoint else None
-    position = restored or {"step": 0, "train_s": 0.0, "history": [], "running": None}
-    step: int = position["step"]
-    history = [Epoch(**record) for record in position["history"]]
-    running = Mean(**position["running"]) if position["running"] else Mean()
-    clock = TrainingClock(position["train_s"], finds_pauses=device.type == "cpu")
-    take_step = Step(
-        model, job.optimizers, job.batch_loss, device, job.precision, recorded=job.recorded
-    )
-    steps_between_reads = 1 if device.type == "cpu" else STEPS_BETWEEN_READS_ON_GPU
+    training = Training(job, checkpoint, on_progress, checkpoint_every_s)
+    position = training.position
+    while position.step < training.num_steps:
+        epoch, first = divmod(position.step, job.steps_per_epoch)
+        training.take_steps(epoch, first)
+        training.finish_epoch(epoch)
+    job.model.eval()
+    return position.history
 
-    def save() -> None:
-        if checkpoint:
-            save_checkpoint(
-                checkpoint,
-                model,
-                job.optimizers,
-                {
-                    "step": step,
-                    "train_s": clock.seconds,
-                    "history": [asdict(epoch) for epoch in history],
-                    "running": asdict(running),
-                },
-            )
 
-    def report(**more: Any) -> None:
-        epoch = min(step // job.steps_per_epoch, job.num_epochs - 1)
-        where = {"epoch": epoch, "num_epochs": job.num_epochs, "work": job.work_done(step)}
-        on_progress(Progress(step, num_steps, **{**where, **more}))
+@dataclass
+class _Position:
+    """Where a training stands: what a checkpoint holds besides weights, optimisers and generator.
 
-    if restored is None and checkpoint and checkpoint.exists():
-        report(note=f"{checkpoint.name} is damaged; training starts over")
-    while step < num_steps:
-        epoch, done_in_epoch = divmod(step, job.steps_per_epoch)
-        model.train()
+    Attributes:
+        step: steps done.
+        train_s: seconds that they took.
+        history: the finished epochs.
+        running: the mean over the running epoch so far.
+    """
+
+    step: int = 0
+    train_s: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    running: Mean = field(default_factory=Mean)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "_Position":
+        """Return what ``dataclasses.asdict`` made a mapping of."""
+        return cls(
+            step=record["step"],
+            train_s=record["train_s"],
+            history=[Epoch(**epoch) for epoch in record["history"]],
+            running=Mean(**record["running"]),
+        )
+
+
+class Training(Generic[Batch]):
+    """A training that is under way; the arguments are those of :func:`train`."""
+
+    def __init__(
+        self,
+        job: TrainingJob[Batch],
+        checkpoint: Path | None,
+        on_progress: Callable[[Progress], None],
+        checkpoint_every_s: float,
+    ):
+        self._job, self._checkpoint = job, checkpoint
+        self._on_progress, self._checkpoint_every_s = on_progress, checkpoint_every_s
+        self.num_steps = job.num_epochs * job.steps_per_epoch
+        restored = restore_checkpoint(checkpoint, job.model, job.optimizers) if checkpoint else None
+        self.position = _Position() if restored is None else _Position.from_json(restored)
+        on_cpu = job.device.type == "cpu"
+        self._clock = TrainingClock(self.position.train_s, finds_pauses=on_cpu)
+        self._steps_between_reads = 1 if on_cpu else STEPS_BETWEEN_READS_ON_GPU
+        self._take_step = Step(
+            job.model,
+            job.optimizers,
+            job.batch_loss,
+            job.device,
+            job.precision,
+            recorded=job.recorded,
+        )
+        if restored is None and checkpoint and checkpoint.exists():
+            self.report(0, note=f"{checkpoint.name} is damaged; training starts over")
+
+    def take_steps(self, epoch: int, first: int) -> None:
+        """Take the steps of an epoch, from its batch of number ``first`` on."""
+        job, position, clock = self._job, self.position, self._clock
+        job.model.train()
         unread: list[BatchOutcome] = []
         clock.skip()
-        epoch_started = reported = saved = clock.seconds
+        started = reported = saved = clock.seconds
         num_seen = 0
-        for batch in islice(job.batches(epoch), done_in_epoch, None):
-            lr_factor = lr_factor_at((step + 0.5) / num_steps, job.warmup_fraction)
-            outcome = take_step(batch, lr_factor)
-            step += 1
+        for batch in islice(job.batches(epoch), first, None):
+            lr_factor = lr_factor_at((position.step + 0.5) / self.num_steps, job.warmup_fraction)
+            outcome = self._take_step(batch, lr_factor)
+            position.step += 1
             num_seen += outcome.num_examples
+            is_last = position.step % job.steps_per_epoch == 0
 
             unread.append(outcome)
-            if len(unread) == steps_between_reads or step % job.steps_per_epoch == 0:
-                _read(unread, running, step)
+            if len(unread) == self._steps_between_reads or is_last:
+                _read(unread, position.running, position.step)
                 unread = []
-            now = clock.read()
-            if now - reported > SECONDS_BETWEEN_REPORTS and running.num_examples:
+            now = position.train_s = clock.read()
+            if now - reported > SECONDS_BETWEEN_REPORTS and position.running.num_examples:
                 reported = now
-                rate_now = num_seen / (now - epoch_started)
-                report(epoch=epoch, loss=running.loss, examples_per_s=rate_now)
-            if now - saved > checkpoint_every_s and not unread and step % job.steps_per_epoch:
-                save()
+                rate = num_seen / (now - started)
+                self.report(epoch, loss=position.running.loss, examples_per_s=rate)
+            if now - saved > self._checkpoint_every_s and not unread and not is_last:
+                self.save()
                 clock.skip()
                 saved = now
-        finished = running
-        running = Mean()
-        epoch_s = clock.seconds - sum(earlier.train_s for earlier in history)
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Validate, add the epoch to the history, save and report."""
+        position, model = self.position, self._job.model
+        trained, position.running = position.running, Mean()
+        train_s = position.train_s - sum(earlier.train_s for earlier in position.history)
         model.eval()
-        valid = job.evaluate(model)
+        valid = self._job.evaluate(model)
         if not math.isfinite(valid.loss):
+            step = position.step
             raise NonFiniteLossError(f"the validation loss is {valid.loss} after step {step}")
-        history.append(
-            Epoch(
-                epoch=epoch,
-                train_loss=finished.loss,
-                train_accuracy=finished.accuracy,
-                valid_loss=valid.loss,
-                valid_accuracy=valid.accuracy,
-                train_s=epoch_s,
-                examples_per_s=finished.num_examples / epoch_s,
-            )
+        finished = Epoch(
+            epoch=epoch,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
+            valid_loss=valid.loss,
+            valid_accuracy=valid.accuracy,
+            train_s=train_s,
+            examples_per_s=trained.num_examples / train_s,
         )
-        save()
-        report(epoch=epoch, loss=finished.loss, finished=history[-1])
-    model.eval()
-    return history
+        position.history.append(finished)
+        self.save()
+        self.report(epoch, loss=trained.loss, finished=finished)
+
+    def save(self) -> None:
+        """Write the checkpoint, if one is to be kept."""
+        if self._checkpoint:
+            job = self._job
+            save_checkpoint(self._checkpoint, job.model, job.optimizers, asdict(self.position))
+
+    def report(self, epoch: int, **more: Any) -> None:
+        """Tell how far the training is, and more fields of :class:`Progress`."""
+        job, step = self._job, self.position.step
+        work = job.work_done(step)
+        self._on_progress(Progress(step, self.num_steps, epoch, job.num_epochs, work=work, **more))
 
 
 def _read(outcomes: Sequence[BatchOutcome], running: Mean, last_step: int) -> None:

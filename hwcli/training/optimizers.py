@@ -188,8 +188,9 @@ def orthogonalize(matrices: Tensor, num_steps: int = 5) -> Tensor:
     X = X.mT if tall else X
     X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     if native.fits(X):
-        X, num_steps = native.iterate(X, num_steps, COEFFICIENTS), 0
-    for _ in range(num_steps):
-        A = X @ X.mT
-        X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)
+        X = native.iterate(X, num_steps, COEFFICIENTS)
+    else:
+        for _ in range(num_steps):
+            A = X @ X.mT
+            X = torch.baddbmm(X, torch.baddbmm(A, A, A, beta=b, alpha=c), X, beta=a)
     return X.mT if tall else X

@@ -49,9 +49,9 @@ class Step(Generic[Batch]):
         batch_loss: runs the model on a batch.
         device: where the model lives.
         precision: the type that matrix products run in.
-        recorded: replay the step on CUDA. Batches are tuples of tensors there, and ``batch_loss``
-            does the same with each of one shape, without waiting for the GPU. Each shape has a
-            recording of its own.
+        recorded: on CUDA, record a step per batch shape and replay it. A batch must be a tuple of
+            tensors. ``batch_loss`` must do the same work for every batch of one shape, and must not
+            wait for the GPU.
     """
 
     def __init__(
@@ -97,7 +97,10 @@ class Step(Generic[Batch]):
 
 
 class Recording:
-    """A step on a batch of one shape, recorded (which does not take it) and ready for replay."""
+    """A step on batches of one shape, recorded as a CUDA graph.
+
+    Recording does not execute it; :meth:`replay` does.
+    """
 
     def __init__(
         self, step: Callable[[tuple[Tensor, ...]], BatchOutcome], batch: tuple[Tensor, ...]

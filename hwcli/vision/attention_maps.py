@@ -1,13 +1,13 @@
 """What a trained ViT looks at, and what it knows of places, from its weights.
 
-Shapes: B images, L layers, H heads, T tokens, D width.
+Shapes: B images, L layers, H heads, T tokens, D width, d width of one head.
 """
 
 import torch
 from torch import Tensor
 
-from hwcli.attention.functional import linear_attention, softmax_attention
-from hwcli.vision.vit import Attention, Block, ViT
+from hwcli.attention.functional import linear_attention, softmax_attention, unpack_qkv
+from hwcli.vision.vit import Block, ViT
 
 
 @torch.no_grad()
@@ -25,21 +25,13 @@ def attention_maps(model: ViT, images: Tensor) -> Tensor:
     maps = []
     for block in model.blocks:
         assert isinstance(block, Block)
-        q, k, _ = split_heads(block.attention, block.norm1(x))
+        q, k, _ = unpack_qkv(block.attention.project(block.norm1(x)))  # (B, H, T, d)
         one_hot = torch.eye(x.shape[1], dtype=q.dtype, device=x.device)
         one_hot = one_hot.expand(*q.shape[:2], -1, -1)  # (B, H, T, T)
         linear = block.attention.kind == "linear"
         maps.append((linear_attention if linear else softmax_attention)(q, k, one_hot))
         x = block(x)
     return torch.stack(maps)
-
-
-def split_heads(attention: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a layer's heads ask, offer and pass on: (B, T, D) -> three of (B, H, T, d)."""
-    B, T, _ = x.shape
-    qkv = attention.to_qkv(x).view(B, T, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
-    q, k, v = qkv.unbind(0)
-    return q, k, v
 
 
 def rollout(maps: Tensor) -> Tensor:

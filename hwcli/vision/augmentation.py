@@ -48,15 +48,15 @@ class AugmentationConfig(Section):
         gt=0,
         le=1,
         exclude_if=lambda share: share == 1,
-        description="Share of an image's tokens, drawn at random each time, that the first half of "
-        "the epochs trains on; later epochs see all.",
+        description="Share of an image's patches, drawn at random each time, that the first half "
+        "of the epochs trains on; later epochs see all.",
     )
 
-    def num_kept(self, num_tokens: int, epoch: int, num_epochs: int) -> int:
-        """Return how many of an image's tokens an epoch trains on."""
+    def num_kept(self, num_patches: int, epoch: int, num_epochs: int) -> int:
+        """Return how many of an image's patches an epoch trains on."""
         if 2 * (epoch + 1) > num_epochs:
-            return num_tokens
-        return max(1, round(self.early_tokens * num_tokens))
+            return num_patches
+        return max(1, round(self.early_tokens * num_patches))
 
 
 def batches(
@@ -67,12 +67,12 @@ def batches(
     seed: int,
     epoch: int,
     num_epochs: int = 1,
-    num_tokens: int = 1,
+    num_patches: int = 1,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Give one epoch's batches of (images, labels): (B, 28, 28) uint8 and (B,) int64.
 
     With CutMix labels are the classes' shares of each image: (B, 10) float32. Where an epoch trains
-    on some tokens only, a batch has their numbers, too: (B, kept) int64.
+    on some patches only, a batch has their numbers, too: (B, num_kept) int64.
 
     Flips alternate (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds"): a random half of the images
     is mirrored in even epochs and the other half in odd ones, so that two epochs show both sides
@@ -82,7 +82,7 @@ def batches(
     order = torch.randperm(len(part), generator=generator).to(part.images.device)
     halves = torch.rand(len(part), generator=torch.Generator().manual_seed(seed)) < 0.5
     flipped = (halves ^ bool(epoch % 2)).to(part.images.device)
-    kept = config.num_kept(num_tokens, epoch, num_epochs)
+    num_kept = config.num_kept(num_patches, epoch, num_epochs)
     for rows in order.split(batch_size):
         images, labels = part.images[rows], part.labels[rows]
         if config.flip:
@@ -93,22 +93,22 @@ def batches(
             images = erase(images, config.erase_probability, generator)
         if config.cutmix_probability:
             images, labels = cutmix(images, labels, config.cutmix_probability, generator)
-        if kept == num_tokens:
+        if num_kept == num_patches:
             yield images, labels
         else:
-            tokens = draw_tokens(len(rows), num_tokens, kept, generator)
-            yield images, labels, tokens.to(images.device)
+            kept_patches = draw_patches(len(rows), num_patches, num_kept, generator)
+            yield images, labels, kept_patches.to(images.device)
 
 
-def draw_tokens(
-    num_images: int, num_tokens: int, num_kept: int, generator: torch.Generator
+def draw_patches(
+    num_images: int, num_patches: int, num_kept: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw which tokens of each image are kept (Liu et al. 2022, "PatchDropout").
+    """Draw which patches of each image are kept (Liu et al. 2022, "PatchDropout").
 
     Returns:
         (B, num_kept) int64, rising along each row; all choices are as likely.
     """
-    drawn = torch.rand(num_images, num_tokens, generator=generator)
+    drawn = torch.rand(num_images, num_patches, generator=generator)
     return drawn.topk(num_kept, dim=1).indices.sort(dim=1).values
 
 
@@ -147,12 +147,8 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
     ratio = torch.exp(math.log(3.0) * (2 * stretch - 1))
     tall = (area * ratio).sqrt().round().clamp(1, height)
     wide = (area / ratio).sqrt().round().clamp(1, width)
-    top = (top * (height - tall + 1)).floor()
-    left = (left * (width - wide + 1)).floor()
-    row, column = torch.arange(height), torch.arange(width)
-    rows = (row >= top) & (row < top + tall) & (chance < probability)  # (B, h)
-    columns = (column >= left) & (column < left + wide)  # (B, w)
-    inside = rows[:, :, None] & columns[:, None, :]
+    inside = _rectangles(top, left, tall, wide, height, width)
+    inside &= (chance < probability)[:, :, None]
     noise = torch.randint(256, images.shape, generator=generator, dtype=torch.uint8)
     return torch.where(inside.to(images.device), noise.to(images.device), images)
 
@@ -179,12 +175,29 @@ def cutmix(
     other = torch.randperm(B, generator=generator).to(images.device)
     area, top, left, chance = torch.rand((4, B, 1), generator=generator)
     tall, wide = (area.sqrt() * height).round(), (area.sqrt() * width).round()
-    top, left = (top * (height - tall + 1)).floor(), (left * (width - wide + 1)).floor()
-    row, column = torch.arange(height), torch.arange(width)
-    rows = (row >= top) & (row < top + tall) & (chance < probability)  # (B, h)
-    columns = (column >= left) & (column < left + wide)  # (B, w)
-    inside = (rows[:, :, None] & columns[:, None, :]).to(images.device)
+    inside = _rectangles(top, left, tall, wide, height, width)
+    inside = (inside & (chance < probability)[:, :, None]).to(images.device)
     share = inside.float().mean(dim=(1, 2))[:, None]
     classes = F.one_hot(labels, len(CLASS_NAMES)).float()
     mixed = torch.where(inside, images[other], images)
     return mixed, torch.lerp(classes, classes[other], share)
+
+
+def _rectangles(
+    top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, height: int, width: int
+) -> Tensor:
+    """Return which pixels lie in each image's rectangle: (B, h, w) booleans.
+
+    Args:
+        top: where it lies, from 0 (at the top) to 1 (at the bottom): (B, 1), as the next three.
+        left: likewise across.
+        tall: its height, in whole pixels.
+        wide: its width.
+        height: of the images, in pixels.
+        width: of the images.
+    """
+    top, left = (top * (height - tall + 1)).floor(), (left * (width - wide + 1)).floor()
+    row, column = torch.arange(height), torch.arange(width)
+    rows = (row >= top) & (row < top + tall)  # (B, h)
+    columns = (column >= left) & (column < left + wide)  # (B, w)
+    return rows[:, :, None] & columns[:, None, :]

@@ -23,7 +23,7 @@ NAMES = ("confusion", "mistakes", *FROM_WEIGHTS)
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainedNetwork:
     """One trained network.
 
     Attributes:
@@ -41,7 +41,7 @@ class Network:
     who: str
 
 
-def draw_network(network: Network) -> dict[str, Figure]:
+def draw_network(network: TrainedNetwork) -> dict[str, Figure]:
     """Return the pictures of one network by name; those of its weights if they are kept."""
     predictions, who = network.predictions, network.who
     if predictions is None:

@@ -24,9 +24,8 @@ from hwcli.training.significance import (
     student_p,
 )
 from hwcli.vision.cells import Cell, TrialRecord, gather_cells, main_machine
-from hwcli.vision.grid import Axis, CellKey, Value, show
-from hwcli.vision.grid import points as points_of
-from hwcli.vision.grid_statistics import points as in_points
+from hwcli.vision.grid import Axis, CellKey, Value, points, show
+from hwcli.vision.grid_statistics import percentage_points
 from hwcli.vision.recipe import every_setting
 from hwcli.vision.record import RecordError, SweepRecord, read_record
 
@@ -137,7 +136,7 @@ def read_other_run(
     _tell_what_it_lacks(key, record)
     fields = [axis.field for axis in axes]
     theirs = _cells_by(fields, record.trials, recipe)
-    if not any(tuple(point.values()) in theirs for point in points_of(axes)):
+    if not any(tuple(point.values()) in theirs for point in points(axes)):
         raise ConfigError(f"{key}: it has no cell of this grid")
     return OtherRun(_name_beside(path.resolve(), own.resolve()), record)
 
@@ -375,13 +374,18 @@ def _conclude(
     if mean is not None:
         value, num_cells = mean.value, len(tested)
         if mean.low is not None and mean.high is not None:
-            interval = f" (95 % interval {in_points(mean.low)} to {in_points(mean.high)})"
+            low, high = percentage_points(mean.low), percentage_points(mean.high)
+            interval = f" (95 % interval {low} to {high})"
     num_significant = sum(bool(cell.is_significant) for cell in cells)
     if num_cells > 1:
         where = f"on average over {num_cells} cells"
+        if mean is not None and len({cell.num_seeds for cell in tested}) > 1:
+            pairs = sum(cell.num_seeds for cell in tested)
+            where = f"on average over {pairs} pairs of networks in {num_cells} cells"
         what = f"{num_significant} of them significant at the 5 % level"
     else:
         where = "in one cell"
         what = f"{'' if num_significant else 'not '}significant at the 5 % level"
-    text = f"{name} minus {other}: {in_points(value)} points of test accuracy {where}{interval}"
+    gap = percentage_points(value)
+    text = f"{name} minus {other}: {gap} points of test accuracy {where}{interval}"
     return f"{text}, {what}." if tested else f"{text}."

@@ -22,7 +22,7 @@ from torch import Tensor
 from hwcli.data import catalogue
 from hwcli.data.cache import cache_folder
 from hwcli.data.verified_files import DataFile, VerifiedFiles
-from hwcli.errors import OutputError
+from hwcli.errors import OutputError, reason_of
 from hwcli.output.files import write_atomic
 
 CLASS_NAMES = (
@@ -84,6 +84,7 @@ def load(
 
     Raises:
         SourceError: the files cannot be had, or are damaged.
+        OutputError: the folder for temporary files is full.
     """
     images, labels, test_images, test_labels = read(path)
     labels, test_labels = labels.long(), test_labels.long()
@@ -120,6 +121,7 @@ def read(path: Path | None) -> list[Tensor]:
 
     Raises:
         SourceError: the files cannot be had, or are damaged.
+        OutputError: the folder for temporary files is full.
     """
     source = catalogue.FASHION_MNIST.source
     assert isinstance(source, VerifiedFiles)
@@ -142,10 +144,17 @@ def read(path: Path | None) -> list[Tensor]:
 def _read_with_torchvision(path: Path) -> Tensor:
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-    with tempfile.NamedTemporaryFile() as unpacked:
-        unpacked.write(gzip.decompress(path.read_bytes()))
-        unpacked.flush()
-        values: Tensor = read_sn3_pascalvincent_tensor(unpacked.name)
+    content = gzip.decompress(path.read_bytes())
+    try:
+        with tempfile.NamedTemporaryFile() as unpacked:
+            unpacked.write(content)
+            unpacked.flush()
+            values: Tensor = read_sn3_pascalvincent_tensor(unpacked.name)
+    except OSError as error:
+        raise OutputError(
+            f"{tempfile.tempdir or '/tmp'}: {path.stem} cannot be unpacked there "
+            f"({reason_of(error)}); TMPDIR names another folder"
+        ) from None
     return values
 
 

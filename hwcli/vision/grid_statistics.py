@@ -207,13 +207,13 @@ def conclude(cells: Sequence[Cell], axes: Sequence[Axis], effects: Sequence[Effe
     for axis, effect in shown:
         step, unit, span = _step(axis, effect)
         if step is not None and step.low is not None and step.high is not None:
-            interval = f"95 % interval {points(step.low)} to {points(step.high)}"
+            low, high = percentage_points(step.low), percentage_points(step.high)
+            gain, interval = percentage_points(step.value), f"95 % interval {low} to {high}"
             if step.is_significant:
-                found.append(f"{unit} adds {points(step.value)} points{span} ({interval})")
+                found.append(f"{unit} adds {gain} points{span} ({interval})")
             else:
                 open_.append(
-                    f"no significant effect of {axis.name} "
-                    f"({points(step.value)} points for {unit}, {interval})"
+                    f"no significant effect of {axis.name} ({gain} points for {unit}, {interval})"
                 )
         else:
             open_.append(f"no statement about {axis.name} ({_why_not(axis, effect, done)})")
@@ -248,13 +248,13 @@ def _why_not(axis: Axis, effect: Effect, done: Sequence[Cell]) -> str:
         return f"all cells have {axis.text(done[0].point[axis.field])}"
     if effect.slope is not None:
         step, unit, _ = _step(axis, effect)
-        return f"{points(step.value if step else 0.0)} points for {unit}, too few cells"
+        return f"{percentage_points(step.value if step else 0.0)} points for {unit}, too few cells"
     if not axis.is_numeric and len(axis.values) > 2:
         return "its values are kinds: compare the cells"
     return "too few cells"
 
 
-def points(fraction: float) -> str:
+def percentage_points(fraction: float) -> str:
     """Return a difference of accuracies in percentage points, signed."""
     text = f"{100 * fraction:+.2f}"
     if text not in ("+0.00", "-0.00") or abs(fraction) < 1e-12:

@@ -40,18 +40,18 @@ class KnownTrials:
         self._kept = self.in_folder.done()
 
     def read(
-        self, trial: TrialRecord, name: str, labels: LabelArray
+        self, blank: TrialRecord, name: str, labels: LabelArray
     ) -> tuple[TrialRecord, Predictions | None, Sequence[Epoch]]:
         """Return a trial as it is now, its predictions of the test images and its epochs.
 
         Args:
-            trial: the trial, as missing.
+            blank: the trial, as missing, to be filled in.
             name: for a line about it.
             labels: (N,) true classes of the test images.
         """
-        folder = self._store.folder(trial.id)
-        stored, predictions, epochs = read_trial(trial, folder, labels)
-        kept = self._kept.get(trial.id)
+        folder = self._store.folder(blank.id)
+        stored, predictions, epochs = read_trial(blank, folder, labels)
+        kept = self._kept.get(blank.id)
         if kept is None or (self._folder.may_replace and stored.state == "done"):
             if stored.state == "damaged":
                 self._tell(
@@ -62,20 +62,20 @@ class KnownTrials:
                 again = "its network is tested again" if has_weights else "it is trained again"
                 self._tell(name, f"{stored.reason}; {again}")
             return stored, predictions, epochs
-        its_epochs = self.in_folder.epochs.get(trial.id, ())
+        its_epochs = self.in_folder.epochs.get(blank.id, ())
         if stored.result is None:
             if stored.reason is not None:
                 self._tell(name, f"{stored.reason}; using its copy in {self._folder.path}")
         elif stored.result.is_same_training_as(kept.result):
             its_epochs = max(epochs, its_epochs, key=len)
         else:
-            self._trained_elsewhere.add(trial.id)
+            self._trained_elsewhere.add(blank.id)
             self._tell(
                 name,
                 "this run keeps its own result; --replace takes that of another training, "
                 f"{folder.path}",
             )
-        return replace(kept, point=trial.point), self.in_folder.predictions[trial.id], its_epochs
+        return replace(kept, point=blank.point), self.in_folder.predictions[blank.id], its_epochs
 
     def state(self, found: TrialRecord) -> str:
         """Return the state of a trial that was read, as it is now."""

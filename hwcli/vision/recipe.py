@@ -67,9 +67,10 @@ USUAL_DATA = DataConfig()
 
 
 class Recipe(Section):
-    """What all trials of a run share of what decides their numbers.
+    """The settings that decide the numbers of a trial and are the same for all trials of a run.
 
-    A trial has layers, heads, seed, device, precision and kernels besides.
+    The grid may vary some of them. A trial has layers, heads, seed, device, precision and kernels
+    besides.
     """
 
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training images.")
@@ -223,7 +224,7 @@ class SweepRecipe(Recipe):
         return self
 
     def trial_keys(self) -> set[str]:
-        """Return a text for each trial that says all that it trains."""
+        """Return one JSON text per trial: its seed and complete recipe."""
         values = self.recipe_values()
         return {
             json.dumps([seed, with_point(values, point)], sort_keys=True)

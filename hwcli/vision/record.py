@@ -118,8 +118,8 @@ def read_record(folder: Path) -> SweepRecord:
         reason = getattr(error, "strerror", None) or error
         raise RecordError(f"{path}: cannot be read ({reason})") from None
     predictions, labels = _read_predictions(folder / PREDICTIONS)
-    record = SweepRecord(trials, predictions, labels, _read_all_epochs(folder / METRICS))
-    return replace(record, trials=[checked(trial, record) for trial in trials])
+    trials = [checked(trial, predictions.get(trial.id), labels) for trial in trials]
+    return SweepRecord(trials, predictions, labels, _read_all_epochs(folder / METRICS))
 
 
 def read_known(folder: Path) -> SweepRecord:
@@ -132,19 +132,26 @@ def read_known(folder: Path) -> SweepRecord:
         return SweepRecord([])
 
 
-def checked(trial: TrialRecord, record: SweepRecord) -> TrialRecord:
-    """Return a trial as it is, or as damaged where its files contradict each other."""
+def checked(
+    trial: TrialRecord, predictions: Predictions | None, labels: LabelArray | None
+) -> TrialRecord:
+    """Return a trial as it is, or as damaged where its files contradict each other.
+
+    Args:
+        trial: done or not.
+        predictions: its own; None where they are not kept.
+        labels: (N,) true classes of the test images; None where they are not kept.
+    """
     if trial.result is None:
         return trial
     problem = None
     if not trial.id_fits():
         problem = "its id is not that of its settings"
-    found = record.predictions.get(trial.id)
-    if problem is None and found is not None and record.labels is not None:
-        problem = find_contradiction(trial.result, found, record.labels)
-    return (
-        trial if problem is None else replace(trial, state="damaged", reason=problem, result=None)
-    )
+    elif predictions is not None and labels is not None:
+        problem = find_contradiction(trial.result, predictions, labels)
+    if problem is None:
+        return trial
+    return replace(trial, state="damaged", reason=problem, result=None)
 
 
 def find_contradiction(
@@ -163,7 +170,7 @@ def find_contradiction(
 
 
 def read_trial(
-    trial: TrialRecord, folder: TrialFolder, labels: LabelArray
+    blank: TrialRecord, folder: TrialFolder, labels: LabelArray
 ) -> tuple[TrialRecord, Predictions | None, Sequence[Epoch]]:
     """Read what a trial's own folder has of it.
 
@@ -171,7 +178,7 @@ def read_trial(
     tested again.
 
     Args:
-        trial: the trial, as missing.
+        blank: the trial, as missing, to be filled in.
         folder: its own.
         labels: (N,) true classes of the test images.
 
@@ -179,23 +186,22 @@ def read_trial(
         The trial as done, failed, damaged or missing; its predictions; its epochs.
     """
     result, failure = folder.result(), folder.failure()
+    if result is None and failure is not None:
+        return replace(blank, state="failed", reason=failure["reason"]), None, ()
     if result is None:
-        if failure is not None:
-            trial = replace(trial, state="failed", reason=failure["reason"])
-        return trial, None, ()
+        return blank, None, ()
     predictions = read_predictions(folder.predictions)
     if predictions is None:
         reason = f"its {PREDICTIONS} is missing or damaged"
-        return replace(trial, reason=reason), None, ()
+        return replace(blank, reason=reason), None, ()
     try:
         done = TrialResult.model_validate(result)
         if done.trained_on is None and folder.environment.exists():
             place = TrainedOn.from_environment(read_json(folder.environment))
             done = done.model_copy(update={"trained_on": place})
     except (OSError, ValueError):
-        return replace(trial, state="damaged", reason="its result.json is damaged"), None, ()
-    found = replace(trial, state="done", result=done)
-    found = checked(found, SweepRecord([], {trial.id: predictions}, labels))
+        return replace(blank, state="damaged", reason="its result.json is damaged"), None, ()
+    found = checked(replace(blank, state="done", result=done), predictions, labels)
     return found, predictions, read_epochs(folder.metrics)
 
 

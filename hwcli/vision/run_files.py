@@ -1,7 +1,8 @@
-"""What a sweep leaves in its run folder besides its summary, and what of it must not be lost."""
+"""What a sweep leaves in its run folder and shows, and what of it must not be lost."""
 
 import json
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hwcli.config import find_differences
@@ -10,6 +11,7 @@ from hwcli.output import terminal
 from hwcli.output.files import short_digest
 from hwcli.output.run_folder import RunFolder
 from hwcli.output.units import counted
+from hwcli.sweep.runner import Outcome
 from hwcli.vision import closeup, pictures, tables
 from hwcli.vision.grid import show
 from hwcli.vision.recipe import every_setting
@@ -24,7 +26,9 @@ Identity = Mapping[str, Any]
 """All that decides a trial's numbers, nested."""
 
 
-def refuse_to_lose(folder: RunFolder, known: SweepRecord, own: Mapping[str, Identity]) -> None:
+def refuse_other_networks(
+    folder: RunFolder, known: SweepRecord, own: Mapping[str, Identity]
+) -> None:
     """Make sure that a run keeps its networks, where this machine would train others in its place.
 
     Args:
@@ -133,7 +137,7 @@ def write(
 def draw(
     summary: VitSweepSummary,
     record: SweepRecord,
-    network: closeup.Network | None,
+    network: closeup.TrainedNetwork | None,
     folder: RunFolder,
     earlier: VitSweepSummary | None,
 ) -> None:
@@ -163,3 +167,18 @@ def draw(
         folder.save_figure(name, figure)
     names = {*pictures.GRID_NAMES, *closeup.NAMES} - figures.keys() - kept
     folder.discard(*(f"{name}.png" for name in sorted(names)))
+
+
+def show_summary(summary: VitSweepSummary, outcomes: Sequence[Outcome], folder: RunFolder) -> None:
+    """Print the tables, and what failed with the command that tries it again."""
+    terminal.show(tables.cells_table(summary))
+    terminal.show(tables.grid_table(summary))
+    if summary.comparison is not None:
+        terminal.show(tables.comparison_table(summary.comparison, summary.axes))
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        terminal.log(f"failed: {outcome.trial}: {outcome.reason} (log: {outcome.log})")
+    if failed:
+        config, out = folder.path / "config.yaml", folder.path.parent.parent
+        where = shlex.join(["--config", str(config), "--out", str(out)])
+        terminal.log(f"try them again: hw2 {folder.command} {where} --retry-failed")

@@ -9,7 +9,7 @@ from hwcli.training.significance import LEVEL
 from hwcli.vision.cells import Cell, best_cells
 from hwcli.vision.compare_runs import ComparedCell, Comparison
 from hwcli.vision.grid import HEADS, LAYERS, Axis, Layout, show
-from hwcli.vision.grid_statistics import least_significant, points, spread_over_seeds
+from hwcli.vision.grid_statistics import least_significant, percentage_points, spread_over_seeds
 from hwcli.vision.places import describe_places, note_on_emulation
 from hwcli.vision.summary import VitSweepSummary
 
@@ -235,7 +235,7 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
             Column("num_seeds", "paired seeds", priority=3),
             Column("other_test_accuracy", f"test, {comparison.other}", "{:.2%}"),
             Column("test_accuracy", f"test, {comparison.name}", "{:.2%}"),
-            Column("difference", "difference, points", points, priority=0),
+            Column("difference", "difference, points", percentage_points, priority=0),
             Column("p_value_adjusted", "p (Holm)", p_text),
             *(
                 []

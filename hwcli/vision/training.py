@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import hwcli
 from hwcli import resources, runtime
 from hwcli.data import catalogue
-from hwcli.errors import ConfigError, KernelError
+from hwcli.errors import KernelError
 from hwcli.fingerprint import fingerprint
 from hwcli.native import compiler
 from hwcli.native.encoder_layer import MOST_TOKENS, LayerShape, reason_against_bfloat16
@@ -65,15 +65,10 @@ def choose_kernels(asked: str, device: torch.device) -> Literal["compiled", "tor
     Raises:
         ConfigError: they were asked for, and there are none.
     """
-    if asked == "torch" or (asked == "auto" and device.type != "cpu"):
-        return "torch"
-    reason = "they are for a CPU" if device.type != "cpu" else compiler.reason_against()
-    if reason is None:
-        return "compiled"
-    if asked == "compiled":
-        raise ConfigError(f"kernels = 'compiled': {reason}; choices here: auto, torch")
-    terminal.log(f"kernels: torch's own ({reason})")
-    return "torch"
+    kernels, note = compiler.choose(asked, device.type, compiler.reason_against)
+    if note:
+        terminal.log(note)
+    return kernels
 
 
 def kernels_of(config: TrialConfig) -> AbstractContextManager[None]:
@@ -122,7 +117,7 @@ def _reason_against_bfloat16(trial: TrialConfig) -> str | None:
         return None
     whole = num_patches(trial.model.patch_size)
     epochs = range(trial.epochs)
-    # The last epochs, which see all tokens, come first.
+    # The last epochs, which see all patches, come first.
     kept = dict.fromkeys(
         trial.augmentation.num_kept(whole, epoch, trial.epochs) for epoch in reversed(epochs)
     )
@@ -157,7 +152,7 @@ class TrialOutput:
     history: list[Epoch]
 
 
-def run_trial(
+def train_and_test(
     config: TrialConfig,
     checkpoint: Path | None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -176,48 +171,35 @@ def run_trial(
         KernelError: the config asks for compiled kernels and there are none.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    with kernels_of(config):
-        return _train_and_test(config, checkpoint, on_progress)
-
-
-def _train_and_test(
-    config: TrialConfig, checkpoint: Path | None, on_progress: Callable[[Progress], None]
-) -> TrialOutput:
     device, precision = torch.device(config.device), getattr(torch, config.precision)
     data = load_images(config.data_path, config.data)
     training = data.train.to(device)
     torch.manual_seed(config.seed)
     model = ViT(layers=config.layers, heads=config.heads, config=config.model).to(device)
-    steps_per_epoch = -(-len(training) // config.batch_size)
-
-    history = train(
-        TrainingJob(
-            model=model,
-            optimizers=make_optimizers(model, config.optimizer),
-            batches=lambda epoch: batches(
-                training,
-                config.augmentation,
-                batch_size=config.batch_size,
-                seed=config.seed,
-                epoch=epoch,
-                num_epochs=config.epochs,
-                num_tokens=num_patches(config.model.patch_size),
-            ),
-            batch_loss=functools.partial(
-                batch_loss, data=data, label_smoothing=config.label_smoothing
-            ),
-            evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
-            epoch_costs=[epoch_flops(config, epoch) for epoch in range(config.epochs)],
-            steps_per_epoch=steps_per_epoch,
-            warmup_fraction=config.optimizer.warmup_fraction,
-            precision=precision,
-            device=device,
-            recorded=True,
+    job = TrainingJob(
+        model=model,
+        optimizers=make_optimizers(model, config.optimizer),
+        batches=lambda epoch: batches(
+            training,
+            config.augmentation,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            num_epochs=config.epochs,
+            num_patches=num_patches(config.model.patch_size),
         ),
-        checkpoint,
-        on_progress,
+        batch_loss=functools.partial(batch_loss, data=data, label_smoothing=config.label_smoothing),
+        evaluate=lambda model: classify(model, data.valid, data, device, precision)[0],
+        epoch_costs=[epoch_flops(config, epoch) for epoch in range(config.epochs)],
+        steps_per_epoch=-(-len(training) // config.batch_size),
+        warmup_fraction=config.optimizer.warmup_fraction,
+        precision=precision,
+        device=device,
+        recorded=True,
     )
-    test, probabilities = classify(model, data.test, data, device, precision)
+    with kernels_of(config):
+        history = train(job, checkpoint, on_progress)
+        test, probabilities = classify(model, data.test, data, device, precision)
     confidence, predicted = probabilities.max(dim=1)
     result = TrialResult(
         num_params=num_params(config.layers, config.heads, config.model),
@@ -314,27 +296,33 @@ def epoch_flops(config: TrialConfig, epoch: int) -> int:
     )
 
 
+def flops_from(config: TrialConfig, epoch: int) -> int:
+    """Count the floating-point operations of a training from an epoch to its end."""
+    left = sum(epoch_flops(config, later) for later in range(epoch, config.epochs))
+    return left * config.data.num_train
+
+
 def worker_bytes(config: TrialConfig) -> int:
     """Estimate the memory of its own that a process needs to train a network on a CPU.
 
     Layers keep what the backward pass needs: for each token about 8 D + 4 H d + 3 M numbers (width
-    D, H heads of width d, MLP width M). PyTorch keeps four fifths of that, the kernel in float32
-    two thirds, the one in bfloat16 a fifth (tests/benchmarks/LOG.md). In bfloat16, PyTorch's
+    D, H heads of width d, MLP width M). PyTorch keeps 0.84 to 0.93 of that, the kernel in
+    float32 0.57, the one in bfloat16 0.10 to 0.20 (tests/benchmarks/LOG.md). In bfloat16, PyTorch's
     operations also keep the weights of all pairs of tokens.
     """
     if config.device != "cpu":
         return resources.WORKER_BYTES
     shape = _layer_shape(config, num_patches(config.model.patch_size))
     B, T, H = config.batch_size, shape.tokens, shape.heads
-    kept = 4 * B * T * (8 * shape.width + 4 * H * shape.head_width + 3 * shape.mlp_width)
+    layer_bytes = 4 * B * T * (8 * shape.width + 4 * H * shape.head_width + 3 * shape.mlp_width)
     by_kernel = config.kernels == "compiled" and T <= MOST_TOKENS
     if config.precision == "bfloat16":
         if by_kernel and reason_against_bfloat16(shape) is None:
-            kept //= 4
+            layer_bytes //= 4
         elif not by_kernel and not shape.linear:
-            kept += 2 * B * H * T * T
+            layer_bytes += 2 * B * H * T * T
     weights = 16 * num_params(config.layers, H, config.model)  # with gradients and momenta
-    return max(resources.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + config.layers * kept)
+    return max(resources.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + config.layers * layer_bytes)
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:

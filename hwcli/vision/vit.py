@@ -76,12 +76,15 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(heads * head_width, width)
         start_at_zero(self.to_out)
 
+    def project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values of all heads: (B, T, D) -> (B, T, 3, H, d)."""
+        B, T, _ = x.shape
+        return self.to_qkv(x).view(B, T, 3, self.heads, -1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens: (B, T, D) -> (B, T, D)."""
-        B, T, _ = x.shape
-        qkv = self.to_qkv(x).view(B, T, 3, self.heads, -1)
-        y = self.attend(qkv)  # (B, T, H, d)
-        return self.to_out(y.reshape(B, T, -1))
+        y = self.attend(self.project(x))  # (B, T, H, d)
+        return self.to_out(y.flatten(2))
 
 
 class MLP(nn.Module):

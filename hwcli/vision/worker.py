@@ -29,7 +29,7 @@ def run_trial(
     if place.partly_by is not None:
         print(f"other software trained some of its epochs: {place.partly_by}", flush=True)
     write_json(folder.environment, environment)
-    output = training.run_trial(config, folder.checkpoint, on_progress)
+    output = training.train_and_test(config, folder.checkpoint, on_progress)
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
     folder.write_epochs([asdict(epoch) for epoch in output.history])
     result = output.result.model_copy(update={"trained_on": place})

@@ -261,3 +261,18 @@ def test_a_driver_that_does_not_wait_leaves_it_to_slurm_to_keep_to_jobs(cluster:
     assert "#SBATCH --dependency=afterany:1\n" in cluster.script(2)
     train(cluster.open(5, detach=True), [toy(11)])  # no limit
     assert "--dependency" not in cluster.script(3)
+
+
+def test_a_job_that_is_adopted_is_not_blamed_for_an_earlier_attempt(cluster: FakeSlurm) -> None:
+    """The disk was full, has room again, and the job that was left in the queue has just begun."""
+    trial = TRIALS[0]
+    folder = cluster.store.folder(trial)
+    folder.prepare(trial)
+    for message in ({"kind": "started"}, {"kind": "unwritable", "reason": "No space left"}):
+        append_jsonl(folder.messages, message)
+    train(cluster.open(detach=True), [trial])
+    cluster.change(**{"1_0": "RUNNING"})
+    cluster.at_each_look = lambda: cluster.finish(trial) if cluster.looks == 3 else None
+    (event,) = train(cluster.open(), [trial])
+    assert event.kind == "done"
+    assert (cluster.folder / "cancelled").read_text() == ""

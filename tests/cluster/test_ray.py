@@ -1,6 +1,7 @@
 """The sweep on a Ray cluster of two nodes, started here for real: one is lost midway."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_with_a_node_lost_midway_the_table_is_the_local_one(cluster: Any, tmp_pa
     # What was lost is at most the epoch that was running.
     for folder in trials.iterdir():
         assert finished_epochs(folder) == list(range(NUM_EPOCHS))
+
+
+def test_kill_stops_a_sweep_on_ray_as_any_other(tmp_path: Path) -> None:
+    trials = tmp_path / "vit-sweep" / "trials"
+    with subprocess.Popen(
+        command(tmp_path, "--launcher", "ray", grid=GRID),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever started the tests may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    ) as program:
+        wait_until(lambda: list(trials.glob("*/messages.jsonl")))
+        program.terminate()
+        _, told = program.communicate(timeout=120)
+    assert program.returncode == 143
+    assert f"stopped: 0 of {NUM_TRIALS} trials are done" in told
 
 
 def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

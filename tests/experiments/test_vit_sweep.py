@@ -40,7 +40,7 @@ def test_todays_code_gives_the_committed_trials_their_ids(
     config = load(Config, vit_sweep.COMMAND, path=REFERENCE / name / "config.yaml")
     committed = read_record(REFERENCE / name).trials
     resolved = committed[0].identity["config"]
-    monkeypatch.setattr(vit_sweep, "resolve_device", lambda _: _Device(resolved["device"]))
+    monkeypatch.setattr(vit_sweep, "trial_device", lambda _: _Device(resolved["device"]))
     fast = resolved["precision"] == "bfloat16"
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda device: fast)
     monkeypatch.setattr(compiler, "reason_against", lambda: None)
@@ -88,6 +88,11 @@ def test_a_field_that_is_left_out_at_its_old_value_can_become_an_axis(
     field: str, old: float, new: float
 ) -> None:
     assert make(grid=[f"{field}={old},{new}"]).contains(make())
+
+
+def test_a_worker_in_another_folder_finds_the_images() -> None:
+    trials = vit_sweep.make_trials(make(device="cpu"), FILES)
+    assert {trial.config.data_path for trial in trials} == {Path.cwd() / "unused"}
 
 
 class _Device:
@@ -142,7 +147,7 @@ def test_where_a_trial_is_trained_does_not_enter_its_identity() -> None:
 def test_a_trial_on_a_cluster_is_given_the_gpu_it_asks_for() -> None:
     def device(gpus: int, device: str = "auto") -> str:
         flags = {"launcher.kind": "slurm", "launcher.gpus": gpus, "device": device}
-        return vit_sweep.resolve_device(make(**flags)).type
+        return vit_sweep.trial_device(make(**flags)).type
 
     assert device(0) == "cpu"
     assert device(1) == "cuda"  # whatever this machine has

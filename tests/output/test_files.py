@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hwcli import machines
 from hwcli.output import files
 
 
@@ -50,3 +51,23 @@ def test_a_file_that_holds_no_mapping_is_read_as_an_empty_one(
     assert files.read_mapping(path) == {}
     path.write_text('{"a": 1}')
     assert files.read_mapping(path) == {"a": 1}
+
+
+def test_what_was_being_written_when_the_machine_went_down_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", lambda *_: None)
+        killed.setattr(Path, "unlink", lambda *_, **__: None)
+        files.write_atomic(tmp_path / "checkpoint", b"all of it")
+    (left,) = tmp_path.iterdir()
+    files.remove_leftovers(tmp_path)
+    assert left.exists()  # its process lives, and would still rename it
+    monkeypatch.setattr(machines, "machine_id", lambda: "0" * 16)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(machines, "host_id", lambda: "1" * 16)
+        files.remove_leftovers(tmp_path)
+    assert left.exists()
+    # Another process has the number now.
+    files.remove_leftovers(tmp_path)
+    assert not left.exists()

@@ -172,6 +172,25 @@ def test_a_finished_run_whose_config_is_damaged_is_not_lost(tmp_path: Path, cont
         folder.claim(CONFIG, {})
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff", b"<<<<<<< HEAD\n{}", b"[]"])
+def test_a_finished_run_whose_summary_is_damaged_is_not_lost(
+    tmp_path: Path, content: bytes
+) -> None:
+    earlier, other = GridConfig(), GridConfig(width=5)
+    summary = finished_run(tmp_path, earlier)
+    summary.write_bytes(content)
+    config = summary.with_name("config.yaml").read_bytes()
+    with RunFolder(tmp_path, "command", earlier.name) as folder:
+        with pytest.raises(OutputError, match="is a finished run with other settings"):
+            folder.claim(other, {})
+        assert "would be refused" in folder.forecast(other)
+        # The same run once more lies beside it until it is whole.
+        assert folder.claim(earlier, {})
+        assert folder.subfolder("model").parent.name == ".new"
+    assert summary.read_bytes() == content
+    assert summary.with_name("config.yaml").read_bytes() == config
+
+
 def test_a_second_run_of_the_name_waits_and_says_so(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom hwcli.config import RunConfig\n"

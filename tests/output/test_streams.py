@@ -113,3 +113,23 @@ def test_a_signal_ends_the_run_as_ctrl_c_does(tmp_path: Path, number: int, code:
     assert "Traceback" not in errors
     assert output.startswith("Ränge")
     assert not (tmp_path / "out" / "command" / "n" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_gives_its_own_exit_code_in_a_command_that_is_no_run(
+    waiting_command: list[str], number: int, code: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "hwcli", *waiting_command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as program:
+        assert program.stderr is not None
+        assert "waiting" in program.stderr.readline()
+        program.send_signal(number)
+        _, errors = program.communicate(timeout=30)
+    assert program.returncode == code
+    assert errors == ""

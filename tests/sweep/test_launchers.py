@@ -1,15 +1,18 @@
 """What the launchers of clusters do by themselves; real clusters are in tests/cluster."""
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hwcli.config import RunConfig, build
 from hwcli.errors import ConfigError, LauncherError
+from hwcli.sweep.clusters.ray import RayTasks
 from hwcli.sweep.clusters.remote import RemoteTrials, attempt_here
 from hwcli.sweep.launcher import LauncherConfig
 from hwcli.sweep.queue import MAX_DEATHS_IN_ONE_PLACE, TrialQueue
@@ -72,6 +75,22 @@ def test_what_is_done_needs_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path
     launcher = LauncherConfig(kind="ray")
     (outcome,) = run_trials([toy(2)], toy_trial, store, num_workers=1, launcher=launcher)
     assert outcome.reused
+
+
+def test_ray_leaves_it_to_the_program_what_kill_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    node = {"Alive": True, "Resources": {"CPU": 1}}
+    ray = SimpleNamespace(init=init, nodes=lambda: [node], shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    before = signal.getsignal(signal.SIGTERM)
+    launcher = LauncherConfig(kind="ray")
+    with RayTasks(toy_trial, TrialStore(tmp_path), launcher, num_workers=1):
+        after = signal.signal(signal.SIGTERM, before)
+    assert after == before
 
 
 def attempt_in_a_process(store: TrialStore, number: int, **more: Any) -> None:

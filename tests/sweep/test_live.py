@@ -109,6 +109,22 @@ def test_in_a_terminal_it_draws_and_ends(tmp_path: Path) -> None:
     assert text.rstrip().endswith("the table")
 
 
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
+def test_where_colours_are_forced_a_pipe_still_gets_lines(name: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    root = Path(__file__).parents[2]
+    shown = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root), "TERM": "xterm", name: "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stderr.splitlines() == ["number 2 is done", "number 3 is done"]
+    assert shown.stdout.splitlines()[-1] == "the table"
+
+
 def test_where_nobody_watches_a_line_says_what_happened(capsys: pytest.CaptureFixture[str]) -> None:
     trial = toy(3)
     view = LiveView([trial])

@@ -2,10 +2,14 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,6 +23,7 @@ from hwcli.sweep.live import LiveView
 from hwcli.sweep.ownership import LOST_AFTER_S, Ownership, OwnershipLostError, read_owner
 from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialFolder, TrialStore
+from hwcli.training.progress import Progress
 from tests.sweep.toy_trials import toy, toy_trial
 
 
@@ -108,6 +113,61 @@ def test_a_lost_nodes_trial_is_taken_over_after_ten_minutes(
                 assert read_owner(tmp_path) is not None
             else:
                 first.confirm()
+
+
+def test_who_waits_without_end_takes_over_a_lost_nodes_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "HEARTBEAT_S", 0.01)
+    with Ownership(tmp_path, 0) as first:
+        first._stop.set()  # its heartbeat, as a lost node's, has ended
+        as_another_node(tmp_path, LOST_AFTER_S + 60)
+        with Ownership(tmp_path, None) as second:
+            assert second.taken
+
+
+def test_a_trial_whose_folder_is_moved_away_ends_the_sweep_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwcli.sweep.attempt._write_output_to", lambda path: None)
+    folder = TrialFolder(tmp_path / "here" / toy(3).id)
+
+    def moves(config: Any, folder: TrialFolder, on_progress: Any) -> dict[str, Any]:
+        (tmp_path / "here").rename(tmp_path / "there")
+        on_progress(Progress(1, 3, 1, 3))
+        return {}
+
+    ending, content = attempt(toy(3), moves, folder, lambda progress: None)
+    assert ending == "unwritable"
+    assert content["reason"] == f"{folder.path} is gone: it was moved or deleted meanwhile"
+    assert not folder.path.exists()
+
+
+def test_an_owner_stopped_by_ctrl_z_is_told(tmp_path: Path) -> None:
+    trial, store = toy(3), TrialStore(tmp_path)
+    folder = store.folder(trial)
+    folder.prepare(trial)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom hwcli.sweep.ownership import Ownership\n"
+        "with Ownership(Path(sys.argv[1]), 0):\n    print('mine', flush=True)\n    input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        assert TrialQueue(store).settle(trial, "busy", {}).reason == ""
+        other.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not machines.is_stopped(other.pid):
+            assert time.monotonic() < deadline
+        told = TrialQueue(store).settle(trial, "busy", {}).reason
+        assert told == f"process {other.pid} is stopped: type fg in its terminal"
+        other.send_signal(signal.SIGCONT)
+        other.communicate("\n")
 
 
 def test_only_one_takes_a_trial_over(tmp_path: Path) -> None:
@@ -200,8 +260,9 @@ def test_leftovers_of_the_dead_are_swept_away_and_those_of_the_living_kept(tmp_p
 def test_files_that_another_machine_writes_are_not_swept_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = tmp_path / f".job.json.{'0' * 16}-4194305.tmp"  # a process that does not exist here
-    here = tmp_path / f".job.json.{machines.machine_id()}-4194305.tmp"
+    us, them = f"{machines.host_id()}-{machines.machine_id()}", f"{'0' * 16}-{'0' * 16}"
+    there = tmp_path / f".job.json.{them}-4194305.tmp"  # a process that does not exist here
+    here = tmp_path / f".job.json.{us}-4194305.tmp"
     there.write_text("")
     here.write_text("")
     with Ownership(tmp_path, 0):
@@ -210,7 +271,7 @@ def test_files_that_another_machine_writes_are_not_swept_away(
     written = []
     monkeypatch.setattr(Path, "replace", lambda self, target: written.append(self.name))
     write_atomic(tmp_path / "a", "x")
-    assert written == [f".a.{machines.machine_id()}-{os.getpid()}.tmp"]
+    assert written == [f".a.{us}-{os.getpid()}.tmp"]
 
 
 def test_looking_at_a_trial_makes_nothing_and_is_no_attempt(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from hwcli.attention.functional import unpack_qkv
 from hwcli.vision.attention_maps import (
     attention_maps,
     patch_attention,
     position_similarity,
     rollout,
-    split_heads,
 )
 from hwcli.vision.vit import ViT, ViTConfig
 
@@ -34,7 +34,7 @@ def test_maps_are_the_weights_the_model_attends_with(pooling: str, attention: st
 
     first = model.blocks[0]
     x = first.norm1(model.tokens(images))
-    _, _, v = split_heads(first.attention, x)
+    _, _, v = unpack_qkv(first.attention.project(x))
     y = first.attention.to_out((maps[0] @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(y, first.attention(x), atol=1e-4, rtol=1e-4)
 

@@ -1,7 +1,16 @@
+import errno
+import gzip
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from hwcli.errors import OutputError
+from hwcli.vision import fashion_mnist
 from hwcli.vision.augmentation import AugmentationConfig, batches, cutmix, erase, shift
 from hwcli.vision.fashion_mnist import FashionMNIST, Part, pixel_statistics, split
 from hwcli.vision.training import batch_loss
@@ -52,11 +61,11 @@ def test_two_epochs_show_both_sides_of_every_image() -> None:
     assert all(sorted(sides) == [False, True] for sides in seen.values())
 
 
-def test_the_first_half_of_the_epochs_trains_on_other_tokens_each_time() -> None:
+def test_the_first_half_of_the_epochs_trains_on_other_patches_each_time() -> None:
     config = AugmentationConfig(early_tokens=0.5)
 
     def kept(epoch: int, num_epochs: int = 5) -> list[torch.Tensor]:
-        sizes = {"batch_size": 23, "num_epochs": num_epochs, "num_tokens": 49}
+        sizes = {"batch_size": 23, "num_epochs": num_epochs, "num_patches": 49}
         ((images, _, *kept),) = batches(PART, config, seed=7, epoch=epoch, **sizes)
         assert images.shape == (23, 28, 28)
         return kept
@@ -168,3 +177,23 @@ def test_pixel_statistics_are_those_of_a_floating_point_copy() -> None:
     exact = images.double() / 255
     mean, std = pixel_statistics(images.to(torch.uint8))
     assert (mean, std) == pytest.approx((exact.mean().item(), exact.std().item()), rel=1e-12)
+
+
+def test_a_full_folder_for_temporary_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    reader = ModuleType("mnist")  # in place of torchvision's, which takes seconds to import
+    reader.read_sn3_pascalvincent_tensor = full  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision.datasets.mnist", reader)
+    there = SimpleNamespace(NamedTemporaryFile=full, tempdir="/small")
+    monkeypatch.setattr(fashion_mnist, "tempfile", there)
+    (tmp_path / "labels.gz").write_bytes(gzip.compress(b"1"))
+    with pytest.raises(OutputError) as refused:
+        fashion_mnist._read_with_torchvision(tmp_path / "labels.gz")
+    assert str(refused.value) == (
+        "/small: labels cannot be unpacked there (No space left on device); TMPDIR names another "
+        "folder"
+    )

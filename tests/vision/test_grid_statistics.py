@@ -10,7 +10,7 @@ from hwcli.vision.grid_statistics import (
     differing_pairs,
     fit_effects,
     least_significant,
-    points,
+    percentage_points,
 )
 from hwcli.vision.record import SweepRecord
 from tests.vision.made_up import hits, record
@@ -159,4 +159,4 @@ def test_a_degenerate_grid_supports_nothing(
     ],
 )
 def test_points_are_signed_and_never_seem_zero(fraction: float, text: str) -> None:
-    assert points(fraction) == text
+    assert percentage_points(fraction) == text

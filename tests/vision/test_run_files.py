@@ -8,7 +8,7 @@ import pytest
 from hwcli.errors import OutputError
 from hwcli.output.run_folder import RunFolder
 from hwcli.vision.record import SweepRecord
-from hwcli.vision.run_files import Identity, note_on_machine_settings, refuse_to_lose
+from hwcli.vision.run_files import Identity, note_on_machine_settings, refuse_other_networks
 from tests.vision.made_up import record
 
 ON_CPU = {"device": "cpu", "precision": "bfloat16", "kernels": "compiled"}
@@ -23,7 +23,7 @@ def identities(found: SweepRecord) -> dict[str, Identity]:
 def refusal(known: SweepRecord, own: SweepRecord, tmp_path: Path) -> str:
     folder = RunFolder(tmp_path, "vit-sweep", "standard")
     with pytest.raises(OutputError) as refused:
-        refuse_to_lose(folder, known, identities(own))
+        refuse_other_networks(folder, known, identities(own))
     return str(refused.value)
 
 

@@ -20,7 +20,7 @@ from hwcli.vision.training import (
     TrialOutput,
     classify,
     note_on_precision,
-    run_trial,
+    train_and_test,
     trained_model,
     worker_bytes,
 )
@@ -52,7 +52,7 @@ def numbers(output: TrialOutput) -> dict[str, Any]:
 
 
 def test_a_network_learns_and_its_predictions_have_its_accuracy(images: FashionMNIST) -> None:
-    output = run_trial(trial_config(epochs=10, augmentation={"max_shift": 0}), None)
+    output = train_and_test(trial_config(epochs=10, augmentation={"max_shift": 0}), None)
     result = output.result
     assert result.test_accuracy > 0.5
     assert (result.num_valid, result.num_test, len(output.history)) == (53, 71, 10)
@@ -61,9 +61,9 @@ def test_a_network_learns_and_its_predictions_have_its_accuracy(images: FashionM
 
 
 def test_the_same_trial_gives_the_same_numbers_and_another_seed_others() -> None:
-    first = numbers(run_trial(trial_config(epochs=1), None))
-    assert numbers(run_trial(trial_config(epochs=1), None)) == first
-    assert numbers(run_trial(trial_config(epochs=1, seed=1), None)) != first
+    first = numbers(train_and_test(trial_config(epochs=1), None))
+    assert numbers(train_and_test(trial_config(epochs=1), None)) == first
+    assert numbers(train_and_test(trial_config(epochs=1, seed=1), None)) != first
 
 
 def test_the_first_ten_losses_change_only_with_the_recipe_version(
@@ -79,7 +79,7 @@ def test_the_first_ten_losses_change_only_with_the_recipe_version(
         return outcome
 
     monkeypatch.setattr(training, "batch_loss", watched)
-    run_trial(trial_config(), None)
+    train_and_test(trial_config(), None)
     assert RECIPE_VERSION == 1
     # Muon's bfloat16 products differ by processor, which moves a loss by up to 4e-4.
     assert losses[:10] == pytest.approx(GOLDEN_LOSSES, abs=1e-3)
@@ -89,7 +89,7 @@ def test_the_network_read_from_a_checkpoint_is_the_one_that_was_tested(
     images: FashionMNIST, tmp_path: Path
 ) -> None:
     config = trial_config(epochs=1)
-    output = run_trial(config, tmp_path / "checkpoint.safetensors")
+    output = train_and_test(config, tmp_path / "checkpoint.safetensors")
     model = trained_model(config, tmp_path / "checkpoint.safetensors")
     assert model is not None
     _, probabilities = classify(model, images.test, images, torch.device("cpu"), torch.float32)

@@ -7,7 +7,9 @@ the tasks; its dependencies have to be on the nodes, and the results on a folder
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +146,7 @@ class RayTasks(Launcher):
                 "excludes": ["**/__pycache__"],
             }
             where = {"address": address}
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(
                 **where,
@@ -157,6 +160,10 @@ class RayTasks(Launcher):
             raise LauncherError(
                 f"launcher.address = {address!r}: no Ray cluster can be used there ({said})"
             ) from None
+        finally:
+            # In the main thread, Ray's own handler would now end the program without a word.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
         self._check_room()
 
     def _check_room(self) -> None:

@@ -89,6 +89,7 @@ class RemoteTrials:
     def __init__(self, store: TrialStore):
         self._store = store
         self._positions: dict[str, int] = {}
+        self._skipped: dict[str, int] = {}
         self.last_status: dict[str, Ending] = {}
         self.unwritable = ""
 
@@ -99,6 +100,10 @@ class RemoteTrials:
         with suppress(FileNotFoundError):
             self._positions[trial.id] = folder.messages.stat().st_size
         self.last_status.pop(trial.id, None)
+
+    def adopt(self, trial: Trial, heard_bytes: int) -> None:
+        """Skip the messages that were there when another driver submitted a trial's job."""
+        self._skipped[trial.id] = heard_bytes
 
     def position(self, trial: Trial) -> int:
         """Return how many bytes of a trial's messages have been read or skipped."""
@@ -113,12 +118,13 @@ class RemoteTrials:
         position = self._positions.get(trial.id)
         try:
             with self._store.folder(trial).messages.open("rb") as file:
-                file.seek(position or 0)
+                begin = self._skipped.get(trial.id, 0) if position is None else position
+                file.seek(begin)
                 content = file.read()
         except OSError:
             return
         whole = content[: content.rfind(b"\n") + 1]
-        self._positions[trial.id] = (position or 0) + len(whole)
+        self._positions[trial.id] = begin + len(whole)
         messages = []
         for line in whole.splitlines():
             with suppress(ValueError):

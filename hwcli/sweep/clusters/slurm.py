@@ -23,7 +23,7 @@ from typing import Any
 
 from hwcli.errors import LauncherError
 from hwcli.output import terminal
-from hwcli.output.files import read_mapping, unwritable, write_json
+from hwcli.output.files import unwritable, write_json
 from hwcli.output.units import counted
 from hwcli.runtime import worker_variables
 from hwcli.sweep.attempt import UNWRITABLE
@@ -245,8 +245,9 @@ class SlurmJobs(Launcher):
         """Take over the jobs that another driver has submitted."""
         adopted = 0
         for trial in list(self._queue.waiting):
-            job = str(read_mapping(self._store.folder(trial).job).get("job", ""))
+            job, heard_bytes = self._store.folder(trial).submitted_job() or ("", 0)
             if states.get(job, GONE)[0] not in OVER:
+                self._trials.adopt(trial, heard_bytes)
                 self._queue.waiting.remove(trial)
                 self._jobs[trial.id] = job
                 self._open[trial.id] = trial
