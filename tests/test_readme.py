@@ -293,6 +293,19 @@ def test_the_accuracies_of_sentiment_are_those_of_its_runs() -> None:
             assert f"{100 * ours:.2f} % {'fine-tuned' if name == 'strong' else 'frozen'}" in QUOTED
 
 
+def test_the_second_seed_of_the_fine_tuned_encoder_is_that_of_its_run() -> None:
+    folder = ROOT / "tests/benchmarks/sentiment_strong_zen4"
+    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    row = next(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+    accuracy, error = (100 * float(row[key]) for key in ("test_accuracy", "test_accuracy_se"))
+    minutes = sum(epoch["train_s"] for epoch in epochs) / 60
+    said = f"took {minutes:.0f} minutes and reached {accuracy:.2f} ± {error:.2f} %"
+    assert said in QUOTED
+    first = ROOT / "results/reference/sentiment-train/strong/summary.json"
+    assert json.loads(first.read_text())["test_accuracy"] == float(row["test_accuracy"])
+    assert f"classify {accuracy * 250:,.0f} of the 25,000 test reviews correctly" in QUOTED
+
+
 def test_the_kills_of_the_whole_grid_are_those_of_the_log() -> None:
     log = json.loads((ROOT / "tests/benchmarks/kills.json").read_text())
     killed = Counter(event["killed"] for event in log["kills"])
