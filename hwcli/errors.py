@@ -1,7 +1,11 @@
 """What a user can mend: every error here is printed as one line and ends with exit code 2."""
 
+import errno
 import reprlib
 import sys
+
+# A disk that is full, or that can only be read.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class HwError(Exception):

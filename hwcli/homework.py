@@ -166,11 +166,11 @@ def run(
         ConfigError: there is no such preset.
         HwError: a package that the hand-in is made with is missing.
     """
-    from hwcli.report import make, notebook  # their packages are not needed for a dry run
+    from hwcli.report import make  # its packages are not needed for a dry run
 
     parts = parts_of(preset)
     # Hours of training must not end without a hand-in.
-    notebook.check_tools(["ipykernel", "pypandoc", "typst"])
+    make.check_tools(make.FORMATS)
     states: dict[Part, PartState] = {}
     seconds: dict[Part, float] = {}
     started = time.monotonic()

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 finished with failed trials, 2 the user's mistake (one lin
 130 Ctrl-C, 143 SIGTERM.
 """
 
-import errno
 import sys
 from typing import Any
 
@@ -15,7 +14,7 @@ import typer
 from hwcli.cli import experiments, hand_in, tools  # noqa: F401
 from hwcli.cli.app import app
 from hwcli.cli.flags import COMMANDS
-from hwcli.errors import ConfigError, HwError, is_out_of_gpu_memory
+from hwcli.errors import NO_ROOM, ConfigError, HwError, is_out_of_gpu_memory
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -45,8 +44,7 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         # A folder that may not even be searched, or a full disk, wherever that is noticed.
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not (is_full or isinstance(error, PermissionError)):
+        if error.errno not in NO_ROOM and not isinstance(error, PermissionError):
             raise
         terminal.show_error(HwError(f"{error.filename or 'a file'}: {error.strerror}"))
         sys.exit(2)

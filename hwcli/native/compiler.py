@@ -1,6 +1,6 @@
 """From C++ beside this file to functions in this process: compiled once, kept in the cache.
 
-The machine's own compiler is asked for code for this very processor, so none is named here. A
+The machine's own compiler is asked for code for this very processor: none is named here. A
 library is known by the digest of everything that decides its code: another processor, compiler or
 version of the source never meets it. Two variables of the environment change what is asked for:
 ``CXX`` is the compiler's command, and ``HW2_MARCH`` the processor, as ``-march`` names it

@@ -77,11 +77,16 @@ def remove_leftovers(folder: Path) -> None:
     """
     with suppress(OSError):
         for path in folder.iterdir():
-            found = re.fullmatch(r"\..+\.(?:([0-9a-f]{16})-([0-9a-f]{16})-)?(\d+)\.tmp", path.name)
+            # Older versions wrote no host, or neither.
+            found = re.fullmatch(
+                r"\..+\.(?:(?:([0-9a-f]{16})-)?([0-9a-f]{16})-)?(\d+)\.tmp", path.name
+            )
             if not found or found[1] not in (None, machines.host_id()):
                 continue
             # No process is left of before this machine was started again.
             is_older = found[2] not in (None, machines.machine_id())
+            if is_older and found[1] is None:  # maybe another machine's
+                continue
             if is_older or not _is_alive(int(found[3])):
                 with suppress(OSError):
                     path.unlink()

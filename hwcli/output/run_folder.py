@@ -10,7 +10,6 @@ one whose ``contains`` method says so (a wider grid, more seeds). Anything else 
 or ``--replace``.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hwcli.config import RunConfig, Section, dump_yaml, load
-from hwcli.errors import HwError, OutputError, short
+from hwcli.errors import NO_ROOM, HwError, OutputError, short
 from hwcli.locks import Closing, Lock, make_folder
 from hwcli.output.files import (
     append_jsonl,
@@ -67,8 +66,6 @@ NAMED_SETTINGS = 3
 HEADROOM_BYTES = 16 * 2**20
 # Where the files of a run lie while a finished run of the same name is still there.
 STAGING = ".new"
-# A disk that is full, or that can only be read.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class RunFolder(Closing):

@@ -53,6 +53,16 @@ def reference_runs() -> Path:
     return _REFERENCE
 
 
+def check_tools(formats: Sequence[str]) -> None:
+    """Make sure that what these formats are made with is installed.
+
+    Raises:
+        HwError: a package is missing; says how to get it.
+    """
+    notebook.check_tools(["ipykernel", *(["pypandoc"] if set(formats) & {"pdf", "html"} else [])])
+    notebook.check_tools(["typst"] if "pdf" in formats else [])
+
+
 def build(
     runs_folder: Path,
     out: Path,
@@ -93,8 +103,7 @@ def build(
     runs = find_runs(runs_folder, reference, project=_REFERENCE)
     folder = out / "report"
     _check_writable(folder)
-    notebook.check_tools(["ipykernel", *(["pypandoc"] if set(formats) & {"pdf", "html"} else [])])
-    notebook.check_tools(["typst"] if "pdf" in formats else [])
+    check_tools(formats)
     _tell_of_runs(runs, runs_folder, say)
     if "ipynb" not in formats and (acknowledged or not (author is title is paper is None)):
         say("what is given by options is kept in the notebook, which is not written now")

@@ -1,7 +1,6 @@
 """Pictures that the author put into the notebook: pasted into a cell, or files beside it."""
 
 import base64
-import binascii
 import hashlib
 import io
 import re
@@ -11,12 +10,12 @@ from urllib.parse import unquote, unquote_to_bytes
 from xml.etree import ElementTree
 
 from nbformat import NotebookNode
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hwcli.errors import short
 
 _TEXT = r"!\[(?P<text>(?:\\.|[^\\\[\]]|\[[^\[\]]*\])*)\]"
-# A name may hold pairs of parentheses, as a browser's "plot (1).png" does.
+# A name may hold pairs of parentheses, as plot%20(1).png does.
 _TARGET = r"(?P<target><[^>]+>|(?:[^()\s]|\([^()\s]*\))+(?=[)\s]|$)|[^)\s]+)"
 _PICTURE = re.compile(rf"{_TEXT}\({_TARGET}(?P<title>[^)]*)\)")
 _BY_LABEL = re.compile(rf"{_TEXT}(?:\[(?P<label>[^\]]*)\])?(?![\[(])")
@@ -30,10 +29,7 @@ KINDS = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "WEBP": ".webp"}
 
 # A damaged SVG is a SyntaxError, one of an unknown encoding a LookupError. A scan of more than
 # 178 million pixels is a DecompressionBombError.
-UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, LookupError),
-    *(binascii.Error, UnidentifiedImageError, Image.DecompressionBombError),
-)
+UNREADABLE = (OSError, SyntaxError, ValueError, LookupError, Image.DecompressionBombError)
 
 
 def with_pictures(
@@ -116,7 +112,7 @@ def _kind(content: bytes) -> str | None:
     """Return the ending of a picture by what it holds, whatever its name says; None for no picture.
 
     Raises:
-        SyntaxError, UnidentifiedImageError: it is damaged.
+        SyntaxError, OSError: it is damaged.
     """
     if content.lstrip().startswith(b"<"):
         return ".svg" if ElementTree.fromstring(content).tag.endswith("svg") else None

@@ -160,14 +160,14 @@ def _kernels(run: Run | None) -> str:
     if found.kernels != "compiled":
         return "The blocks are computed by torch, exactly as shown."
     model = ViTConfig.model_validate(settings(run)["model"])
-    for is_unfit, why in (
-        (model.dropout > 0, "it has no dropout"),
-        (num_tokens(model) > MOST_TOKENS, f"it takes at most {MOST_TOKENS} tokens"),
+    for is_unfit, limit, others in (
+        (model.dropout > 0, "has no dropout", "blocks with dropout"),
+        (num_tokens(model) > MOST_TOKENS, f"takes at most {MOST_TOKENS} tokens", "longer inputs"),
     ):
         if is_unfit:
             return (
-                "Torch trained the blocks, exactly as shown. The compiled C++ kernel of "
-                f"`hwcli/native/` cannot: {why}."
+                f"The compiled C++ kernel of `hwcli/native/` {limit}. Torch computes {others}, "
+                "exactly as shown."
             )
     precision = "" if found.note_on_precision else f" in {found.precision}"
     sentences = [
@@ -292,7 +292,8 @@ def recipe_table(run: Run) -> Table:
     config = settings(run)
     model, optimizer, augmentation = config["model"], config["optimizer"], config["augmentation"]
     erased, mixed = augmentation["erase_probability"], augmentation["cutmix_probability"]
-    early = augmentation["early_tokens"] if config["epochs"] > 1 else 1.0
+    whole = num_patches(model["patch_size"])
+    early = AugmentationConfig.model_validate(augmentation).num_kept(whole, 0, config["epochs"])
     rates = f"{optimizer['learning_rate']:g}"
     if optimizer["kind"] == "muon":
         rates = (
@@ -314,7 +315,7 @@ def recipe_table(run: Run) -> Table:
         + f", shifts of up to {augmentation['max_shift']} pixels"
         + (f", a rectangle of noise in {erased:.0%} of the images" if erased else "")
         + (f", a rectangle of another image in {mixed:.0%}" if mixed else "")
-        + (f", {early:.0%} of the tokens in the first half of the epochs" if early < 1 else ""),
+        + (f", {early} of the {whole} patches in the first half" if early < whole else ""),
         "training images": f"{data.num_train:,}",
         "seeds": ", ".join(map(str, config["seeds"])),
         "precision": run.read(VitSweepSummary).precision,
@@ -384,5 +385,5 @@ def grid_curves(run: Run) -> Figure | None:
         summary.axes,
         selected=best_cell(run).point,
         width=WIDTH_IN,
-        height=2.5,
+        height=2.8,
     )

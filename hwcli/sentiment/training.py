@@ -113,7 +113,7 @@ def train_classifier(recipe: Recipe, data: SentimentData, folder: Path) -> Train
     best = BestEpoch(folder / "best.safetensors")
 
     def batches(epoch: int) -> Iterator[ReviewNumbers]:
-        if epoch == 0:
+        if epoch == 0:  # asked for only by a training that starts: no finished epoch is lost
             best.start_over()
         return epoch_batches(data.train, recipe, epoch)
 

@@ -112,7 +112,8 @@ class Ownership(Closing):
         Raises:
             OutputError: the folder cannot be written or locked.
         """
-        self.taken = self._take()
+        # Who waits without end takes nothing over: such an owner never asks whether it was.
+        self.taken = self._lock.acquire(self._timeout_s) or self._take_over()
         if self.taken:
             remove_leftovers(self._folder)
             try:
@@ -170,14 +171,6 @@ class Ownership(Closing):
                     return
                 with suppress(OutputError):  # a full disk now may have room again later
                     self._write()
-
-    def _take(self) -> bool:
-        # Who waits without end looks now and then whether the owner is lost.
-        wait_s = HEARTBEAT_S if self._timeout_s is None else self._timeout_s
-        while not (self._lock.acquire(wait_s) or self._take_over()):
-            if self._timeout_s is not None:
-                return False
-        return True
 
     def _take_over(self) -> bool:
         """Replace the lock of an owner that is lost; return whether that was so."""

@@ -36,8 +36,8 @@ class TrainingJob(Generic[Batch]):
     Attributes:
         model: in train mode while it trains, in eval mode for ``evaluate``.
         optimizers: their groups carry ``initial_lr``.
-        batches: gives epoch e's batches in order; a pure function of e, so that a resumed run
-            sees what an uninterrupted one does.
+        batches: gives epoch e's batches in order; the same for the same e, so that a resumed run
+            sees what an uninterrupted one does. Called when the epoch trains.
         batch_loss: runs the model on a batch.
         evaluate: loss and accuracy on the validation part.
         epoch_costs: how much work each epoch is, compared with the others.
@@ -260,9 +260,9 @@ def _read(outcomes: Sequence[BatchOutcome], running: Mean, last_step: int) -> No
         NonFiniteLossError: naming the first step whose loss is not a number.
     """
     losses = torch.stack([outcome.loss for outcome in outcomes]).tolist()
-    hits = torch.stack([outcome.num_correct for outcome in outcomes]).tolist()
-    for index, (outcome, loss, num_correct) in enumerate(zip(outcomes, losses, hits, strict=True)):
+    correct = torch.stack([outcome.num_correct for outcome in outcomes]).tolist()
+    for index, (outcome, loss, num) in enumerate(zip(outcomes, losses, correct, strict=True)):
         if not math.isfinite(loss):
             step = last_step - len(outcomes) + index + 1
             raise NonFiniteLossError(f"the loss is {loss} at step {step}")
-        running.add(loss * outcome.num_examples, int(num_correct), outcome.num_examples)
+        running.add(loss * outcome.num_examples, int(num), outcome.num_examples)

@@ -26,7 +26,7 @@ STEPS_BEFORE_RECORDING = 3
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What one batch gave: its mean loss (to be differentiated), hits and size."""
+    """What one batch gave: its mean loss (to be differentiated), correct predictions and size."""
 
     loss: Tensor
     num_correct: Tensor
@@ -71,7 +71,7 @@ class Step(Generic[Batch]):
         self._recordings: dict[Shapes, Recording] = {}
 
     def __call__(self, batch: Batch, lr_factor: float) -> BatchOutcome:
-        """Take a step at this factor of the peak learning rates; return loss and hits."""
+        """Take a step at this factor of the peak learning rates; return what the batch gave."""
         scale_learning_rates(self._optimizers, lr_factor)
         if not self._recorded:
             return self._take(batch)

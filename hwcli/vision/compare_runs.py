@@ -378,11 +378,12 @@ def _conclude(
             interval = f" (95 % interval {low} to {high})"
     num_significant = sum(bool(cell.is_significant) for cell in cells)
     if num_cells > 1:
-        where = f"on average over {num_cells} cells"
+        where, they = f"on average over {num_cells} cells", "them"
         if mean is not None and len({cell.num_seeds for cell in tested}) > 1:
             pairs = sum(cell.num_seeds for cell in tested)
             where = f"on average over {pairs} pairs of networks in {num_cells} cells"
-        what = f"{num_significant} of them significant at the 5 % level"
+            they = "the cells"
+        what = f"{num_significant} of {they} significant at the 5 % level"
     else:
         where = "in one cell"
         what = f"{'' if num_significant else 'not '}significant at the 5 % level"

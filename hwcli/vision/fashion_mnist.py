@@ -153,7 +153,7 @@ def _read_with_torchvision(path: Path) -> Tensor:
     except OSError as error:
         raise OutputError(
             f"{tempfile.tempdir or '/tmp'}: {path.stem} cannot be unpacked there "
-            f"({reason_of(error)}); TMPDIR names another folder"
+            f"({reason_of(error)}); set TMPDIR to another folder"
         ) from None
     return values
 

@@ -18,7 +18,7 @@ def test_apples_gpu_gets_half_of_what_its_gradients_are_right_for(device: str, t
 def test_a_batch_of_apples_gpu_is_cut_into_parts() -> None:
     source = object.__new__(FinetunedEncoder)
     source._tokens_at_once = tokens_at_once(torch.device("mps"))
-    train = SimpleNamespace(padded_length=lambda rows: 512)
+    train = SimpleNamespace(padded_length=lambda numbers: 512)
     source._data = SimpleNamespace(train=train)  # type: ignore[assignment]
     parts = source.parts_of(np.arange(100))
     assert [len(range(100)[part]) for part in parts] == [32, 32, 32, 4]
@@ -34,7 +34,7 @@ def parts_on_a_gpu(
     bert = SimpleNamespace(
         hidden_size=768, num_attention_heads=12, intermediate_size=3072, num_hidden_layers=12
     )
-    train = SimpleNamespace(lengths=np.array([512, 30]), padded_length=lambda rows: 512)
+    train = SimpleNamespace(lengths=np.array([512, 30]), padded_length=lambda numbers: 512)
     source = object.__new__(FinetunedEncoder)
     source._data = SimpleNamespace(  # type: ignore[assignment]
         device=torch.device("cuda"), precision=precision, train=train

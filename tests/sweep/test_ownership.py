@@ -115,17 +115,6 @@ def test_a_lost_nodes_trial_is_taken_over_after_ten_minutes(
                 first.confirm()
 
 
-def test_who_waits_without_end_takes_over_a_lost_nodes_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ownership, "HEARTBEAT_S", 0.01)
-    with Ownership(tmp_path, 0) as first:
-        first._stop.set()  # its heartbeat, as a lost node's, has ended
-        as_another_node(tmp_path, LOST_AFTER_S + 60)
-        with Ownership(tmp_path, None) as second:
-            assert second.taken
-
-
 def test_a_trial_whose_folder_is_moved_away_ends_the_sweep_with_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,12 +151,12 @@ def test_an_owner_stopped_by_ctrl_z_is_told(tmp_path: Path) -> None:
         assert TrialQueue(store).settle(trial, "busy", {}).reason == ""
         other.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + 10
-        while not machines.is_stopped(other.pid):
-            assert time.monotonic() < deadline
+        while not machines.is_stopped(other.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
         told = TrialQueue(store).settle(trial, "busy", {}).reason
-        assert told == f"process {other.pid} is stopped: type fg in its terminal"
         other.send_signal(signal.SIGCONT)
         other.communicate("\n")
+        assert told == f"process {other.pid} is stopped: type fg in its terminal"
 
 
 def test_only_one_takes_a_trial_over(tmp_path: Path) -> None:

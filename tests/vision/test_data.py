@@ -194,6 +194,6 @@ def test_a_full_folder_for_temporary_files_is_named(
     with pytest.raises(OutputError) as refused:
         fashion_mnist._read_with_torchvision(tmp_path / "labels.gz")
     assert str(refused.value) == (
-        "/small: labels cannot be unpacked there (No space left on device); TMPDIR names another "
+        "/small: labels cannot be unpacked there (No space left on device); set TMPDIR to another "
         "folder"
     )
