@@ -57,8 +57,7 @@ ALIVE = "alive"
 def process_start(process: int) -> str | None:
     """Return what tells a process from an earlier one of the same number; None if it is gone."""
     try:
-        # After the program's name, which may hold spaces: first the state, 20th the start time.
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = _stat(process)
         return None if fields[0] == "Z" else fields[19]
     except (FileNotFoundError, PermissionError):
         pass  # gone, hidden (another user's, under hidepid), or no /proc at all
@@ -77,5 +76,16 @@ def is_stopped(process: int) -> bool:
     """Tell whether a process of this machine is stopped, as by Ctrl-Z."""
     if sys.platform == "darwin":
         return system.output_of("ps", "-o", "state=", "-p", str(process)).startswith("T")
-    fields = system.text_of(f"/proc/{process}/stat").rpartition(")")[2].split()
-    return fields[:1] == ["T"]
+    with suppress(OSError):
+        return _stat(process)[:1] == ["T"]
+    return False
+
+
+def _stat(process: int) -> list[str]:
+    """Return what /proc says of a process: first its state, 20th when it started.
+
+    Raises:
+        OSError: it is gone or hidden, or there is no /proc.
+    """
+    # After the program's name, which may hold spaces.
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
