@@ -6,8 +6,9 @@ best cell; each network is evaluated on the official test images once, after its
 top to bottom: the config, the trials, the sweep, the dry run.
 """
 
-import math
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from hwcli.output.units import counted, duration
 from hwcli.ranges import auto_or_number
 from hwcli.sweep.forecast import makespan
 from hwcli.sweep.launcher import LauncherConfig
+from hwcli.sweep.parallel import Parallel
 from hwcli.sweep.runner import Outcome, run_trials
 from hwcli.sweep.store import TrialStore
 from hwcli.sweep.trial import Trial
@@ -158,31 +160,6 @@ def trial_device(config: Config) -> torch.device:
     return torch.device(config.device)
 
 
-def num_workers(config: Config, worker_bytes: int) -> int:
-    """Return how many trials train in parallel, unless the config says it.
-
-    On a CPU one per core, or as many as free memory holds; one on a GPU; on a cluster as many as
-    there are.
-
-    Args:
-        config: of the sweep.
-        worker_bytes: memory that a worker needs.
-    """
-    if config.jobs != "auto":
-        return config.jobs
-    if config.launcher.kind != "local":
-        return math.prod(len(axis.values) for axis in config.axes) * len(config.seeds)
-    if runtime.resolve_device(config.device).type != "cpu":
-        return 1
-    limit = resources.worker_limit(worker_bytes, resources.DRIVER_BYTES)
-    if limit.decided_by == "memory":
-        terminal.log(
-            f"jobs: {limit.number} in parallel instead of {resources.num_cores()}: free memory "
-            "holds no more (set jobs to change that)"
-        )
-    return limit.number
-
-
 # --------------------------------------------------------------------------------------
 # The sweep
 
@@ -291,11 +268,25 @@ class Sweep:
     def __len__(self) -> int:
         return len(self.trials)
 
+    @functools.cached_property
+    def parallel(self) -> Parallel:
+        """How many trials train at a time, and on how many threads each."""
+        config = self.config
+        return Parallel.of_sweep(
+            config.jobs,
+            config.launcher,
+            num_trials=len(self),
+            worker_bytes=self.worker_bytes,
+            on_gpu=trial_device(config).type != "cpu",
+            has_kernels=self.configs[0].kernels == "compiled",
+        )
+
     def environment(self, *, is_done: bool) -> dict[str, Any]:
         """Return what the run's numbers depend on: if nothing is trained now, as it was then."""
         if is_done and (earlier := read_mapping(self._folder.path / "env.json")):
             return earlier
-        return with_start(training.describe_environment(self.configs[0]))
+        threads = self.parallel.threads
+        return with_start(training.describe_environment(self.configs[0], num_threads=threads))
 
     def refuse_other_networks(self) -> None:
         """Make sure that the folder's run keeps its networks; see :mod:`hwcli.vision.run_files`."""
@@ -359,9 +350,9 @@ class Sweep:
         states = {trial.id: trial.state for trial in found}
         return run_trials(
             [trial for trial in self.trials if states[trial.id] in ("missing", "failed")],
-            run_trial,
+            functools.partial(run_trial, num_threads=self.parallel.threads),
             self.store,
-            num_workers=num_workers(self.config, self.worker_bytes),
+            num_workers=self.parallel.trials,
             retry_failed=self.config.retry_failed,
             fail_fast=self.config.fail_fast,
             launcher=self.config.launcher,
@@ -379,8 +370,8 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     settled = {"done"} if config.retry_failed else {"done", "failed"}
     left = sweep.flops_left()
     todo = [left[trial.id] for trial in sweep.trials if states[trial.id] not in settled]
-    workers = min(num_workers(config, sweep.worker_bytes), max(len(todo), 1))
-    per_flop = seconds_per_flop(config, sweep, workers)
+    parallel = replace(sweep.parallel, trials=min(sweep.parallel.trials, max(len(todo), 1)))
+    per_flop = seconds_per_flop(config, sweep, parallel)
 
     def estimate(trial: Trial) -> str | None:
         is_over = states[trial.id] in settled
@@ -398,11 +389,10 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     ]
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        seconds = FIXED_S + per_flop * makespan([], todo, workers)
+        seconds = FIXED_S + per_flop * makespan([], todo, parallel.trials)
         timed = sweep.middle()
         note = (
-            f"{counted(workers, 'trial')} {'trains' if workers == 1 else 'train'} at a time. "
-            "Times are estimated from timed steps of the network with "
+            f"{parallel} Times are estimated from timed steps of the network with "
             f"{counted(timed.layers, 'layer')} and {counted(timed.heads, 'head')}."
         )
     more = (sweep.note_on_machine_settings(), training.note_on_precision(sweep.configs))
@@ -411,13 +401,13 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     return Plan(
         tables.plan_table(plan_title(config, states), config.axes, rows, notes),
         seconds=seconds,
-        memory_bytes=resources.DRIVER_BYTES + workers * sweep.worker_bytes,
+        memory_bytes=resources.DRIVER_BYTES + parallel.trials * sweep.worker_bytes,
         disk_bytes=DISK_BYTES + CHECKPOINT_BYTES_PER_PARAMETER * num_params_left,
         refused=refusal(config, folder, sweep),
     )
 
 
-def seconds_per_flop(config: Config, sweep: Sweep, workers: int) -> float | None:
+def seconds_per_flop(config: Config, sweep: Sweep, parallel: Parallel) -> float | None:
     """Return the seconds that an operation takes a trial where so many train at a time.
 
     None for a cluster's GPU, which cannot be timed from here.
@@ -425,8 +415,8 @@ def seconds_per_flop(config: Config, sweep: Sweep, workers: int) -> float | None
     is_local = config.launcher.kind == "local"
     if not is_local and trial_device(config).type != "cpu":
         return None
-    alone = training.seconds_per_flop(sweep.middle())
-    return alone * resources.slowdown_of_sharing(workers) if is_local else alone
+    alone = training.seconds_per_flop(sweep.middle(), num_threads=parallel.threads)
+    return alone * resources.slowdown_of_sharing(parallel.trials) if is_local else alone
 
 
 def refusal(config: Config, folder: RunFolder, sweep: Sweep) -> str:

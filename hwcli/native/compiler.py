@@ -66,22 +66,34 @@ EXTENSIONS = {
 }
 
 _in_use = False
+_num_threads: int | None = None
 
 
 @contextmanager
-def kernels(use: bool) -> Iterator[None]:
-    """Use the compiled kernels inside, where they can be compiled, or torch's own."""
-    global _in_use
-    before, _in_use = _in_use, use and reason_against() is None
+def kernels(use: bool, *, num_threads: int | None = None) -> Iterator[None]:
+    """Use the compiled kernels inside, where they can be compiled, or torch's own.
+
+    Args:
+        use: whether to.
+        num_threads: of the kernels; None: as many as torch uses.
+    """
+    global _in_use, _num_threads
+    before = _in_use, _num_threads
+    _in_use, _num_threads = use and reason_against() is None, num_threads
     try:
         yield
     finally:
-        _in_use = before
+        _in_use, _num_threads = before
 
 
 def in_use() -> bool:
     """Tell whether compiled kernels are to be used where there is one."""
     return _in_use
+
+
+def num_threads() -> int:
+    """Return how many threads kernels compute with: torch's number, unless told another."""
+    return _num_threads or torch.get_num_threads()
 
 
 def choose(

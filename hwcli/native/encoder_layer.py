@@ -28,6 +28,11 @@ WIDEST_HEAD = 512
 STACK_BYTES_ON_MACOS = (512 - 64) * 1024
 # Widths are filled up to whole vectors, which have so many numbers at most.
 MOST_LANES = 16
+# A batch is split into parts, and gradients are summed part by part: so a layer is the same, bit
+# for bit, by any number of threads. More threads than parts have nothing to do. A part costs time,
+# and the networks of a grid, which are narrow, train side by side.
+PARTS, PARTS_OF_WIDE_LAYERS = 4, 8
+WIDE = 128
 
 
 class LayerParameters(NamedTuple):
@@ -56,6 +61,11 @@ class LayerShape:
     head_width: int
     mlp_width: int
     linear: bool
+
+    @property
+    def parts(self) -> int:
+        """Return in how many parts a batch is split."""
+        return PARTS_OF_WIDE_LAYERS if self.width >= WIDE else PARTS
 
     @property
     def constants(self) -> dict[str, int]:
@@ -124,12 +134,11 @@ def fits(width: int, parameters: LayerParameters, *, heads: int) -> bool:
 
 def encode(
     x: Tensor, parameters: LayerParameters, *, heads: int, linear: bool, epsilon: float
-) -> Tensor | None:
+) -> Tensor:
     """Compute x2 + mlp(norm2(x2)) with x2 = x + attention(norm1(x)): (B, T, D) -> (B, T, D).
 
     Under autocasting to bfloat16 products are of bfloat16 where the processor has them and the
-    kernel is for such widths; else all is float32. None where the threads' stacks are too small
-    for the layer: torch's operations compute it.
+    kernel is for such widths; else all is float32.
 
     Args:
         x: tokens that ``fits_tokens`` has said yes to.
@@ -152,8 +161,6 @@ def encode(
         and fits_bfloat16(shape)
         and gemm_bf16.usable()
     )
-    if not in_bfloat16 and not fits_stacks(shape):
-        return None
     # Asked here, since inside an autograd function gradients are always off.
     needs_backward = torch.is_grad_enabled()
     return EncoderLayer.apply(  # type: ignore[no-any-return]
@@ -161,13 +168,13 @@ def encode(
     )
 
 
-def fits_stacks(shape: LayerShape) -> bool:
-    """Tell whether the arrays of the kernel in float32 fit the stacks of the threads that run it.
+def num_threads(shape: LayerShape) -> int:
+    """Return how many threads compute a layer: one where only its stack holds the arrays.
 
     The thread that calls has megabytes everywhere, and on Linux the others have, too.
     """
-    is_small = sys.platform == "darwin" and torch.get_num_threads() > 1
-    return not is_small or stack_bytes(shape) <= STACK_BYTES_ON_MACOS
+    is_small = sys.platform == "darwin" and stack_bytes(shape) > STACK_BYTES_ON_MACOS
+    return 1 if is_small else compiler.num_threads()
 
 
 def stack_bytes(shape: LayerShape) -> int:
@@ -244,9 +251,9 @@ class EncoderLayer(torch.autograd.Function):
             _pointers(parameters),
             _pointer(y),
             _pointer(kept),
-            *_common_arguments(x, epsilon),
+            *_common_arguments(x, shape, epsilon),
         )
-        ctx.library, ctx.epsilon, ctx.kept = library, epsilon, kept
+        ctx.library, ctx.shape, ctx.epsilon, ctx.kept = library, shape, epsilon, kept
         ctx.save_for_backward(x, *parameters)
         return y
 
@@ -256,7 +263,7 @@ class EncoderLayer(torch.autograd.Function):
         """Compute the gradients of x and of the parameters."""
         x, *parameters = ctx.saved_tensors
         dx, dy = torch.empty_like(x), dy.contiguous()
-        sums = _Sums(parameters)
+        sums = _Sums(parameters, ctx.shape.parts)
         ctx.library.layer_backward(
             _pointer(x),
             _pointers(parameters),
@@ -264,24 +271,23 @@ class EncoderLayer(torch.autograd.Function):
             _pointer(dx),
             _pointers(sums.parts),
             _pointer(ctx.kept),
-            *_common_arguments(x, ctx.epsilon),
+            *_common_arguments(x, ctx.shape, ctx.epsilon),
         )
         return dx, None, None, None, None, *sums.total()
 
 
 class _Sums:
-    """Gradients of parameters: every thread sums on its own."""
+    """Gradients of parameters, summed in each part of the images on their own."""
 
-    def __init__(self, parameters: list[Tensor]):
+    def __init__(self, parameters: list[Tensor], parts: int):
         self._parameters = parameters
         self._sizes = [parameter.numel() for parameter in parameters]
-        num_threads, size = torch.get_num_threads(), sum(self._sizes)
-        self._rows = torch.zeros(num_threads, size, dtype=torch.float32, device="cpu")
+        self._rows = torch.zeros(parts, sum(self._sizes), dtype=torch.float32, device="cpu")
         self.parts = [part for row in self._rows for part in row.split(self._sizes)]
 
     def total(self) -> list[Tensor]:
-        """Add up what the threads have found."""
-        whole = self._rows[0] if len(self._rows) == 1 else self._rows.sum(dim=0)
+        """Add up the parts."""
+        whole = self._rows.sum(dim=0)
         parts = zip(whole.split(self._sizes), self._parameters, strict=True)
         return [part.view_as(parameter) for part, parameter in parts]
 
@@ -296,11 +302,12 @@ def _library(shape: LayerShape, *, in_bfloat16: bool) -> ctypes.CDLL:
     return library
 
 
-def _common_arguments(x: Tensor, epsilon: float) -> tuple[Any, ...]:
+def _common_arguments(x: Tensor, shape: LayerShape, epsilon: float) -> tuple[Any, ...]:
     return (
         ctypes.c_float(epsilon),
         ctypes.c_long(len(x)),
-        ctypes.c_long(torch.get_num_threads()),
+        ctypes.c_long(shape.parts),
+        ctypes.c_long(num_threads(shape)),
         compiler.parallel(),
     )
 

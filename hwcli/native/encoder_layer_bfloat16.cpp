@@ -434,9 +434,10 @@ extern "C" long layer_kept_bytes(long B) {
 
 // kept: memory for what the backward pass needs; null where none will follow.
 extern "C" void layer_forward(const float *x, const Parameters *p, float *y, char *kept,
-                              float epsilon, long B, long threads, Parallel parallel) {
+                              float epsilon, long B, long parts, long threads,
+                              Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
+    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long) {
         TileSetup setup;
         Workspace &w = workspace();
         read_images(w.x[0], x, from, to);
@@ -453,12 +454,12 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, cha
     });
 }
 
-// gradients: of the parameters, one set for each thread; zero at first.
+// gradients: of the parameters, one set for each part of the images; zero at first.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, const char *kept, float epsilon, long B,
-                               long threads, Parallel parallel) {
+                               long parts, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, IMAGES, threads, parallel, [&](long from, long to, long thread) {
+    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long part) {
         TileSetup setup;
         Workspace &w = workspace();
         read_images(w.x[0], x, from, to);
@@ -469,7 +470,7 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
             there += bytes;
         });
         forward(w, *weights, *p, to - from, epsilon, true);
-        backward(w, *weights, *p, gradients[thread], to - from);
+        backward(w, *weights, *p, gradients[part], to - from);
         write_images(w.dx[0], dx, from, to);
     });
 }

@@ -327,9 +327,10 @@ extern "C" long layer_kept_bytes(long B) { return (B + IMAGES - 1) / IMAGES * si
 
 // kept: memory for what the backward pass needs; null where none will follow.
 extern "C" void layer_forward(const float *x, const Parameters *p, float *y, void *kept,
-                              float epsilon, long B, long threads, Parallel parallel) {
+                              float epsilon, long B, long parts, long threads,
+                              Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, IMAGES, threads, parallel, [&](long from, long to, long) {
+    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long) {
         Workspace &w = workspace();
         read_images(w.x, x, from, to);
         forward(w, *weights, to - from, epsilon, y + from * T * D);
@@ -337,24 +338,24 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, voi
     });
 }
 
-// gradients: of the parameters, one set for each thread; zero at first.
+// gradients: of the parameters, one set for each part of the images; zero at first.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, const void *kept, float epsilon,
-                               long B, long threads, Parallel parallel) {
+                               long B, long parts, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    std::vector<std::unique_ptr<Padded>> sums(threads);
-    by_images(B, IMAGES, threads, parallel, [&](long from, long to, long thread) {
+    std::vector<std::unique_ptr<Padded>> sums(parts);
+    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long part) {
         Workspace &w = workspace();
-        if (!sums[thread]) sums[thread] = std::make_unique<Padded>();
+        if (!sums[part]) sums[part] = std::make_unique<Padded>();
         read_images(w.x, x, from, to);
         read_images(w.dx, dy, from, to);
-        backward(w, ((const Kept *)kept)[from / IMAGES], *weights, *sums[thread], to - from, epsilon);
+        backward(w, ((const Kept *)kept)[from / IMAGES], *weights, *sums[part], to - from, epsilon);
         for (long t = 0; t < (to - from) * T; t++)
             memcpy(dx + (from * T + t) * D, w.dx[t], sizeof(float) * D);
     });
-    for (long thread = 0; thread < threads; thread++)
-        if (sums[thread])
-            sums[thread]->with(gradients[thread], [](const float *here, float *there, int n) {
+    for (long part = 0; part < parts; part++)
+        if (sums[part])
+            sums[part]->with(gradients[part], [](const float *here, float *there, int n) {
                 memcpy(there, here, sizeof(float) * n);
             });
 }

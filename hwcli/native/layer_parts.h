@@ -125,12 +125,15 @@ static inline vec elu_slope(vec feature) { return feature > 1.0f ? vec{} + 1.0f 
 
 // --------------------------------------------------------------------------------------
 
-// Gives each thread its share of B images, `step` at a time: work(from, to, thread).
+// Splits B images into parts and works on each part in order, `step` images at a time:
+// work(from, to, part). Threads share out the parts: what is summed in a part does not depend on how
+// many threads there are.
 template <class Work>
-static void by_images(long B, long step, long threads, Parallel parallel, const Work &work) {
+static void by_images(long B, long step, long parts, long threads, Parallel parallel,
+                      const Work &work) {
     long steps = (B + step - 1) / step;
-    share_out(threads, threads, parallel, [&](long thread) {
-        for (long i = steps * thread / threads; i < steps * (thread + 1) / threads; i++)
-            work(i * step, std::min((i + 1) * step, B), thread);
+    share_out(parts, std::min(threads, parts), parallel, [&](long part) {
+        for (long i = steps * part / parts; i < steps * (part + 1) / parts; i++)
+            work(i * step, std::min((i + 1) * step, B), part);
     });
 }

@@ -155,7 +155,7 @@ def _backward(
 
 def _shares(heads: int, T: int, D: int) -> tuple[int, int]:
     """Return in how many parts each head is cut, and how many threads share all parts out."""
-    threads = max(min(torch.get_num_threads(), heads * T * D * D // LEAST_WORK), 1)
+    threads = max(min(compiler.num_threads(), heads * T * D * D // LEAST_WORK), 1)
     even = heads % threads == 0 or heads >= 8 * threads
     return 1 if even else threads, threads
 

@@ -39,7 +39,7 @@ def iterate(matrices: Tensor, num_steps: int, coefficients: tuple[float, float, 
         ctypes.c_void_p(X.data_ptr()),
         *map(ctypes.c_long, (L, R, C, num_steps)),
         *map(ctypes.c_float, coefficients),
-        ctypes.c_long(torch.get_num_threads()),
+        ctypes.c_long(compiler.num_threads()),
         compiler.parallel(),
     )
     return X

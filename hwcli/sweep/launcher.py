@@ -8,12 +8,13 @@ wherever it is trained.
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hwcli.config import Section
 from hwcli.locks import Closing
+from hwcli.ranges import auto_or_number
 from hwcli.sweep.events import Event
 from hwcli.sweep.queue import TrialQueue
 from hwcli.sweep.store import TrialStore
@@ -51,8 +52,10 @@ class LauncherConfig(Section):
     kind: Literal["local", "slurm", "ray"] = Field(
         "local", description="local (this machine), slurm or ray (each an extra to install)."
     )
-    cpus: int = Field(
-        1, ge=1, description="Cluster: CPUs per trial, which computes with one thread all the same."
+    cpus: Annotated[int | Literal["auto"], BeforeValidator(auto_or_number)] = Field(
+        "auto",
+        description="CPUs of each trial, which compiled kernels use; auto: here the cores shared "
+        "out among the trials, on a cluster 1. Their number does not change results.",
     )
     gpus: float = Field(
         0, ge=0, description="Cluster: GPUs per trial; on Ray a fraction shares one GPU."
@@ -78,6 +81,11 @@ class LauncherConfig(Section):
     address: str | None = Field(
         None, description="Ray: HOST:PORT of a running cluster, or auto; null: start Ray here."
     )
+
+    @property
+    def cluster_cpus(self) -> int:
+        """Return the CPUs that a cluster gives each trial."""
+        return 1 if self.cpus == "auto" else self.cpus
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "LauncherConfig":

@@ -45,7 +45,7 @@ class _Worker:
 
 
 class Workers(Launcher):
-    """A fixed number of single-threaded processes that train what is submitted.
+    """A fixed number of processes that train what is submitted.
 
     If the system kills one, usually for lack of memory, one fewer continues and the trial is tried
     again.

@@ -62,12 +62,15 @@ class TrainedOn(Section):
 
     @property
     def machine(self) -> str:
-        """Return what the training time belongs to: the GPU, else the processor."""
+        """Return what the training time belongs to: the GPU, else the processor and its threads."""
         return self._own if self.partly_on is None else f"{self._own}, partly on {self.partly_on}"
 
     @property
     def _own(self) -> str:
-        return self.processor if self.gpu is None else self.gpu
+        if self.gpu is not None:
+            return self.gpu
+        threads = self.threads or 1
+        return self.processor if threads == 1 else f"{self.processor}, {threads} threads"
 
     @property
     def software(self) -> str:

@@ -71,8 +71,8 @@ def choose_kernels(asked: str, device: torch.device) -> Literal["compiled", "tor
     return kernels
 
 
-def kernels_of(config: TrialConfig) -> AbstractContextManager[None]:
-    """Return the context in which a trial's layers are computed.
+def kernels_of(config: TrialConfig, num_threads: int | None = None) -> AbstractContextManager[None]:
+    """Return the context in which a trial's layers are computed, by so many threads.
 
     Raises:
         KernelError: by compiled kernels, which cannot be compiled here.
@@ -80,7 +80,7 @@ def kernels_of(config: TrialConfig) -> AbstractContextManager[None]:
     is_compiled = config.kernels == "compiled"
     if is_compiled and (reason := compiler.reason_against()) is not None:
         raise KernelError(f"kernels = 'compiled': {reason}")
-    return compiler.kernels(is_compiled)
+    return compiler.kernels(is_compiled, num_threads=num_threads)
 
 
 def tell_of_float32(asked: str, kernels: str, device: torch.device) -> None:
@@ -156,16 +156,20 @@ def train_and_test(
     config: TrialConfig,
     checkpoint: Path | None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    *,
+    num_threads: int = 1,
 ) -> TrialOutput:
     """Train one network, from its checkpoint if there is one, and evaluate it on the test set once.
 
-    The result is equal bit for bit on machines with the same processor, versions and device. On
-    another processor it differs as much as another seed's does.
+    The result is equal bit for bit on machines with the same processor, versions and device, by any
+    number of threads. On another processor it differs as much as another seed's does.
 
     Args:
         config: the network, the recipe and the seed.
         checkpoint: the file to continue from and to write after each epoch.
         on_progress: is called now and then, and after each epoch.
+        num_threads: of compiled kernels. Torch's own operations are the caller's to limit: their
+            results depend on their threads.
 
     Raises:
         KernelError: the config asks for compiled kernels and there are none.
@@ -197,7 +201,7 @@ def train_and_test(
         device=device,
         recorded=True,
     )
-    with kernels_of(config):
+    with kernels_of(config, num_threads):
         history = train(job, checkpoint, on_progress)
         test, probabilities = classify(model, data.test, data, device, precision)
     confidence, predicted = probabilities.max(dim=1)
@@ -215,13 +219,13 @@ def train_and_test(
     return TrialOutput(result, predictions, history)
 
 
-def describe_environment(config: TrialConfig) -> dict[str, Any]:
-    """Return what a trial's numbers depend on besides its config: code, versions, machine."""
-    environment = fingerprint(
-        device=config.device,
-        dtype=config.precision,
-        num_threads=1 if config.device == "cpu" else None,
-    )
+def describe_environment(config: TrialConfig, *, num_threads: int = 1) -> dict[str, Any]:
+    """Return what a trial's numbers and times depend on besides its config.
+
+    That is code, versions and machine, and the threads that compiled kernels use.
+    """
+    threads = None if config.device != "cpu" else num_threads if config.kernels == "compiled" else 1
+    environment = fingerprint(device=config.device, dtype=config.precision, num_threads=threads)
     return {**environment, "code": code_digest()}
 
 
@@ -343,7 +347,7 @@ def restored_network(config: TrialConfig, checkpoint: Path) -> tuple[ViT, int] |
     return None if restored is None else (model, len(restored["history"]))
 
 
-def seconds_per_flop(config: TrialConfig) -> float:
+def seconds_per_flop(config: TrialConfig, *, num_threads: int) -> float:
     """Time a few training steps: the seconds that one floating-point operation takes a worker."""
     device = torch.device(config.device)
     data = load_images(config.data_path, config.data)
@@ -361,7 +365,7 @@ def seconds_per_flop(config: TrialConfig) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
     times = []
-    with kernels_of(config):
+    with kernels_of(config, num_threads):
         for _ in range(2 * TIMED_STEPS):
             started = time.perf_counter()
             step(batch, 1.0).loss.item()  # waits for a GPU

@@ -18,30 +18,36 @@ from hwcli.vision.record import one_trials_predictions
 
 
 def run_trial(
-    config: TrialConfig, folder: TrialFolder, on_progress: Callable[[Progress], None]
+    config: TrialConfig,
+    folder: TrialFolder,
+    on_progress: Callable[[Progress], None],
+    *,
+    num_threads: int = 1,
 ) -> dict[str, Any]:
     """Train one network, test it once, and keep what it leaves in its trial's folder."""
     # The trials of a run may come from several machines, and from earlier commits.
-    environment = _environment(config, folder)
+    environment = _environment(config, folder, num_threads)
     place = TrainedOn.from_environment(environment)
     if place.emulated_bfloat16:
         print(note_on_emulation([place.machine]), flush=True)
     if place.partly_by is not None:
         print(f"other software trained some of its epochs: {place.partly_by}", flush=True)
     write_json(folder.environment, environment)
-    output = training.train_and_test(config, folder.checkpoint, on_progress)
+    output = training.train_and_test(
+        config, folder.checkpoint, on_progress, num_threads=num_threads
+    )
     write_atomic(folder.predictions, one_trials_predictions(output.predictions))
     folder.write_epochs([asdict(epoch) for epoch in output.history])
     result = output.result.model_copy(update={"trained_on": place})
     return result.model_dump(mode="json")
 
 
-def _environment(config: TrialConfig, folder: TrialFolder) -> dict[str, Any]:
+def _environment(config: TrialConfig, folder: TrialFolder, num_threads: int) -> dict[str, Any]:
     """Return what trains a network: this machine and code, with those that began it.
 
     A network that was trained to its end, and is only tested again, keeps what trained it.
     """
-    here = training.describe_environment(config)
+    here = training.describe_environment(config, num_threads=num_threads)
     begun = training.restored_network(config, folder.checkpoint)
     there = read_mapping(folder.environment)
     if begun is None or not there:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hwcli import resources, runtime
+from hwcli import runtime
 from hwcli.config import dump_yaml, load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
@@ -183,7 +183,7 @@ def test_a_dry_run_says_how_many_train_at_a_time_and_which_layers_stay_in_float3
 ) -> None:
     monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
     monkeypatch.setattr(compiler, "reason_against", lambda: None)
-    monkeypatch.setattr(training, "seconds_per_flop", lambda config: 1e-9)
+    monkeypatch.setattr(training, "seconds_per_flop", lambda config, **_: 1e-9)
 
     def shown(**more: Any) -> str:
         flags = {"device": "cpu", "precision": "bfloat16", **more}
@@ -192,8 +192,10 @@ def test_a_dry_run_says_how_many_train_at_a_time_and_which_layers_stay_in_float3
         return planned.shown.to_markdown()
 
     said = "estimated from timed steps of the network with 2 layers and 2 heads."
-    one = shown(jobs="1")
+    one = shown(jobs="1", **{"launcher.cpus": 1})
     assert f"1 trial trains at a time. Times are {said}" in one
+    two = shown(jobs="2", **{"launcher.cpus": 3})
+    assert f"2 trials train at a time, on 3 threads each. Times are {said}" in two
     assert f"3 trials train at a time. Times are {said}" in shown(jobs="3")
     assert "4 of 12 trials are computed in float32" in shown(grid=["model.width=32,48,64"])
     assert "computed in float32" not in shown(grid=["model.width=32,64,96"])
@@ -204,7 +206,7 @@ def test_a_dry_run_leaves_out_the_epochs_that_are_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(catalogue, "find", lambda *arguments: FILES)
-    monkeypatch.setattr(training, "seconds_per_flop", lambda config: 1e-9)
+    monkeypatch.setattr(training, "seconds_per_flop", lambda config, **_: 1e-9)
     # Each epoch takes as long as the others where no token is left out.
     config = make(device="cpu", jobs="1", epochs=4, **{"augmentation.early_tokens": 1.0})
     folder = RunFolder(tmp_path, "vit-sweep", "default")
@@ -247,18 +249,3 @@ def test_the_summary_of_each_committed_run_is_read_by_its_type() -> None:
         summary = vit_sweep.RunSummary.model_validate(json.loads(path.read_text()))
         assert (summary.command, summary.name) == (vit_sweep.COMMAND, path.parent.name)
         assert summary.best is not None
-
-
-def test_jobs_are_as_many_as_cores_and_free_memory_hold_and_the_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    needs = 800 * 10**6
-    monkeypatch.setattr(resources, "num_cores", lambda: 7)
-    monkeypatch.setattr(resources, "free_memory_bytes", lambda: 100 * 2**30)
-    assert vit_sweep.num_workers(make(device="cpu"), needs) == 7
-    assert capsys.readouterr().err == ""
-    free = resources.DRIVER_BYTES + 3 * needs + 1
-    monkeypatch.setattr(resources, "free_memory_bytes", lambda: free)
-    assert vit_sweep.num_workers(make(device="cpu"), needs) == 3
-    assert "jobs: 3 in parallel instead of 7: free memory holds no more" in capsys.readouterr().err
-    assert vit_sweep.num_workers(make(device="cpu", jobs="5"), needs) == 5

@@ -66,6 +66,21 @@ def test_the_same_trial_gives_the_same_numbers_and_another_seed_others() -> None
     assert numbers(train_and_test(trial_config(epochs=1, seed=1), None)) != first
 
 
+@pytest.mark.skipif(compiler.reason_against() is not None, reason="no compiler here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_number_of_threads_changes_nothing(precision: str) -> None:
+    """Widths are those that the kernel for bfloat16 takes, where the processor has it."""
+    model = {"width": 32, "mlp_width": 64, "head_width": 16, "attention": "linear"}
+    config = trial_config(epochs=2, kernels="compiled", precision=precision, model=model)
+    one = train_and_test(config, None)
+    for num_threads in (2, 5):
+        other = train_and_test(config, None, num_threads=num_threads)
+        assert numbers(other) == numbers(one)
+        losses = [[epoch.train_loss for epoch in output.history] for output in (one, other)]
+        assert losses[0] == losses[1]
+        assert (other.predictions.probability == one.predictions.probability).all()
+
+
 def test_the_first_ten_losses_change_only_with_the_recipe_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

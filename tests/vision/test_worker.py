@@ -34,7 +34,7 @@ def test_a_gpu_without_bfloat16_is_told_in_the_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     place = {"cpu": "Intel X", "gpu": "Tesla V100", **more}
-    monkeypatch.setattr(training, "describe_environment", lambda config: place)
+    monkeypatch.setattr(training, "describe_environment", lambda config, **_: place)
     monkeypatch.setattr(training, "load_images", lambda path, config: made_up_images(101))
     result = worker.run_trial(trial_config(epochs=1), TrialFolder(tmp_path), lambda progress: None)
     assert capsys.readouterr().out[:14] == said
@@ -57,7 +57,7 @@ def train(
             raise KeyboardInterrupt
 
     def train_at(place: dict[str, Any], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
-        monkeypatch.setattr(training, "describe_environment", lambda config: dict(place))
+        monkeypatch.setattr(training, "describe_environment", lambda config, **_: dict(place))
         return worker.run_trial(trial_config(epochs=3), folder, on_progress)
 
     for place in places[:-1]:

@@ -122,7 +122,7 @@ class SlurmJobs(Launcher):
             "job_name": "hw2",
             "partition": options.partition,
             "time": options.time_limit_min,
-            "cpus_per_task": options.cpus,
+            "cpus_per_task": options.cluster_cpus,
             "gpus_per_node": int(options.gpus) or None,
             "mem": options.memory_gb and f"{round(1024 * options.memory_gb)}M",
             "array_parallelism": num_workers,

@@ -1,0 +1,77 @@
+"""How many trials train at a time, and on how many threads."""
+
+from typing import Any, Literal
+
+import pytest
+
+from hwcli import resources
+from hwcli.native import encoder_layer
+from hwcli.sweep.launcher import LauncherConfig
+from hwcli.sweep.parallel import MOST_THREADS, Parallel
+
+NEEDS = 800 * 10**6
+
+
+def parallel(
+    num_trials: int,
+    jobs: int | Literal["auto"] = "auto",
+    *,
+    on_gpu: bool = False,
+    has_kernels: bool = True,
+    **launcher: Any,
+) -> Parallel:
+    return Parallel.of_sweep(
+        jobs,
+        LauncherConfig(**launcher),
+        num_trials=num_trials,
+        worker_bytes=NEEDS,
+        on_gpu=on_gpu,
+        has_kernels=has_kernels,
+    )
+
+
+@pytest.fixture(autouse=True)
+def seven_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "num_cores", lambda: 7)
+    monkeypatch.setattr(resources, "free_memory_bytes", lambda: 100 * 2**30)
+
+
+def test_a_grid_trains_a_trial_on_each_core(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parallel(15) == Parallel(trials=7, threads=1)
+    assert str(parallel(15)) == "7 trials train at a time."
+    assert capsys.readouterr().err == ""
+
+
+def test_cores_without_a_trial_of_their_own_help_the_others() -> None:
+    assert parallel(1) == Parallel(trials=1, threads=7)
+    assert str(parallel(1)) == "1 trial trains at a time, on 7 threads."
+    assert parallel(3) == Parallel(trials=3, threads=2)
+    assert str(parallel(3)) == "3 trials train at a time, on 2 threads each."
+    assert parallel(15, jobs=2) == Parallel(trials=2, threads=3)
+    assert parallel(15, jobs=20) == Parallel(trials=15, threads=1)
+
+
+def test_where_memory_is_short_fewer_trials_have_more_threads_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = resources.DRIVER_BYTES + 3 * NEEDS + 1
+    monkeypatch.setattr(resources, "free_memory_bytes", lambda: free)
+    assert parallel(15) == Parallel(trials=3, threads=2)
+    assert "jobs: 3 in parallel instead of 7: free memory holds no more" in capsys.readouterr().err
+    assert parallel(15, jobs=5) == Parallel(trials=5, threads=1)
+
+
+def test_threads_are_as_many_as_the_user_says() -> None:
+    assert parallel(1, cpus=2) == Parallel(trials=1, threads=2)
+    assert parallel(15, kind="slurm") == Parallel(trials=15, threads=1)
+    assert parallel(15, jobs=4, kind="ray", cpus=6) == Parallel(trials=4, threads=6)
+
+
+def test_torchs_operations_get_one_thread_on_a_cpu() -> None:
+    assert parallel(1, has_kernels=False) == Parallel(trials=1, threads=1)
+    assert parallel(15, on_gpu=True, has_kernels=False) == Parallel(trials=1, threads=1)
+
+
+def test_there_are_no_more_threads_than_parts_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "num_cores", lambda: 64)
+    assert parallel(1).threads == MOST_THREADS == encoder_layer.PARTS_OF_WIDE_LAYERS
