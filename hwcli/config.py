@@ -134,7 +134,8 @@ class RunConfig(Section):
     """What every experiment's config starts with; no YAML needs to spell it."""
 
     name: Annotated[str, AfterValidator(_folder_name)] = Field(
-        "default", description="Name of the run folder; by default the name of the preset."
+        "default",
+        description="Name of the run folder; by default that of the preset or of your config file.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Device to compute on: auto, cpu, cuda or mps."
@@ -198,7 +199,7 @@ def load(
     A preset that is asked for lies over the user's file. Without one the file decides by its
     ``preset:`` key, and what it says besides lies over that preset of the shipped file; if it has
     no such key, over the default preset. A run's own ``config.yaml`` stands alone.
-    ``name`` defaults to the preset's name, or to the name of the user's file.
+    ``name`` defaults to the name of the preset that is asked for, or of the user's file.
 
     Args:
         model: the experiment's config class.
@@ -264,7 +265,7 @@ def resolve(
         if preset is None:
             layers = (shipped.presets.get(chosen, {}), own.values, own.presets.get(chosen, {}))
         values = functools.reduce(_merge, layers, shipped.values)
-        name = chosen
+        name = chosen if path is None or preset is not None else path.stem
     if name is not None:
         values.setdefault("name", spelled_as_name(name, "mine"))
     return values

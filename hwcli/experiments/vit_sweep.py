@@ -276,9 +276,9 @@ class Sweep:
             config.jobs,
             config.launcher,
             num_trials=len(self),
+            most_threads=max(map(training.most_threads, self.configs)),
             worker_bytes=self.worker_bytes,
             on_gpu=trial_device(config).type != "cpu",
-            has_kernels=self.configs[0].kernels == "compiled",
         )
 
     def environment(self, *, is_done: bool) -> dict[str, Any]:
@@ -416,7 +416,7 @@ def seconds_per_flop(config: Config, sweep: Sweep, parallel: Parallel) -> float 
     if not is_local and trial_device(config).type != "cpu":
         return None
     alone = training.seconds_per_flop(sweep.middle(), num_threads=parallel.threads)
-    return alone * resources.slowdown_of_sharing(parallel.trials) if is_local else alone
+    return alone * parallel.slowdown() if is_local else alone
 
 
 def refusal(config: Config, folder: RunFolder, sweep: Sweep) -> str:

@@ -29,10 +29,8 @@ STACK_BYTES_ON_MACOS = (512 - 64) * 1024
 # Widths are filled up to whole vectors, which have so many numbers at most.
 MOST_LANES = 16
 # A batch is split into parts, and gradients are summed part by part: so a layer is the same, bit
-# for bit, by any number of threads. More threads than parts have nothing to do. A part costs time,
-# and the networks of a grid, which are narrow, train side by side.
-PARTS, PARTS_OF_WIDE_LAYERS = 4, 8
-WIDE = 128
+# for bit, by any number of threads. More threads than parts have nothing to do.
+PARTS = 8
 
 
 class LayerParameters(NamedTuple):
@@ -61,11 +59,6 @@ class LayerShape:
     head_width: int
     mlp_width: int
     linear: bool
-
-    @property
-    def parts(self) -> int:
-        """Return in how many parts a batch is split."""
-        return PARTS_OF_WIDE_LAYERS if self.width >= WIDE else PARTS
 
     @property
     def constants(self) -> dict[str, int]:
@@ -263,33 +256,17 @@ class EncoderLayer(torch.autograd.Function):
         """Compute the gradients of x and of the parameters."""
         x, *parameters = ctx.saved_tensors
         dx, dy = torch.empty_like(x), dy.contiguous()
-        sums = _Sums(parameters, ctx.shape.parts)
+        gradients = [torch.empty_like(parameter) for parameter in parameters]
         ctx.library.layer_backward(
             _pointer(x),
             _pointers(parameters),
             _pointer(dy),
             _pointer(dx),
-            _pointers(sums.parts),
+            _pointers(gradients),
             _pointer(ctx.kept),
             *_common_arguments(x, ctx.shape, ctx.epsilon),
         )
-        return dx, None, None, None, None, *sums.total()
-
-
-class _Sums:
-    """Gradients of parameters, summed in each part of the images on their own."""
-
-    def __init__(self, parameters: list[Tensor], parts: int):
-        self._parameters = parameters
-        self._sizes = [parameter.numel() for parameter in parameters]
-        self._rows = torch.zeros(parts, sum(self._sizes), dtype=torch.float32, device="cpu")
-        self.parts = [part for row in self._rows for part in row.split(self._sizes)]
-
-    def total(self) -> list[Tensor]:
-        """Add up the parts."""
-        whole = self._rows.sum(dim=0)
-        parts = zip(whole.split(self._sizes), self._parameters, strict=True)
-        return [part.view_as(parameter) for part, parameter in parts]
+        return dx, None, None, None, None, *gradients
 
 
 def _library(shape: LayerShape, *, in_bfloat16: bool) -> ctypes.CDLL:
@@ -306,7 +283,7 @@ def _common_arguments(x: Tensor, shape: LayerShape, epsilon: float) -> tuple[Any
     return (
         ctypes.c_float(epsilon),
         ctypes.c_long(len(x)),
-        ctypes.c_long(shape.parts),
+        ctypes.c_long(PARTS),
         ctypes.c_long(num_threads(shape)),
         compiler.parallel(),
     )

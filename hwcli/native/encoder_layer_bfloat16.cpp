@@ -71,6 +71,20 @@ struct Weights {
     }
 };
 
+// Gradients of the layer's parameters.
+struct alignas(64) Sums {
+    float norm1[D], norm1_bias[D], qkv[QKV * D], out[D * I], out_bias[D];
+    float norm2[D], norm2_bias[D], hidden[M * D], hidden_bias[M], mlp_out[D * M], mlp_out_bias[D];
+
+    void copy_to(const Parameters &p) const {
+        auto copy = [](const auto &here, float *there) { memcpy(there, here, sizeof here); };
+        copy(norm1, p.norm1), copy(norm1_bias, p.norm1_bias), copy(qkv, p.qkv), copy(out, p.out);
+        copy(out_bias, p.out_bias), copy(norm2, p.norm2), copy(norm2_bias, p.norm2_bias);
+        copy(hidden, p.hidden), copy(hidden_bias, p.hidden_bias);
+        copy(mlp_out, p.mlp_out), copy(mlp_out_bias, p.mlp_out_bias);
+    }
+};
+
 // What a few images need, token by token, in the order in which it is computed. Padding is zero;
 // where it is multiplied with zeros only, it may be any finite number.
 struct alignas(64) Workspace {
@@ -369,8 +383,8 @@ static void add_outer(Workspace &w, float *dweight, const bf16 *g, int g_row, in
 }
 
 // w.dx holds the gradient of y and becomes that of x.
-static void backward(Workspace &w, const Weights &weights, const Parameters &p,
-                     const Parameters &d, int images) {
+static void backward(Workspace &w, const Weights &weights, const Parameters &p, Sums &d,
+                     int images) {
     float *strip = w.strip;
     for (int n = 0; n < NP; n += STRIP) {
         for (int r = n; r < n + STRIP; r++)
@@ -437,7 +451,7 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, cha
                               float epsilon, long B, long parts, long threads,
                               Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long) {
+    Batch(B, IMAGES, parts, threads, parallel).each([&](long from, long to) {
         TileSetup setup;
         Workspace &w = workspace();
         read_images(w.x[0], x, from, to);
@@ -454,12 +468,13 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, cha
     });
 }
 
-// gradients: of the parameters, one set for each part of the images; zero at first.
+// gradients: where those of the parameters go.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, const char *kept, float epsilon, long B,
                                long parts, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long part) {
+    Batch batch(B, IMAGES, parts, threads, parallel);
+    auto sums = batch.sum<Sums>([&](long from, long to, Sums &d) {
         TileSetup setup;
         Workspace &w = workspace();
         read_images(w.x[0], x, from, to);
@@ -469,8 +484,11 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
             memcpy(here, there, bytes);
             there += bytes;
         });
+        // Rows behind these are left from other images, for whose scores `top` is too small.
+        if (KEEPS) memset(w.qkv[N], 0, sizeof(bf16) * QP * (ROWS - N));
         forward(w, *weights, *p, to - from, epsilon, true);
-        backward(w, *weights, *p, gradients[part], to - from);
+        backward(w, *weights, *p, d, to - from);
         write_images(w.dx[0], dx, from, to);
     });
+    sums->copy_to(*gradients);
 }

@@ -330,7 +330,7 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, voi
                               float epsilon, long B, long parts, long threads,
                               Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long) {
+    Batch(B, IMAGES, parts, threads, parallel).each([&](long from, long to) {
         Workspace &w = workspace();
         read_images(w.x, x, from, to);
         forward(w, *weights, to - from, epsilon, y + from * T * D);
@@ -338,24 +338,21 @@ extern "C" void layer_forward(const float *x, const Parameters *p, float *y, voi
     });
 }
 
-// gradients: of the parameters, one set for each part of the images; zero at first.
+// gradients: where those of the parameters go.
 extern "C" void layer_backward(const float *x, const Parameters *p, const float *dy, float *dx,
                                const Parameters *gradients, const void *kept, float epsilon,
                                long B, long parts, long threads, Parallel parallel) {
     auto weights = std::make_unique<Weights>(*p);
-    std::vector<std::unique_ptr<Padded>> sums(parts);
-    by_images(B, IMAGES, parts, threads, parallel, [&](long from, long to, long part) {
+    Batch batch(B, IMAGES, parts, threads, parallel);
+    auto sums = batch.sum<Padded>([&](long from, long to, Padded &d) {
         Workspace &w = workspace();
-        if (!sums[part]) sums[part] = std::make_unique<Padded>();
         read_images(w.x, x, from, to);
         read_images(w.dx, dy, from, to);
-        backward(w, ((const Kept *)kept)[from / IMAGES], *weights, *sums[part], to - from, epsilon);
+        backward(w, ((const Kept *)kept)[from / IMAGES], *weights, d, to - from, epsilon);
         for (long t = 0; t < (to - from) * T; t++)
             memcpy(dx + (from * T + t) * D, w.dx[t], sizeof(float) * D);
     });
-    for (long part = 0; part < parts; part++)
-        if (sums[part])
-            sums[part]->with(gradients[part], [](const float *here, float *there, int n) {
-                memcpy(there, here, sizeof(float) * n);
-            });
+    sums->with(*gradients, [](const float *here, float *there, int n) {
+        memcpy(there, here, sizeof(float) * n);
+    });
 }

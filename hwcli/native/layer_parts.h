@@ -125,15 +125,61 @@ static inline vec elu_slope(vec feature) { return feature > 1.0f ? vec{} + 1.0f 
 
 // --------------------------------------------------------------------------------------
 
-// Splits B images into parts and works on each part in order, `step` images at a time:
-// work(from, to, part). Threads share out the parts: what is summed in a part does not depend on how
-// many threads there are.
-template <class Work>
-static void by_images(long B, long step, long parts, long threads, Parallel parallel,
-                      const Work &work) {
-    long steps = (B + step - 1) / step;
-    share_out(parts, std::min(threads, parts), parallel, [&](long part) {
+// B images, some at a time, in parts that threads share out. Sums over the images are made in each
+// part on their own, then over the parts in their order: they do not depend on how many threads there
+// are.
+class Batch {
+    long B, at_a_time, parts, threads;
+    Parallel parallel;
+
+    template <class Work> void work_on(long part, const Work &work) const {
+        long steps = (B + at_a_time - 1) / at_a_time;
         for (long i = steps * part / parts; i < steps * (part + 1) / parts; i++)
-            work(i * step, std::min((i + 1) * step, B), part);
-    });
-}
+            work(i * at_a_time, std::min((i + 1) * at_a_time, B));
+    }
+
+  public:
+    Batch(long B, long at_a_time, long parts, long threads, Parallel parallel)
+        : B(B), at_a_time(at_a_time), parts(parts), threads(std::min(threads, parts)),
+          parallel(parallel) {}
+
+    // Calls work(from, to) for all images.
+    template <class Work> void each(const Work &work) const {
+        share_out(parts, threads, parallel, [&](long part) { work_on(part, work); });
+    }
+
+    // Calls add(from, to, sums) for all images and returns the sums, which are nothing but floats.
+    template <class Sums, class Add> std::unique_ptr<Sums> sum(const Add &add) const {
+        std::vector<std::unique_ptr<Sums>> of_part(parts);
+        auto make = [&](long part) {
+            of_part[part] = std::make_unique<Sums>();
+            work_on(part, [&](long from, long to) { add(from, to, *of_part[part]); });
+        };
+        if (threads == 1) {  // one part after the other: its sums stay in the cache
+            make(0);
+            for (long part = 1; part < parts; part++) {
+                make(part);
+                add_to(*of_part[0], *of_part[part], 0, SIZE<Sums>);
+                of_part[part].reset();
+            }
+        } else {
+            share_out(parts, threads, parallel, make);
+            const long chunk = 4096;
+            share_out((SIZE<Sums> + chunk - 1) / chunk, threads, parallel, [&](long i) {
+                long to = std::min((i + 1) * chunk, SIZE<Sums>);
+                for (long part = 1; part < parts; part++)
+                    add_to(*of_part[0], *of_part[part], i * chunk, to);
+            });
+        }
+        return std::move(of_part[0]);
+    }
+
+  private:
+    template <class Sums> static constexpr long SIZE = sizeof(Sums) / sizeof(float);
+
+    template <class Sums> static void add_to(Sums &total, const Sums &more, long from, long to) {
+        float *x = (float *)&total;
+        const float *y = (const float *)&more;
+        for (long i = from; i < to; i++) x[i] += y[i];
+    }
+};

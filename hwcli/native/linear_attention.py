@@ -154,7 +154,10 @@ def _backward(
 
 
 def _shares(heads: int, T: int, D: int) -> tuple[int, int]:
-    """Return in how many parts each head is cut, and how many threads share all parts out."""
+    """Return in how many parts each head is cut, and how many threads share all parts out.
+
+    With few heads a result depends on the number of threads, by rounding errors.
+    """
     threads = max(min(compiler.num_threads(), heads * T * D * D // LEAST_WORK), 1)
     even = heads % threads == 0 or heads >= 8 * threads
     return 1 if even else threads, threads

@@ -57,6 +57,7 @@ class _Place(_Read):
 
     machine: str
     num_trials: int
+    threads: int | None = None
 
 
 class Environment(_Read):
@@ -163,14 +164,15 @@ class Run:
         """Return processor with its widest vectors, or GPU, and the threads."""
         here = self.environment
         own = here.gpu or here.cpu
-        places = Counter[str]()
+        places, threads = Counter[str](), Counter[int | None]()
         for place in here.trained_on:
-            places[place.machine] += place.num_trials
-        places = Counter({name.partition(", partly on ")[0]: n for name, n in places.items()})
+            places[place.machine.partition(", partly on ")[0]] += place.num_trials
+            threads[place.threads] += place.num_trials
         if places and own not in places:  # a cluster trained what this machine sent there
             return short_cpu_name(places.most_common(1)[0][0])
         name = here.gpu or (short_cpu_name(here.cpu) if here.cpu else "an unknown machine")
-        return name + (f", {counted(here.threads, 'thread')}" if here.threads else "")
+        most = (threads.most_common(1)[0][0] if threads else None) or here.threads
+        return name + (f", {counted(most, 'thread')}" if most else "")
 
 
 def read_run(path: Path, *, is_reference: bool = False) -> Run:

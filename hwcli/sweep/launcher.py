@@ -54,8 +54,8 @@ class LauncherConfig(Section):
     )
     cpus: Annotated[int | Literal["auto"], BeforeValidator(auto_or_number)] = Field(
         "auto",
-        description="CPUs of each trial, which compiled kernels use; auto: here the cores shared "
-        "out among the trials, on a cluster 1. Their number does not change results.",
+        description="CPUs of each trial, used by compiled kernels; auto: here the cores shared out "
+        "among the trials, on a cluster 1.",
     )
     gpus: float = Field(
         0, ge=0, description="Cluster: GPUs per trial; on Ray a fraction shares one GPU."
@@ -83,8 +83,8 @@ class LauncherConfig(Section):
     )
 
     @property
-    def cluster_cpus(self) -> int:
-        """Return the CPUs that a cluster gives each trial."""
+    def least_cpus(self) -> int:
+        """Return the CPUs that each trial gets in any case: those that a cluster is asked for."""
         return 1 if self.cpus == "auto" else self.cpus
 
     @model_validator(mode="after")

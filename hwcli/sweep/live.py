@@ -53,7 +53,7 @@ class LiveView(Closing):
         self._shares_at_start: dict[str, float] = {}
         self._running: dict[str, _Running] = {}
         self._ended: set[str] = set()
-        self._told_busy: set[str] = set()
+        self._told_busy: dict[str, str] = {}  # why its owner waits, by the trial's id
         self._started = self._last = time.monotonic()
         # Of all workers together, and the most of them that were seen at a time.
         self._worker_s, self._num_workers = 0.0, 0
@@ -94,10 +94,10 @@ class LiveView(Closing):
             if event.kind == "restarted":  # from now on there may be fewer workers
                 self._num_workers = len(self._running)
             if event.kind == "busy":
-                if trial.id not in self._told_busy:
+                if self._told_busy.get(trial.id) != event.reason:
                     text = f"{trial}: already training in another process; will use its result"
                     self._line(f"{text}{event.reason and f' ({event.reason})'}", always=True)
-                self._told_busy.add(trial.id)
+                self._told_busy[trial.id] = event.reason
             elif event.kind != "done":
                 self._line(f"{trial}: {event.kind}: {event.reason}", always=True)
         self._num_workers = max(self._num_workers, len(self._running))

@@ -8,9 +8,6 @@ from hwcli.output import terminal
 from hwcli.output.units import counted
 from hwcli.sweep.launcher import LauncherConfig
 
-# Kernels split a batch into no more parts (hwcli.native.encoder_layer).
-MOST_THREADS = 8
-
 
 @dataclass(frozen=True)
 class Parallel:
@@ -31,9 +28,9 @@ class Parallel:
         launcher: LauncherConfig,
         *,
         num_trials: int,
+        most_threads: int,
         worker_bytes: int,
         on_gpu: bool,
-        has_kernels: bool,
     ) -> "Parallel":
         """Choose what is ``auto``.
 
@@ -45,25 +42,28 @@ class Parallel:
             launcher: where they train, and with how many CPUs.
             num_trials: of the whole sweep, those that are done included: a sweep that goes on
                 trains by as many threads as before, and the times of its trials compare.
+            most_threads: that a trial can use.
             worker_bytes: memory that a trial needs.
             on_gpu: whether they train on this machine's GPU.
-            has_kernels: whether compiled kernels compute. Torch's own operations would give other
-                numbers by another number of threads, so they get one.
         """
+        is_local = launcher.kind == "local"
         if jobs != "auto":
             most = jobs
-        elif launcher.kind != "local":
+        elif not is_local:
             most = num_trials
         else:
-            most = 1 if on_gpu else _most_workers(worker_bytes)
+            most = 1 if on_gpu else _trials_at_once(launcher, num_trials, worker_bytes)
         trials = min(most, num_trials)
-        if not has_kernels:
-            threads = 1
-        elif launcher.kind == "local" and launcher.cpus == "auto":
+        if is_local and launcher.cpus == "auto":
             threads = max(resources.num_cores() // trials, 1)
         else:
-            threads = launcher.cluster_cpus
-        return cls(trials, min(threads, MOST_THREADS))
+            threads = launcher.least_cpus
+        return cls(trials, min(threads, most_threads))
+
+    def slowdown(self) -> float:
+        """Return how many times as long a trial takes beside the others as alone, at least 1."""
+        together = resources.slowdown_of_sharing(self.trials * self.threads)
+        return together / resources.slowdown_of_sharing(self.threads)
 
     def __str__(self) -> str:
         verb = "trains" if self.trials == 1 else "train"
@@ -72,11 +72,13 @@ class Parallel:
         return f"{counted(self.trials, 'trial')} {verb} at a time{threads}."
 
 
-def _most_workers(worker_bytes: int) -> int:
+def _trials_at_once(launcher: LauncherConfig, num_trials: int, worker_bytes: int) -> int:
+    """Return how many trials this machine's cores and free memory hold."""
     limit = resources.worker_limit(worker_bytes, resources.DRIVER_BYTES)
-    if limit.decided_by == "memory":
+    most = min(max(resources.num_cores() // launcher.least_cpus, 1), num_trials)
+    if limit.number < most:
         terminal.log(
-            f"jobs: {limit.number} in parallel instead of {resources.num_cores()}: free memory "
+            f"jobs: {limit.number} in parallel instead of {most}: free memory "
             "holds no more (set jobs to change that)"
         )
-    return limit.number
+    return min(limit.number, most)

@@ -4,6 +4,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from hwcli.errors import OutputError
@@ -18,6 +19,21 @@ from hwcli.sweep.trial import Trial
 MAX_DEATHS_IN_ONE_PLACE = 3
 
 
+@dataclass
+class _Busy:
+    """A trial that another program owns.
+
+    Attributes:
+        trial: which.
+        found_at: when it was found to be owned.
+        reason: why it does not go on, as it was told last; empty if it does.
+    """
+
+    trial: Trial
+    found_at: float
+    reason: str
+
+
 class TrialQueue:
     """What waits, what other programs train, and how often workers have died.
 
@@ -28,8 +44,7 @@ class TrialQueue:
     def __init__(self, store: TrialStore):
         self.waiting: deque[Trial] = deque()
         self._store = store
-        # With the time at which each was found to be owned.
-        self._owned_by_others: list[tuple[Trial, float]] = []
+        self._owned_by_others: list[_Busy] = []
         self._deaths: Counter[str] = Counter()
         self._checkpoints: dict[str, float] = {}
 
@@ -44,21 +59,32 @@ class TrialQueue:
     def poll_others(self) -> Iterator[Event]:
         """See what became of trials that other programs own; queue those they have given up.
 
-        A trial that was found owned is left alone for one heartbeat. Where clocks differ, its owner
-        may seem dead all the time, and the trial would be tried again at every look.
+        An owner that was stopped meanwhile is told. A trial that was found owned is left alone for
+        one heartbeat. Where clocks differ, its owner may seem dead all the time, and the trial
+        would be tried again at every look.
         """
-        for trial, found_at in list(self._owned_by_others):
+        for busy in list(self._owned_by_others):
+            trial, before = busy.trial, busy.reason
             event = self.final_event(trial)
-            is_free = time.monotonic() - found_at > HEARTBEAT_S and (
+            is_free = time.monotonic() - busy.found_at > HEARTBEAT_S and (
                 not self._store.folder(trial).is_owned()
             )
             if event is None and not is_free:
+                busy.reason = self._why_it_waits(trial)
+                if busy.reason not in ("", before):
+                    yield Event("busy", trial, reason=busy.reason)
                 continue
-            self._owned_by_others.remove((trial, found_at))
+            self._owned_by_others.remove(busy)
             if event is not None:
                 yield event
             else:
                 self.waiting.append(trial)
+
+    def _why_it_waits(self, trial: Trial) -> str:
+        owner = read_owner(self._store.folder(trial).path)
+        if owner is None or not owner.is_stopped():
+            return ""
+        return f"process {owner.process} is stopped: type fg in its terminal"
 
     def settle(self, trial: Trial, ending: Ending, content: dict[str, Any]) -> Event:
         """Return what follows from how an attempt ended.
@@ -69,12 +95,9 @@ class TrialQueue:
         if ending == "unwritable":
             raise OutputError(f"{content['reason']}; solve that and run the command again")
         if ending == "busy":
-            self._owned_by_others.append((trial, time.monotonic()))
-            owner = read_owner(self._store.folder(trial).path)
-            reason = ""
-            if owner is not None and owner.is_stopped():
-                reason = f"process {owner.process} is stopped: type fg in its terminal"
-            return Event("busy", trial, reason=reason)
+            busy = _Busy(trial, time.monotonic(), self._why_it_waits(trial))
+            self._owned_by_others.append(busy)
+            return Event("busy", trial, reason=busy.reason)
         if ending == "done":
             return Event("done", trial, result=content)
         return self.fail(trial, **content)

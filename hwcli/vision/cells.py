@@ -146,8 +146,8 @@ def places_of(trials: Sequence[TrialRecord]) -> list[TrainedOn]:
 
 
 def main_machine(trials: Sequence[TrialRecord]) -> str | None:
-    """Return the machine that trained most of the trials: only its times are shown together."""
-    machines = Counter(place.machine for place in places_of(trials))
+    """Return what most of the trials were timed on: only these times are shown together."""
+    machines = Counter(place.timed_on for place in places_of(trials))
     return machines.most_common(1)[0][0] if machines else None
 
 
@@ -166,7 +166,7 @@ def gather_cells(trials: Sequence[TrialRecord], machine: str | None = None) -> l
         times = [
             result.train_s
             for result in results
-            if machine is None or (result.trained_on and result.trained_on.machine == machine)
+            if machine is None or (result.trained_on and result.trained_on.timed_on == machine)
         ]
         cell = Cell(
             point=members[0].point,

@@ -62,15 +62,22 @@ class TrainedOn(Section):
 
     @property
     def machine(self) -> str:
-        """Return what the training time belongs to: the GPU, else the processor and its threads."""
+        """Return what trained the network: the GPU, else the processor."""
         return self._own if self.partly_on is None else f"{self._own}, partly on {self.partly_on}"
 
     @property
     def _own(self) -> str:
-        if self.gpu is not None:
-            return self.gpu
-        threads = self.threads or 1
-        return self.processor if threads == 1 else f"{self.processor}, {threads} threads"
+        return self.processor if self.gpu is None else self.gpu
+
+    @property
+    def num_threads(self) -> int:
+        """Return how many threads of the processor trained it; 1 on a GPU, where they wait."""
+        return 1 if self.gpu is not None else self.threads or 1
+
+    @property
+    def timed_on(self) -> str:
+        """Return what the training time belongs to: the machine and its threads."""
+        return _with_threads(self.machine, self.num_threads)
 
     @property
     def software(self) -> str:
@@ -121,11 +128,15 @@ class TrainedOn(Section):
 
     def resumed_on(self, here: "TrainedOn") -> str | None:
         """Name the machines that trained a network before it was resumed here, but for this one."""
-        before = {self._own}
+        before = {_with_threads(self._own, self.num_threads)}
         if self.partly_on is not None:
             before |= set(self.partly_on.split(" and "))
-        others = before - {here.machine}
+        others = before - {here.timed_on}
         return " and ".join(sorted(others)) or None
+
+
+def _with_threads(machine: str, threads: int | None) -> str:
+    return machine if threads in (None, 1) else f"{machine} with {threads} threads"
 
 
 def notes_on_software(
@@ -173,6 +184,7 @@ class TrainingPlace(Section):
 
     Attributes:
         machine: processor or GPU.
+        threads: of the processor; None where all networks of the sweep have as many.
         commit: of the code.
         dirty: whether the code had changes that no commit has.
         num_trials: that were trained so.
@@ -183,6 +195,7 @@ class TrainingPlace(Section):
     """
 
     machine: str
+    threads: int | None = Field(None, exclude_if=lambda number: number is None)
     commit: str | None
     dirty: bool | None
     num_trials: int
@@ -197,9 +210,11 @@ def training_places(found: Sequence[TrainedOn]) -> list[TrainingPlace]:
     # What all have in common, or what only some results say, tells no places apart.
     has_several_torches = len({place.versions.get("torch") for place in found} - {None}) > 1
     has_several_codes = len({place.code for place in found} - {None}) > 1
+    has_several_threads = len({place.num_threads for place in found}) > 1
     counts = Counter(
         TrainingPlace(
             machine=place.machine,
+            threads=place.num_threads if has_several_threads else None,
             commit=place.commit,
             dirty=place.dirty,
             num_trials=1,
@@ -220,7 +235,7 @@ def describe_places(places: Sequence[TrainingPlace]) -> str | None:
     mixed = sum(place.num_trials for place in places if place.partly_by is not None)
     if len(places) < 2 and not mixed:
         return None
-    machines = _count(places, lambda place: place.machine)
+    machines = _count(places, lambda place: _with_threads(place.machine, place.threads))
     text = "Networks trained: "
     text += ", ".join(f"{number} on {machine}" for machine, number in machines.items())
     for name, of in (

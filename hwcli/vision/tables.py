@@ -222,7 +222,8 @@ def comparison_table(comparison: Comparison, axes: list[Axis]) -> Table:
         "The training times do not compare speeds: the runs were not interleaved, and other work "
         "may have slowed one of them."
         if has_times
-        else "No training times: the runs were trained on different machines."
+        else "No training times: the runs were trained on different machines, or by different "
+        "numbers of threads."
     )
     return Table(
         title=f"{comparison.name} vs {comparison.other}: cells in both runs",

@@ -19,7 +19,7 @@ from hwcli.data import catalogue
 from hwcli.errors import KernelError
 from hwcli.fingerprint import fingerprint
 from hwcli.native import compiler
-from hwcli.native.encoder_layer import MOST_TOKENS, LayerShape, reason_against_bfloat16
+from hwcli.native.encoder_layer import MOST_TOKENS, PARTS, LayerShape, reason_against_bfloat16
 from hwcli.output import terminal
 from hwcli.output.files import short_digest
 from hwcli.training.checkpoint import restore_checkpoint
@@ -71,7 +71,7 @@ def choose_kernels(asked: str, device: torch.device) -> Literal["compiled", "tor
     return kernels
 
 
-def kernels_of(config: TrialConfig, num_threads: int | None = None) -> AbstractContextManager[None]:
+def kernels_of(config: TrialConfig, num_threads: int) -> AbstractContextManager[None]:
     """Return the context in which a trial's layers are computed, by so many threads.
 
     Raises:
@@ -222,10 +222,13 @@ def train_and_test(
 def describe_environment(config: TrialConfig, *, num_threads: int = 1) -> dict[str, Any]:
     """Return what a trial's numbers and times depend on besides its config.
 
-    That is code, versions and machine, and the threads that compiled kernels use.
+    That is code, versions and machine, and the threads of compiled kernels.
     """
-    threads = None if config.device != "cpu" else num_threads if config.kernels == "compiled" else 1
-    environment = fingerprint(device=config.device, dtype=config.precision, num_threads=threads)
+    environment = fingerprint(
+        device=config.device,
+        dtype=config.precision,
+        num_threads=num_threads if config.device == "cpu" else None,
+    )
     return {**environment, "code": code_digest()}
 
 
@@ -326,7 +329,21 @@ def worker_bytes(config: TrialConfig) -> int:
         elif not by_kernel and not shape.linear:
             layer_bytes += 2 * B * H * T * T
     weights = 16 * num_params(config.layers, H, config.model)  # with gradients and momenta
+    if by_kernel:  # one layer's gradients, part by part, with rows filled up
+        weights += 4 * PARTS * num_params(1, H, config.model)
     return max(resources.WORKER_BYTES, BYTES_BESIDE_LAYERS + weights + config.layers * layer_bytes)
+
+
+def most_threads(config: TrialConfig) -> int:
+    """Return how many threads can train a network on a CPU: those of its layers' kernel.
+
+    Torch's own operations get one, because their results depend on the number.
+    """
+    shape = _layer_shape(config, num_patches(config.model.patch_size))
+    has_kernel = (
+        config.kernels == "compiled" and shape.tokens <= MOST_TOKENS and not config.model.dropout
+    )
+    return PARTS if has_kernel else 1
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from hwcli import resources
 from hwcli.output.files import read_mapping, write_atomic, write_json
 from hwcli.sweep.store import TrialFolder
 from hwcli.training.progress import Progress
@@ -24,7 +25,16 @@ def run_trial(
     *,
     num_threads: int = 1,
 ) -> dict[str, Any]:
-    """Train one network, test it once, and keep what it leaves in its trial's folder."""
+    """Train one network, test it once, and keep what it leaves in its trial's folder.
+
+    Args:
+        config: the network, the recipe and the seed.
+        folder: of the trial.
+        on_progress: as in :func:`hwcli.vision.training.train_and_test`.
+        num_threads: to use at the most.
+    """
+    # A cluster's job may have got fewer cores.
+    num_threads = min(num_threads, training.most_threads(config), resources.num_cores())
     # The trials of a run may come from several machines, and from earlier commits.
     environment = _environment(config, folder, num_threads)
     place = TrainedOn.from_environment(environment)

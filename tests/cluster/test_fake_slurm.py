@@ -121,6 +121,7 @@ def test_the_script_asks_for_what_a_trial_is_given(cluster: FakeSlurm) -> None:
         *("--gpus-per-node=2", "--cpus-per-task=5", "--mem=1536M", "--time=90"),
     }
     (run,) = (number for number, line in enumerate(lines) if line.startswith("srun "))
+    assert "--cpus-per-task=5" in lines[run]
     assert lines.index("module load cuda") < run
     assert lines.index("export OMP_NUM_THREADS=1") < run
     assert cluster.num_jobs() == 1

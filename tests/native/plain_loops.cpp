@@ -261,21 +261,23 @@ static Numbers encode(const Numbers &x, const Learned &p) {
 }
 
 static void check() {
-    const long n = IMAGES_HERE * T * D, threads = 2;
+    const long n = IMAGES_HERE * T * D, parts = 3, threads = 2;
     Numbers x = draw<float>(n), g = draw<float>(n);
     Learned learned;
     for (long size : SIZES) learned.push_back(draw<float>(size, size > 3 * D * H ? 0.2 : 0.5));
     std::vector<Block<float>> kept_parameters, sums;
     for (const Numbers &numbers : learned) kept_parameters.emplace_back(numbers);
-    for (long i = 0; i < threads * NUM_PARAMETERS; i++) sums.emplace_back(SIZES[i % NUM_PARAMETERS]);
-    Parameters parameters, gradients[threads];
-    for (int i = 0; i < NUM_PARAMETERS; i++) ((float **)&parameters)[i] = kept_parameters[i];
-    for (long i = 0; i < threads * NUM_PARAMETERS; i++) ((float **)gradients)[i] = sums[i];
+    for (long size : SIZES) sums.emplace_back(size);
+    Parameters parameters, gradients;
+    for (int i = 0; i < NUM_PARAMETERS; i++) {
+        ((float **)&parameters)[i] = kept_parameters[i];
+        ((float **)&gradients)[i] = sums[i];
+    }
     Block<float> X(x), G(g), y(n), dx(n);
     std::unique_ptr<char[]> kept(new char[layer_kept_bytes(IMAGES_HERE)]);
-    layer_forward(X, &parameters, y, kept.get(), EPSILON, IMAGES_HERE, threads, nullptr);
-    layer_backward(X, &parameters, G, dx, gradients, kept.get(), EPSILON, IMAGES_HERE, threads,
-                   nullptr);
+    layer_forward(X, &parameters, y, kept.get(), EPSILON, IMAGES_HERE, parts, threads, nullptr);
+    layer_backward(X, &parameters, G, dx, &gradients, kept.get(), EPSILON, IMAGES_HERE, parts,
+                   threads, nullptr);
 #ifdef IN_FLOAT32
     const double allowed = 1e-5;
 #else
@@ -286,12 +288,7 @@ static void check() {
                   [&](const Numbers &other) { return dot(g, encode(other, learned)); },
                   10 * allowed);
     for (int i = 0; i < NUM_PARAMETERS; i++) {
-        Numbers total(SIZES[i]);
-        for (long thread = 0; thread < threads; thread++) {
-            Numbers part = sums[thread * NUM_PARAMETERS + i].numbers();
-            for (long j = 0; j < SIZES[i]; j++) total[j] += part[j];
-        }
-        hold_gradient(NAMES[i], total, learned[i],
+        hold_gradient(NAMES[i], sums[i].numbers(), learned[i],
                       [&](const Numbers &other) {
                           Learned changed(learned);
                           changed[i] = other;

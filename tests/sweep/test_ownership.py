@@ -148,15 +148,19 @@ def test_an_owner_stopped_by_ctrl_z_is_told(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "mine\n"
-        assert TrialQueue(store).settle(trial, "busy", {}).reason == ""
+        waiting = TrialQueue(store)
+        assert waiting.settle(trial, "busy", {}).reason == ""
+        assert not list(waiting.poll_others())
         other.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + 10
         while not machines.is_stopped(other.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
-        told = TrialQueue(store).settle(trial, "busy", {}).reason
+        told = [TrialQueue(store).settle(trial, "busy", {}).reason]
+        # Who was waiting already is told as well, once.
+        told += [event.reason for _ in range(3) for event in waiting.poll_others()]
         other.send_signal(signal.SIGCONT)
         other.communicate("\n")
-        assert told == f"process {other.pid} is stopped: type fg in its terminal"
+        assert told == 2 * [f"process {other.pid} is stopped: type fg in its terminal"]
 
 
 def test_only_one_takes_a_trial_over(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from typing import Any, Literal
 import pytest
 
 from hwcli import resources
-from hwcli.native import encoder_layer
 from hwcli.sweep.launcher import LauncherConfig
-from hwcli.sweep.parallel import MOST_THREADS, Parallel
+from hwcli.sweep.parallel import Parallel
 
 NEEDS = 800 * 10**6
 
@@ -17,16 +16,16 @@ def parallel(
     jobs: int | Literal["auto"] = "auto",
     *,
     on_gpu: bool = False,
-    has_kernels: bool = True,
+    most_threads: int = 8,
     **launcher: Any,
 ) -> Parallel:
     return Parallel.of_sweep(
         jobs,
         LauncherConfig(**launcher),
         num_trials=num_trials,
+        most_threads=most_threads,
         worker_bytes=NEEDS,
         on_gpu=on_gpu,
-        has_kernels=has_kernels,
     )
 
 
@@ -59,19 +58,31 @@ def test_where_memory_is_short_fewer_trials_have_more_threads_and_a_line_says_so
     assert parallel(15) == Parallel(trials=3, threads=2)
     assert "jobs: 3 in parallel instead of 7: free memory holds no more" in capsys.readouterr().err
     assert parallel(15, jobs=5) == Parallel(trials=5, threads=1)
+    assert parallel(2) == Parallel(trials=2, threads=3)
+    assert capsys.readouterr().err == ""
 
 
 def test_threads_are_as_many_as_the_user_says() -> None:
     assert parallel(1, cpus=2) == Parallel(trials=1, threads=2)
+    assert parallel(15, cpus=2) == Parallel(trials=3, threads=2)
+    assert parallel(15, jobs=5, cpus=2) == Parallel(trials=5, threads=2)
     assert parallel(15, kind="slurm") == Parallel(trials=15, threads=1)
     assert parallel(15, jobs=4, kind="ray", cpus=6) == Parallel(trials=4, threads=6)
 
 
-def test_torchs_operations_get_one_thread_on_a_cpu() -> None:
-    assert parallel(1, has_kernels=False) == Parallel(trials=1, threads=1)
-    assert parallel(15, on_gpu=True, has_kernels=False) == Parallel(trials=1, threads=1)
-
-
-def test_there_are_no_more_threads_than_parts_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_gets_no_more_threads_than_it_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "num_cores", lambda: 64)
-    assert parallel(1).threads == MOST_THREADS == encoder_layer.PARTS_OF_WIDE_LAYERS
+    assert parallel(1).threads == 8
+    assert parallel(1, most_threads=1) == Parallel(trials=1, threads=1)
+    assert parallel(15, on_gpu=True, most_threads=1) == Parallel(trials=1, threads=1)
+
+
+def test_a_dry_run_knows_that_two_hardware_threads_share_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four cores with two hardware threads each."""
+    monkeypatch.setattr(resources, "slowdown_of_sharing", lambda busy: max(1.0, busy / 4))
+    assert Parallel(trials=1, threads=8).slowdown() == 1
+    assert Parallel(trials=2, threads=4).slowdown() == 2
+    assert Parallel(trials=8, threads=1).slowdown() == 2
+    assert Parallel(trials=3, threads=1).slowdown() == 1

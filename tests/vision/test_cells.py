@@ -9,11 +9,12 @@ from hwcli.vision.cells import (
     best_cell,
     best_cells,
     gather_cells,
+    main_machine,
     places_of,
 )
-from hwcli.vision.places import training_places
+from hwcli.vision.places import describe_places, training_places
 from hwcli.vision.vit import ViT, ViTConfig, num_params
-from tests.vision.made_up import AMD, record, trial_config
+from tests.vision.made_up import AMD, INTEL, record, trial_config
 
 
 def test_cells_are_means_over_the_seeds_that_are_done() -> None:
@@ -62,6 +63,27 @@ def test_times_of_another_machine_are_left_out_of_the_mean() -> None:
     assert [cell.train_s for cell in cells] == [30.0, 60.0]
     places = training_places(places_of(trials))
     assert [(place.machine, place.num_trials) for place in places] == [("Intel X", 3), ("AMD Y", 1)]
+
+
+def test_times_by_another_number_of_threads_are_left_out_too_and_a_line_says_so() -> None:
+    trials = list(record({(1, 2): [900, 902], (2, 2): [900, 902]}).trials)
+    with_two = trials[1].result
+    assert with_two is not None
+    there = INTEL.model_copy(update={"threads": 2})
+    faster = with_two.model_copy(update={"train_s": 500.0, "trained_on": there})
+    trials[1] = replace(trials[1], result=faster)
+    assert main_machine(trials) == "Intel X"
+    assert [cell.train_s for cell in gather_cells(trials)] == [30.0, 60.0]
+    places = training_places(places_of(trials))
+    assert [(place.machine, place.threads) for place in places] == [("Intel X", 1), ("Intel X", 2)]
+    assert describe_places(places) == (
+        "Networks trained: 3 on Intel X, 1 on Intel X with 2 threads. Training times are those of "
+        "Intel X only."
+    )
+    # Where all have as many, nothing is to be told.
+    alike = [replace(trial, result=faster) for trial in trials]
+    assert [place.threads for place in training_places(places_of(alike))] == [None]
+    assert main_machine(alike) == "Intel X with 2 threads"
 
 
 def test_results_from_before_today_are_read_and_impossible_ones_are_not() -> None:

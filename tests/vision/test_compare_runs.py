@@ -91,7 +91,7 @@ def test_times_of_different_machines_are_not_compared() -> None:
     assert (cell.train_s, cell.other_train_s) == (None, None)
     table = comparison_table(comparison, AXES)
     assert not any("training" in column.heading for column in table.columns)
-    assert "No training times: the runs were trained on different machines." in table.notes[-1]
+    assert "No training times: the runs were trained on different machines, " in table.notes[-1]
 
 
 def test_the_settings_that_differ_are_named_and_the_grid_is_no_setting() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from hwcli import resources
+from hwcli.native import compiler
 from hwcli.sweep.store import TrialFolder
 from hwcli.training.progress import Progress
 from hwcli.vision import training, worker
@@ -75,6 +77,47 @@ def test_a_trial_that_is_resumed_on_another_machine_names_both(
     assert train(folder, monkeypatch, INTEL, AMD, AMD, AMD).machine == "AMD Y, partly on Intel X"
     folder.checkpoint.unlink()
     assert train(folder, monkeypatch, AMD).machine == "AMD Y"
+
+
+def test_a_trial_that_is_resumed_with_other_threads_says_so_of_its_time(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = {**AMD, "threads": 2}
+    mixed = train(folder, monkeypatch, {**AMD, "threads": 1}, two, two)
+    assert (mixed.partly_on, mixed.num_threads) == ("AMD Y", 2)
+    assert mixed.timed_on == "AMD Y, partly on AMD Y with 2 threads"
+
+
+@pytest.mark.skipif(compiler.reason_against() is not None, reason="no compiler here")
+@pytest.mark.parametrize(
+    ("cores", "more", "expected"),
+    [
+        (8, {}, 3),
+        (2, {}, 2),  # a job that got fewer than it was to have
+        (8, {"model": {"width": 24, "mlp_width": 17, "dropout": 0.1}}, 1),
+        (8, {"kernels": "torch"}, 1),
+    ],
+)
+def test_a_trial_trains_with_the_threads_that_it_is_given_and_can_use(
+    cores: int,
+    more: dict[str, Any],
+    expected: int,
+    folder: TrialFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resources, "num_cores", lambda: cores)
+    seen = set()
+    batch_loss = training.batch_loss
+
+    def watched(model: Any, batch: Any, **options: Any) -> Any:
+        seen.add(compiler.num_threads())
+        return batch_loss(model, batch, **options)
+
+    monkeypatch.setattr(training, "batch_loss", watched)
+    config = trial_config(**{"epochs": 1, "kernels": "compiled", **more})
+    result = worker.run_trial(config, folder, lambda progress: None, num_threads=3)
+    assert seen == {expected}
+    assert TrainedOn.model_validate(result["trained_on"]).num_threads == expected
 
 
 def test_a_trial_whose_checkpoint_is_damaged_is_of_the_machine_that_trains_it_anew(
