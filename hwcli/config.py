@@ -199,7 +199,8 @@ def load(
     A preset that is asked for lies over the user's file. Without one the file decides by its
     ``preset:`` key, and what it says besides lies over that preset of the shipped file; if it has
     no such key, over the default preset. A run's own ``config.yaml`` stands alone.
-    ``name`` defaults to the name of the preset that is asked for, or of the user's file.
+    ``name`` defaults to the name of the preset that is asked for, else of the user's file, else of
+    the default preset.
 
     Args:
         model: the experiment's config class.

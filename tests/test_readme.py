@@ -308,7 +308,7 @@ def test_the_second_seed_of_the_fine_tuned_encoder_is_that_of_its_run() -> None:
 
 
 def test_the_kills_of_the_whole_grid_are_those_of_the_log() -> None:
-    log = json.loads((ROOT / "tests/benchmarks/kills.json").read_text())
+    log = json.loads((ROOT / "tests/benchmarks/kills_quick.json").read_text())
     killed = Counter(event["killed"] for event in log["kills"])
     page = (ROOT / "docs/resume.md").read_text()
     assert (

@@ -74,8 +74,8 @@ class Config(RunConfig, SweepRecipe):
         "or auto (compiled where possible)."
     )
     jobs: Annotated[int | Literal["auto"], BeforeValidator(auto_or_number)] = Field(
-        description="Trials that train at the same time; auto: one per core, fewer if memory is "
-        "short; one on a GPU."
+        description="Trials that train at the same time; auto: one per core (or per launcher.cpus "
+        "cores), fewer if memory is short; one on a GPU."
     )
     retry_failed: bool = Field(description="Train trials again that failed earlier.")
     fail_fast: bool = Field(description="Stop at the first failed trial.")
@@ -275,7 +275,7 @@ class Sweep:
         return Parallel.of_sweep(
             config.jobs,
             config.launcher,
-            num_trials=len(self),
+            num_in_sweep=len(self),
             most_threads=max(map(training.most_threads, self.configs)),
             worker_bytes=self.worker_bytes,
             on_gpu=trial_device(config).type != "cpu",
@@ -285,7 +285,7 @@ class Sweep:
         """Return what the run's numbers depend on: if nothing is trained now, as it was then."""
         if is_done and (earlier := read_mapping(self._folder.path / "env.json")):
             return earlier
-        threads = self.parallel.threads
+        threads = self.parallel.num_threads
         return with_start(training.describe_environment(self.configs[0], num_threads=threads))
 
     def refuse_other_networks(self) -> None:
@@ -350,9 +350,9 @@ class Sweep:
         states = {trial.id: trial.state for trial in found}
         return run_trials(
             [trial for trial in self.trials if states[trial.id] in ("missing", "failed")],
-            functools.partial(run_trial, num_threads=self.parallel.threads),
+            functools.partial(run_trial, num_threads=self.parallel.num_threads),
             self.store,
-            num_workers=self.parallel.trials,
+            num_workers=self.parallel.num_trials,
             retry_failed=self.config.retry_failed,
             fail_fast=self.config.fail_fast,
             launcher=self.config.launcher,
@@ -370,7 +370,8 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     settled = {"done"} if config.retry_failed else {"done", "failed"}
     left = sweep.flops_left()
     todo = [left[trial.id] for trial in sweep.trials if states[trial.id] not in settled]
-    parallel = replace(sweep.parallel, trials=min(sweep.parallel.trials, max(len(todo), 1)))
+    num_trials = min(sweep.parallel.num_trials, max(len(todo), 1))
+    parallel = replace(sweep.parallel, num_trials=num_trials)
     per_flop = seconds_per_flop(config, sweep, parallel)
 
     def estimate(trial: Trial) -> str | None:
@@ -389,7 +390,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     ]
     note, seconds = "No time estimate for a cluster GPU.", None
     if per_flop is not None:
-        seconds = FIXED_S + per_flop * makespan([], todo, parallel.trials)
+        seconds = FIXED_S + per_flop * makespan([], todo, num_trials)
         timed = sweep.middle()
         note = (
             f"{parallel} Times are estimated from timed steps of the network with "
@@ -401,7 +402,7 @@ def plan(config: Config, folder: RunFolder) -> Plan:
     return Plan(
         tables.plan_table(plan_title(config, states), config.axes, rows, notes),
         seconds=seconds,
-        memory_bytes=resources.DRIVER_BYTES + parallel.trials * sweep.worker_bytes,
+        memory_bytes=resources.DRIVER_BYTES + num_trials * sweep.worker_bytes,
         disk_bytes=DISK_BYTES + CHECKPOINT_BYTES_PER_PARAMETER * num_params_left,
         refused=refusal(config, folder, sweep),
     )
@@ -415,7 +416,8 @@ def seconds_per_flop(config: Config, sweep: Sweep, parallel: Parallel) -> float 
     is_local = config.launcher.kind == "local"
     if not is_local and trial_device(config).type != "cpu":
         return None
-    alone = training.seconds_per_flop(sweep.middle(), num_threads=parallel.threads)
+    threads = min(parallel.num_threads, resources.num_cores())  # a cluster's node may have more
+    alone = training.seconds_per_flop(sweep.middle(), num_threads=threads)
     return alone * parallel.slowdown() if is_local else alone
 
 

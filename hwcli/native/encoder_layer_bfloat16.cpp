@@ -341,6 +341,8 @@ static void forward(Workspace &w, const Weights &weights, const Parameters &p, i
                     AT(strip + r * QKV + c) = rough_elu_plus_one(AT(strip + r * QKV + c));
         store_rows(w.qkv[n], QP, strip, QKV, STRIP);
     }
+    // Both passes must find the same rows behind the last image: `top` is kept of these queries, too.
+    memset(w.qkv[images * T], 0, sizeof(bf16) * QP * (ROWS - images * T));
     for (int image = 0; image < images; image++)
         for (int head = 0; head < H; head++) attend(w, image, head, again);
     memset(w.mixed[images * T], 0, sizeof(bf16) * IP * (ROWS - images * T));
@@ -484,8 +486,6 @@ extern "C" void layer_backward(const float *x, const Parameters *p, const float 
             memcpy(here, there, bytes);
             there += bytes;
         });
-        // Rows behind these are left from other images, for whose scores `top` is too small.
-        if (KEEPS) memset(w.qkv[N], 0, sizeof(bf16) * QP * (ROWS - N));
         forward(w, *weights, *p, to - from, epsilon, true);
         backward(w, *weights, *p, d, to - from);
         write_images(w.dx[0], dx, from, to);

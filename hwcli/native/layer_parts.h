@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 
 #include "simd.h"
 #include "threads.h"
@@ -129,18 +130,18 @@ static inline vec elu_slope(vec feature) { return feature > 1.0f ? vec{} + 1.0f 
 // part on their own, then over the parts in their order: they do not depend on how many threads there
 // are.
 class Batch {
-    long B, at_a_time, parts, threads;
+    long B, at_a_time, steps, parts, threads;
     Parallel parallel;
 
     template <class Work> void work_on(long part, const Work &work) const {
-        long steps = (B + at_a_time - 1) / at_a_time;
         for (long i = steps * part / parts; i < steps * (part + 1) / parts; i++)
             work(i * at_a_time, std::min((i + 1) * at_a_time, B));
     }
 
   public:
     Batch(long B, long at_a_time, long parts, long threads, Parallel parallel)
-        : B(B), at_a_time(at_a_time), parts(parts), threads(std::min(threads, parts)),
+        : B(B), at_a_time(at_a_time), steps((B + at_a_time - 1) / at_a_time),
+          parts(std::max(1L, std::min(parts, steps))), threads(std::min(threads, this->parts)),
           parallel(parallel) {}
 
     // Calls work(from, to) for all images.
@@ -150,6 +151,7 @@ class Batch {
 
     // Calls add(from, to, sums) for all images and returns the sums, which are nothing but floats.
     template <class Sums, class Add> std::unique_ptr<Sums> sum(const Add &add) const {
+        static_assert(std::is_trivially_copyable_v<Sums> && sizeof(Sums) % sizeof(float) == 0);
         std::vector<std::unique_ptr<Sums>> of_part(parts);
         auto make = [&](long part) {
             of_part[part] = std::make_unique<Sums>();

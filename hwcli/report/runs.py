@@ -164,14 +164,17 @@ class Run:
         """Return processor with its widest vectors, or GPU, and the threads."""
         here = self.environment
         own = here.gpu or here.cpu
-        places, threads = Counter[str](), Counter[int | None]()
+        places, threads = Counter[str](), Counter[int]()
         for place in here.trained_on:
-            places[place.machine.partition(", partly on ")[0]] += place.num_trials
-            threads[place.threads] += place.num_trials
+            name = place.machine.partition(", partly on ")[0]
+            places[name] += place.num_trials
+            if name == own and place.threads is not None:
+                threads[place.threads] += place.num_trials
         if places and own not in places:  # a cluster trained what this machine sent there
             return short_cpu_name(places.most_common(1)[0][0])
         name = here.gpu or (short_cpu_name(here.cpu) if here.cpu else "an unknown machine")
-        most = (threads.most_common(1)[0][0] if threads else None) or here.threads
+        # What was trained may be older than the run, which only uses it again.
+        most = threads.most_common(1)[0][0] if threads else here.threads
         return name + (f", {counted(most, 'thread')}" if most else "")
 
 

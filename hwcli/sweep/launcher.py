@@ -83,8 +83,8 @@ class LauncherConfig(Section):
     )
 
     @property
-    def least_cpus(self) -> int:
-        """Return the CPUs that each trial gets in any case: those that a cluster is asked for."""
+    def cpus_or_one(self) -> int:
+        """Return the CPUs that a cluster is asked for; ``auto`` is one."""
         return 1 if self.cpus == "auto" else self.cpus
 
     @model_validator(mode="after")

@@ -94,7 +94,8 @@ class LiveView(Closing):
             if event.kind == "restarted":  # from now on there may be fewer workers
                 self._num_workers = len(self._running)
             if event.kind == "busy":
-                if self._told_busy.get(trial.id) != event.reason:
+                told = self._told_busy.get(trial.id)
+                if told is None or event.reason not in ("", told):
                     text = f"{trial}: already training in another process; will use its result"
                     self._line(f"{text}{event.reason and f' ({event.reason})'}", always=True)
                 self._told_busy[trial.id] = event.reason

@@ -14,12 +14,12 @@ class Parallel:
     """How a sweep uses a machine or a cluster; it changes none of its numbers.
 
     Attributes:
-        trials: that train at the same time, at the most.
-        threads: of each, on a CPU.
+        num_trials: that train at the same time, at the most.
+        num_threads: of each, on a CPU.
     """
 
-    trials: int
-    threads: int
+    num_trials: int
+    num_threads: int
 
     @classmethod
     def of_sweep(
@@ -27,7 +27,7 @@ class Parallel:
         jobs: int | Literal["auto"],
         launcher: LauncherConfig,
         *,
-        num_trials: int,
+        num_in_sweep: int,
         most_threads: int,
         worker_bytes: int,
         on_gpu: bool,
@@ -40,42 +40,42 @@ class Parallel:
         Args:
             jobs: trials at the same time.
             launcher: where they train, and with how many CPUs.
-            num_trials: of the whole sweep, those that are done included: a sweep that goes on
-                trains by as many threads as before, and the times of its trials compare.
+            num_in_sweep: all trials, those that are done included. So a sweep that goes on trains
+                with as many threads as before, unless free memory decides, and times compare.
             most_threads: that a trial can use.
             worker_bytes: memory that a trial needs.
             on_gpu: whether they train on this machine's GPU.
         """
         is_local = launcher.kind == "local"
+        cpus = min(launcher.cpus_or_one, most_threads)
         if jobs != "auto":
             most = jobs
         elif not is_local:
-            most = num_trials
+            most = num_in_sweep
         else:
-            most = 1 if on_gpu else _trials_at_once(launcher, num_trials, worker_bytes)
-        trials = min(most, num_trials)
+            most = 1 if on_gpu else _most_that_fit(num_in_sweep, cpus, worker_bytes)
+        num_trials = min(most, num_in_sweep)
         if is_local and launcher.cpus == "auto":
-            threads = max(resources.num_cores() // trials, 1)
-        else:
-            threads = launcher.least_cpus
-        return cls(trials, min(threads, most_threads))
+            cpus = min(max(resources.num_cores() // num_trials, 1), most_threads)
+        return cls(num_trials, min(cpus, resources.num_cores()) if is_local else cpus)
 
     def slowdown(self) -> float:
         """Return how many times as long a trial takes beside the others as alone, at least 1."""
-        together = resources.slowdown_of_sharing(self.trials * self.threads)
-        return together / resources.slowdown_of_sharing(self.threads)
+        together = resources.slowdown_of_sharing(self.num_trials * self.num_threads)
+        return together / resources.slowdown_of_sharing(self.num_threads)
 
     def __str__(self) -> str:
-        verb = "trains" if self.trials == 1 else "train"
-        each = "" if self.trials == 1 else " each"
-        threads = f", on {counted(self.threads, 'thread')}{each}" if self.threads > 1 else ""
-        return f"{counted(self.trials, 'trial')} {verb} at a time{threads}."
+        verb = "trains" if self.num_trials == 1 else "train"
+        each = "" if self.num_trials == 1 else " each"
+        number = self.num_threads
+        threads = f", on {counted(number, 'thread')}{each}" if number > 1 else ""
+        return f"{counted(self.num_trials, 'trial')} {verb} at a time{threads}."
 
 
-def _trials_at_once(launcher: LauncherConfig, num_trials: int, worker_bytes: int) -> int:
-    """Return how many trials this machine's cores and free memory hold."""
+def _most_that_fit(num_in_sweep: int, cpus: int, worker_bytes: int) -> int:
+    """Return how many trials of so many CPUs this machine's cores and free memory hold."""
     limit = resources.worker_limit(worker_bytes, resources.DRIVER_BYTES)
-    most = min(max(resources.num_cores() // launcher.least_cpus, 1), num_trials)
+    most = min(max(resources.num_cores() // cpus, 1), num_in_sweep)
     if limit.number < most:
         terminal.log(
             f"jobs: {limit.number} in parallel instead of {most}: free memory "

@@ -59,7 +59,7 @@ class TrialQueue:
     def poll_others(self) -> Iterator[Event]:
         """See what became of trials that other programs own; queue those they have given up.
 
-        An owner that was stopped meanwhile is told. A trial that was found owned is left alone for
+        An owner that is stopped or goes on is told. A trial that was found owned is left alone for
         one heartbeat. Where clocks differ, its owner may seem dead all the time, and the trial
         would be tried again at every look.
         """
@@ -71,7 +71,7 @@ class TrialQueue:
             )
             if event is None and not is_free:
                 busy.reason = self._why_it_waits(trial)
-                if busy.reason not in ("", before):
+                if busy.reason != before:
                     yield Event("busy", trial, reason=busy.reason)
                 continue
             self._owned_by_others.remove(busy)

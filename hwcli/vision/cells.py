@@ -145,20 +145,20 @@ def places_of(trials: Sequence[TrialRecord]) -> list[TrainedOn]:
     return [t.result.trained_on for t in trials if t.result and t.result.trained_on]
 
 
-def main_machine(trials: Sequence[TrialRecord]) -> str | None:
-    """Return what most of the trials were timed on: only these times are shown together."""
-    machines = Counter(place.timed_on for place in places_of(trials))
-    return machines.most_common(1)[0][0] if machines else None
+def mostly_timed_on(trials: Sequence[TrialRecord]) -> str | None:
+    """Return what the most trials were timed on: only these times are shown together."""
+    places = Counter(place.timed_on for place in places_of(trials))
+    return places.most_common(1)[0][0] if places else None
 
 
-def gather_cells(trials: Sequence[TrialRecord], machine: str | None = None) -> list[Cell]:
+def gather_cells(trials: Sequence[TrialRecord], timed_on: str | None = None) -> list[Cell]:
     """Gather trials into cells: means over the seeds that are done, and what is missing.
 
     Args:
         trials: those of one cell next to each other.
-        machine: whose times are shown; None: that of most of the trials.
+        timed_on: what the times that are shown were taken on; None: what the most were.
     """
-    machine = machine or main_machine(trials)
+    timed_on = timed_on or mostly_timed_on(trials)
     cells = []
     for _, group in itertools.groupby(trials, key=lambda trial: trial.key):
         members = list(group)
@@ -166,7 +166,7 @@ def gather_cells(trials: Sequence[TrialRecord], machine: str | None = None) -> l
         times = [
             result.train_s
             for result in results
-            if machine is None or (result.trained_on and result.trained_on.timed_on == machine)
+            if timed_on is None or (result.trained_on and result.trained_on.timed_on == timed_on)
         ]
         cell = Cell(
             point=members[0].point,

@@ -23,7 +23,7 @@ from hwcli.training.significance import (
     pooled_spread,
     student_p,
 )
-from hwcli.vision.cells import Cell, TrialRecord, gather_cells, main_machine
+from hwcli.vision.cells import Cell, TrialRecord, gather_cells, mostly_timed_on
 from hwcli.vision.grid import Axis, CellKey, Value, points, show
 from hwcli.vision.grid_statistics import percentage_points
 from hwcli.vision.recipe import every_setting
@@ -210,8 +210,8 @@ def compare_runs(
     pairs, untested = _pairs(record, other_record, {key: theirs[key].key for key in shared})
     p_values = _p_values(pairs)
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    machine = main_machine(record.trials)
-    is_same_machine = machine is not None and machine == main_machine(other_record.trials)
+    timed_on = mostly_timed_on(record.trials)
+    times_compare = timed_on is not None and timed_on == mostly_timed_on(other_record.trials)
     cells = []
     for key in shared:
         mine, yours, pair = ours[key], theirs[key], pairs.get(key)
@@ -226,8 +226,8 @@ def compare_runs(
                 difference=accuracy - other_accuracy,
                 p_value=p_values.get(key),
                 p_value_adjusted=adjusted.get(key),
-                train_s=_train_s(record, mine, pair) if is_same_machine else None,
-                other_train_s=_train_s(other_record, yours, pair) if is_same_machine else None,
+                train_s=_train_s(record, mine, pair) if times_compare else None,
+                other_train_s=_train_s(other_record, yours, pair) if times_compare else None,
                 untested=untested.get(key),
             )
         )
@@ -329,7 +329,7 @@ def _train_s(record: SweepRecord, cell: Cell, pair: _Pair | None) -> float | Non
     if pair is None:
         return cell.train_s
     of_pair = [t for t in record.trials if t.key == cell.key and t.seed in pair.seeds]
-    (alone,) = gather_cells(of_pair, main_machine(record.trials))
+    (alone,) = gather_cells(of_pair, mostly_timed_on(record.trials))
     return alone.train_s
 
 

@@ -18,7 +18,8 @@ class TrainedOn(Section):
     Attributes:
         processor: its name and the vector instructions that kernels use.
         gpu: its name, where it was trained on one.
-        partly_on: other machines that trained some of its epochs; it was resumed here.
+        partly_on: other machines, or this one with other threads, that trained some of its epochs;
+            it was resumed here.
         partly_by: other code, or another torch, that trained some of its epochs.
         emulated_bfloat16: whether it computed in bfloat16 on a GPU that has none in hardware.
         threads: that it was trained with.
@@ -127,7 +128,7 @@ class TrainedOn(Section):
         return " and ".join(sorted(before - {here._exact_software})) or None
 
     def resumed_on(self, here: "TrainedOn") -> str | None:
-        """Name the machines that trained a network before it was resumed here, but for this one."""
+        """Name what a network was timed on before it was resumed here, but for this."""
         before = {_with_threads(self._own, self.num_threads)}
         if self.partly_on is not None:
             before |= set(self.partly_on.split(" and "))
@@ -136,7 +137,8 @@ class TrainedOn(Section):
 
 
 def _with_threads(machine: str, threads: int | None) -> str:
-    return machine if threads in (None, 1) else f"{machine} with {threads} threads"
+    own, partly, others = machine.partition(", partly on ")
+    return machine if threads in (None, 1) else f"{own} with {threads} threads{partly}{others}"
 
 
 def notes_on_software(
@@ -184,7 +186,7 @@ class TrainingPlace(Section):
 
     Attributes:
         machine: processor or GPU.
-        threads: of the processor; None where all networks of the sweep have as many.
+        threads: of the processor; None in results of earlier code.
         commit: of the code.
         dirty: whether the code had changes that no commit has.
         num_trials: that were trained so.
@@ -210,11 +212,10 @@ def training_places(found: Sequence[TrainedOn]) -> list[TrainingPlace]:
     # What all have in common, or what only some results say, tells no places apart.
     has_several_torches = len({place.versions.get("torch") for place in found} - {None}) > 1
     has_several_codes = len({place.code for place in found} - {None}) > 1
-    has_several_threads = len({place.num_threads for place in found}) > 1
     counts = Counter(
         TrainingPlace(
             machine=place.machine,
-            threads=place.num_threads if has_several_threads else None,
+            threads=place.num_threads,
             commit=place.commit,
             dirty=place.dirty,
             num_trials=1,

@@ -19,7 +19,13 @@ from hwcli.data import catalogue
 from hwcli.errors import KernelError
 from hwcli.fingerprint import fingerprint
 from hwcli.native import compiler
-from hwcli.native.encoder_layer import MOST_TOKENS, PARTS, LayerShape, reason_against_bfloat16
+from hwcli.native.encoder_layer import (
+    MOST_TOKENS,
+    PARTS,
+    WIDEST_HEAD,
+    LayerShape,
+    reason_against_bfloat16,
+)
 from hwcli.output import terminal
 from hwcli.output.files import short_digest
 from hwcli.training.checkpoint import restore_checkpoint
@@ -322,7 +328,7 @@ def worker_bytes(config: TrialConfig) -> int:
     shape = _layer_shape(config, num_patches(config.model.patch_size))
     B, T, H = config.batch_size, shape.tokens, shape.heads
     layer_bytes = 4 * B * T * (8 * shape.width + 4 * H * shape.head_width + 3 * shape.mlp_width)
-    by_kernel = config.kernels == "compiled" and T <= MOST_TOKENS
+    by_kernel = _has_kernel(config, shape)
     if config.precision == "bfloat16":
         if by_kernel and reason_against_bfloat16(shape) is None:
             layer_bytes //= 4
@@ -340,10 +346,17 @@ def most_threads(config: TrialConfig) -> int:
     Torch's own operations get one, because their results depend on the number.
     """
     shape = _layer_shape(config, num_patches(config.model.patch_size))
-    has_kernel = (
-        config.kernels == "compiled" and shape.tokens <= MOST_TOKENS and not config.model.dropout
+    return PARTS if _has_kernel(config, shape) else 1
+
+
+def _has_kernel(config: TrialConfig, shape: LayerShape) -> bool:
+    """Tell whether compiled kernels train whole layers of this shape."""
+    return (
+        config.kernels == "compiled"
+        and shape.tokens <= MOST_TOKENS
+        and shape.head_width <= WIDEST_HEAD
+        and not config.model.dropout
     )
-    return PARTS if has_kernel else 1
 
 
 def trained_model(config: TrialConfig, checkpoint: Path) -> ViT | None:

@@ -1,12 +1,12 @@
 """Kill a sweep at random moments, go on each time, and compare it with one that nobody disturbed.
 
-    python tests/benchmarks/kills.py [--times 20] [--every 20] [--seed 0] [--save] -- SWEEP_OPTIONS
+    python tests/benchmarks/kills.py [--times 20] [--every 20] [--seed 0] [--save LOG] -- OPTIONS
 
 Trains the sweep of these options of ``hw2 vit-sweep`` twice: once undisturbed, once with SIGKILL at
 random moments (on average ``--every`` seconds apart) to the driver, to a worker or to all of them.
 Then results, predictions, epochs and every tensor of the checkpoints must be equal, bit for bit.
-The log goes to ``kills.json`` beside this file with ``--save``. Exit code 1: not equal, or the
-sweep ended before all kills.
+``--save`` writes the log, as in the files ``kills*.json`` beside this one. Exit code 1: not equal,
+or the sweep ended before all kills.
 """
 
 import argparse
@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.real_sweeps import children_of, command, numbers, wait_until_gone  # noqa: E402
-
-SAVED = Path(__file__).with_suffix(".json")
 
 
 def files(out: Path) -> set[str]:
@@ -103,7 +101,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=20, help="seconds between kills, on average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--undisturbed", type=Path, help="folder of such a sweep, already trained")
-    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--save", type=Path, metavar="LOG", help="a JSON file")
     parser.add_argument("options", nargs="*", help="of hw2 vit-sweep, after --")
     given = parser.parse_args()
 
@@ -129,7 +127,7 @@ def main() -> None:
         "unlike": unlike,
     }
     if given.save:
-        SAVED.write_text(json.dumps(report, indent=2) + "\n")
+        given.save.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
     sys.exit(bool(unlike) or len(log) < given.times or compared == 0)
 

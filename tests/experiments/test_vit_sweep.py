@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hwcli import runtime
+from hwcli import resources, runtime
 from hwcli.config import dump_yaml, load
 from hwcli.data import catalogue
 from hwcli.data.cache import Found
@@ -191,6 +191,7 @@ def test_a_dry_run_says_how_many_train_at_a_time_and_which_layers_stay_in_float3
         assert isinstance(planned.shown, Table)
         return planned.shown.to_markdown()
 
+    monkeypatch.setattr(resources, "num_cores", lambda: 6)
     said = "estimated from timed steps of the network with 2 layers and 2 heads."
     one = shown(jobs="1", **{"launcher.cpus": 1})
     assert f"1 trial trains at a time. Times are {said}" in one

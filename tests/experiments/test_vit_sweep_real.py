@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from hwcli.resources import num_cores
 from tests.real_sweeps import children_of, numbers, summary_of, wait_until_gone
 from tests.real_sweeps import command as sweep_command
 
@@ -75,11 +76,19 @@ def test_a_wider_grid_and_one_more_seed_train_only_what_is_new(
     assert all(cell["test_accuracy_std"] is not None for cell in summary["cells"])
 
 
-def test_results_do_not_depend_on_the_number_of_workers(
-    uninterrupted: Path, tmp_path: Path
+@pytest.mark.parametrize(("workers", "threads"), [(3, 1), (1, 2)])
+def test_results_do_not_depend_on_the_numbers_of_workers_and_threads(
+    workers: int, threads: int, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    summary_of(run(tmp_path, "--jobs", "3"))
+    more = ["--jobs", str(workers), "--set", f"launcher.cpus={threads}"]
+    summary = summary_of(run(tmp_path, *more))
     assert numbers(tmp_path) == numbers(uninterrupted)
+    expected = min(threads, num_cores()) if summary["kernels"] == "compiled" else 1
+    trained_on = [
+        json.loads(path.read_text())["trained_on"]
+        for path in tmp_path.glob("vit-sweep/trials/*/result.json")
+    ]
+    assert [place["threads"] for place in trained_on] == NUM_TRIALS * [expected]
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers through /proc")

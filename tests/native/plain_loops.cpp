@@ -276,8 +276,15 @@ static void check() {
     Block<float> X(x), G(g), y(n), dx(n);
     std::unique_ptr<char[]> kept(new char[layer_kept_bytes(IMAGES_HERE)]);
     layer_forward(X, &parameters, y, kept.get(), EPSILON, IMAGES_HERE, parts, threads, nullptr);
+    layer_backward(X, &parameters, G, dx, &gradients, kept.get(), EPSILON, IMAGES_HERE, parts, 1,
+                   nullptr);
+    std::vector<Numbers> by_one_thread;
+    for (const Block<float> &sum : sums) by_one_thread.push_back(sum.numbers());
     layer_backward(X, &parameters, G, dx, &gradients, kept.get(), EPSILON, IMAGES_HERE, parts,
                    threads, nullptr);
+    for (int i = 0; i < NUM_PARAMETERS; i++)
+        expect(std::string(NAMES[i]) + " by several threads", sums[i].numbers() != by_one_thread[i],
+               0);
 #ifdef IN_FLOAT32
     const double allowed = 1e-5;
 #else

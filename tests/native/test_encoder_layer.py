@@ -223,11 +223,21 @@ def test_images_do_not_know_of_each_other(precision: None) -> None:
     assert torch.equal(poisoned[1:], together[1:])
 
 
-@pytest.mark.parametrize("images", [1, 5, 53])
-def test_the_number_of_threads_changes_nothing(precision: None, images: int) -> None:
-    """Also of fewer images than parts."""
-    _, T, D, *widths = HOMEWORKS
-    made, x, upstream = layer(D, *widths), draw(images, T, D), draw(images, D, T).mT
+@pytest.mark.parametrize("kind", ["softmax", "linear"])
+@pytest.mark.parametrize(
+    ("images", "shape"),
+    [
+        *((images, HOMEWORKS) for images in (1, 5, 53)),  # also fewer than parts
+        (19, ODD),
+        (19, (1, 33, 32, 1, 64, 32)),  # strips of tokens that are not full
+    ],
+)
+def test_the_number_of_threads_changes_nothing(
+    precision: None, images: int, shape: tuple[int, ...], kind: str
+) -> None:
+    _, T, D, *widths = shape
+    made = layer(D, *widths, kind=kind)
+    x, upstream = draw(images, T, D), draw(images, D, T).mT
     results = []
     for num_threads in (1, 2, 3, 11):
         with compiler.kernels(True, num_threads=num_threads):

@@ -269,6 +269,24 @@ def test_a_run_that_a_cluster_trained_names_its_machine(tmp_path: Path) -> None:
     assert "thread" in read_run(path.parent).machine
 
 
+def test_threads_are_those_that_trained_most_trials_on_the_machine_that_is_named(
+    tmp_path: Path,
+) -> None:
+    link_committed(tmp_path, "vit-sweep/quick")
+    path = tmp_path / "vit-sweep/quick/env.json"
+    own = json.loads(path.read_text())["cpu"]
+    places = [
+        {"machine": "Other", "num_trials": 9, "threads": 4},
+        {"machine": own, "num_trials": 4, "threads": 2},
+        {"machine": f"{own}, partly on {own}", "num_trials": 2, "threads": 1},
+    ]
+    change(path, trained_on=places, threads=8)
+    assert read_run(path.parent).machine == "AMD EPYC with AVX2, 2 threads"
+    # Of networks trained by code that did not say it, the run's own number is the best guess.
+    change(path, trained_on=[{"machine": own, "num_trials": 15}])
+    assert read_run(path.parent).machine == "AMD EPYC with AVX2, 8 threads"
+
+
 def test_a_grid_with_another_axis_is_not_shown_and_says_why(own: Path) -> None:
     path = grid_of(own) / "summary.json"
     axes = json.loads(path.read_text())["axes"]

@@ -131,13 +131,15 @@ def test_where_nobody_watches_a_line_says_what_happened(capsys: pytest.CaptureFi
     view.show(Event("started", trial))
     view.show(Event("progress", trial, progress=Progress(1, 4, 0, 4, finished=EPOCHS[0])))
     view.show(Event("progress", trial, progress=Progress(1, 4, 0, 4, note="a note")))
-    for reason in ("", "", "process 7 is stopped", "process 7 is stopped"):
+    stopped = "process 7 is stopped"
+    for reason in ("", "", stopped, stopped, "", stopped):
         view.show(Event("busy", trial, reason=reason))
     view.show(Event("failed", trial, reason="it broke"))
     assert capsys.readouterr().err.splitlines() == [
         "number 3: epoch 1/4  loss 0.500  valid loss 0.400  valid 50.00%  1234 examples/s",
         "number 3: a note",
         "number 3: already training in another process; will use its result",
+        "number 3: already training in another process; will use its result (process 7 is stopped)",
         "number 3: already training in another process; will use its result (process 7 is stopped)",
         "number 3: failed: it broke",
     ]

@@ -159,7 +159,9 @@ def test_an_owner_stopped_by_ctrl_z_is_told(tmp_path: Path) -> None:
         # Who was waiting already is told as well, once.
         told += [event.reason for _ in range(3) for event in waiting.poll_others()]
         other.send_signal(signal.SIGCONT)
+        (goes_on,) = waiting.poll_others()
         other.communicate("\n")
+        assert goes_on.reason == ""
         assert told == 2 * [f"process {other.pid} is stopped: type fg in its terminal"]
 
 

@@ -22,7 +22,7 @@ def parallel(
     return Parallel.of_sweep(
         jobs,
         LauncherConfig(**launcher),
-        num_trials=num_trials,
+        num_in_sweep=num_trials,
         most_threads=most_threads,
         worker_bytes=NEEDS,
         on_gpu=on_gpu,
@@ -36,18 +36,18 @@ def seven_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_grid_trains_a_trial_on_each_core(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parallel(15) == Parallel(trials=7, threads=1)
+    assert parallel(15) == Parallel(num_trials=7, num_threads=1)
     assert str(parallel(15)) == "7 trials train at a time."
     assert capsys.readouterr().err == ""
 
 
 def test_cores_without_a_trial_of_their_own_help_the_others() -> None:
-    assert parallel(1) == Parallel(trials=1, threads=7)
+    assert parallel(1) == Parallel(num_trials=1, num_threads=7)
     assert str(parallel(1)) == "1 trial trains at a time, on 7 threads."
-    assert parallel(3) == Parallel(trials=3, threads=2)
+    assert parallel(3) == Parallel(num_trials=3, num_threads=2)
     assert str(parallel(3)) == "3 trials train at a time, on 2 threads each."
-    assert parallel(15, jobs=2) == Parallel(trials=2, threads=3)
-    assert parallel(15, jobs=20) == Parallel(trials=15, threads=1)
+    assert parallel(15, jobs=2) == Parallel(num_trials=2, num_threads=3)
+    assert parallel(15, jobs=20) == Parallel(num_trials=15, num_threads=1)
 
 
 def test_where_memory_is_short_fewer_trials_have_more_threads_and_a_line_says_so(
@@ -55,26 +55,29 @@ def test_where_memory_is_short_fewer_trials_have_more_threads_and_a_line_says_so
 ) -> None:
     free = resources.DRIVER_BYTES + 3 * NEEDS + 1
     monkeypatch.setattr(resources, "free_memory_bytes", lambda: free)
-    assert parallel(15) == Parallel(trials=3, threads=2)
+    assert parallel(15) == Parallel(num_trials=3, num_threads=2)
     assert "jobs: 3 in parallel instead of 7: free memory holds no more" in capsys.readouterr().err
-    assert parallel(15, jobs=5) == Parallel(trials=5, threads=1)
-    assert parallel(2) == Parallel(trials=2, threads=3)
+    assert parallel(15, jobs=5) == Parallel(num_trials=5, num_threads=1)
+    assert parallel(2) == Parallel(num_trials=2, num_threads=3)
     assert capsys.readouterr().err == ""
 
 
 def test_threads_are_as_many_as_the_user_says() -> None:
-    assert parallel(1, cpus=2) == Parallel(trials=1, threads=2)
-    assert parallel(15, cpus=2) == Parallel(trials=3, threads=2)
-    assert parallel(15, jobs=5, cpus=2) == Parallel(trials=5, threads=2)
-    assert parallel(15, kind="slurm") == Parallel(trials=15, threads=1)
-    assert parallel(15, jobs=4, kind="ray", cpus=6) == Parallel(trials=4, threads=6)
+    assert parallel(1, cpus=2) == Parallel(num_trials=1, num_threads=2)
+    assert parallel(15, cpus=2) == Parallel(num_trials=3, num_threads=2)
+    assert parallel(1, cpus=20) == Parallel(num_trials=1, num_threads=7)
+    # Those that a trial cannot use are not kept free for it.
+    assert parallel(15, cpus=3, most_threads=1) == Parallel(num_trials=7, num_threads=1)
+    assert parallel(15, jobs=5, cpus=2) == Parallel(num_trials=5, num_threads=2)
+    assert parallel(15, kind="slurm") == Parallel(num_trials=15, num_threads=1)
+    assert parallel(15, jobs=4, kind="ray", cpus=6) == Parallel(num_trials=4, num_threads=6)
 
 
 def test_a_trial_gets_no_more_threads_than_it_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "num_cores", lambda: 64)
-    assert parallel(1).threads == 8
-    assert parallel(1, most_threads=1) == Parallel(trials=1, threads=1)
-    assert parallel(15, on_gpu=True, most_threads=1) == Parallel(trials=1, threads=1)
+    assert parallel(1).num_threads == 8
+    assert parallel(1, most_threads=1) == Parallel(num_trials=1, num_threads=1)
+    assert parallel(15, on_gpu=True, most_threads=1) == Parallel(num_trials=1, num_threads=1)
 
 
 def test_a_dry_run_knows_that_two_hardware_threads_share_a_core(
@@ -82,7 +85,7 @@ def test_a_dry_run_knows_that_two_hardware_threads_share_a_core(
 ) -> None:
     """Four cores with two hardware threads each."""
     monkeypatch.setattr(resources, "slowdown_of_sharing", lambda busy: max(1.0, busy / 4))
-    assert Parallel(trials=1, threads=8).slowdown() == 1
-    assert Parallel(trials=2, threads=4).slowdown() == 2
-    assert Parallel(trials=8, threads=1).slowdown() == 2
-    assert Parallel(trials=3, threads=1).slowdown() == 1
+    assert Parallel(num_trials=1, num_threads=8).slowdown() == 1
+    assert Parallel(num_trials=2, num_threads=4).slowdown() == 2
+    assert Parallel(num_trials=8, num_threads=1).slowdown() == 2
+    assert Parallel(num_trials=3, num_threads=1).slowdown() == 1

@@ -9,7 +9,7 @@ from hwcli.vision.cells import (
     best_cell,
     best_cells,
     gather_cells,
-    main_machine,
+    mostly_timed_on,
     places_of,
 )
 from hwcli.vision.places import describe_places, training_places
@@ -72,7 +72,7 @@ def test_times_by_another_number_of_threads_are_left_out_too_and_a_line_says_so(
     there = INTEL.model_copy(update={"threads": 2})
     faster = with_two.model_copy(update={"train_s": 500.0, "trained_on": there})
     trials[1] = replace(trials[1], result=faster)
-    assert main_machine(trials) == "Intel X"
+    assert mostly_timed_on(trials) == "Intel X"
     assert [cell.train_s for cell in gather_cells(trials)] == [30.0, 60.0]
     places = training_places(places_of(trials))
     assert [(place.machine, place.threads) for place in places] == [("Intel X", 1), ("Intel X", 2)]
@@ -80,10 +80,11 @@ def test_times_by_another_number_of_threads_are_left_out_too_and_a_line_says_so(
         "Networks trained: 3 on Intel X, 1 on Intel X with 2 threads. Training times are those of "
         "Intel X only."
     )
-    # Where all have as many, nothing is to be told.
     alike = [replace(trial, result=faster) for trial in trials]
-    assert [place.threads for place in training_places(places_of(alike))] == [None]
-    assert main_machine(alike) == "Intel X with 2 threads"
+    places = training_places(places_of(alike))
+    assert [(place.threads, place.num_trials) for place in places] == [(2, 4)]
+    assert describe_places(places) is None
+    assert mostly_timed_on(alike) == "Intel X with 2 threads"
 
 
 def test_results_from_before_today_are_read_and_impossible_ones_are_not() -> None:

@@ -82,10 +82,13 @@ def test_a_trial_that_is_resumed_on_another_machine_names_both(
 def test_a_trial_that_is_resumed_with_other_threads_says_so_of_its_time(
     folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = {**AMD, "threads": 2}
-    mixed = train(folder, monkeypatch, {**AMD, "threads": 1}, two, two)
-    assert (mixed.partly_on, mixed.num_threads) == ("AMD Y", 2)
-    assert mixed.timed_on == "AMD Y, partly on AMD Y with 2 threads"
+    one, two = ({**AMD, "threads": number} for number in (1, 2))
+    faster = train(folder, monkeypatch, one, two, two)
+    assert (faster.partly_on, faster.num_threads) == ("AMD Y", 2)
+    assert faster.timed_on == "AMD Y with 2 threads, partly on AMD Y"
+    folder.checkpoint.unlink()
+    slower = train(folder, monkeypatch, two, one, one)
+    assert slower.timed_on == "AMD Y, partly on AMD Y with 2 threads"
 
 
 @pytest.mark.skipif(compiler.reason_against() is not None, reason="no compiler here")

@@ -86,7 +86,7 @@ class RayTasks(Launcher):
         """
         options = self._options
         task = self._ray.remote(attempt_here).options(
-            num_cpus=options.least_cpus,
+            num_cpus=options.cpus_or_one,
             num_gpus=options.gpus or None,
             memory=options.memory_gb and round(options.memory_gb * 2**30),
             # Whether to try again is decided here, and shown.
@@ -169,11 +169,11 @@ class RayTasks(Launcher):
     def _check_room(self) -> None:
         """Say so where no node has what a trial needs: it may wait for one for ever."""
         options = self._options
-        needed = {"CPU": options.least_cpus, "GPU": options.gpus}
+        needed = {"CPU": options.cpus_or_one, "GPU": options.gpus}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(all(node.get(k, 0) >= n for k, n in needed.items()) for node in nodes):
             return
-        wish = f"launcher.cpus = {options.least_cpus} and launcher.gpus = {options.gpus:g}"
+        wish = f"launcher.cpus = {options.cpus_or_one} and launcher.gpus = {options.gpus:g}"
         if options.address is None:
             self._ray.shutdown()
             raise LauncherError(

@@ -122,12 +122,12 @@ class SlurmJobs(Launcher):
             "job_name": "hw2",
             "partition": options.partition,
             "time": options.time_limit_min,
-            "cpus_per_task": options.least_cpus,
+            "cpus_per_task": options.cpus_or_one,
             "gpus_per_node": int(options.gpus) or None,
             "mem": options.memory_gb and f"{round(1024 * options.memory_gb)}M",
             "array_parallelism": num_workers,
             # Since version 22.05, srun does not take over what sbatch was asked for.
-            "srun_args": [f"--cpus-per-task={options.least_cpus}"],
+            "srun_args": [f"--cpus-per-task={options.cpus_or_one}"],
             "setup": [*variables, *options.setup],
             "stderr_to_stdout": True,
         }
