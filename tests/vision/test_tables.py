@@ -112,9 +112,9 @@ def test_other_software_is_told_below_the_table() -> None:
     # What all have in common, or earlier code did not store, is not told: as it was before.
     assert describe_places(training_places([INTEL, first, first])) is None
     (place,) = training_places([new, new])
-    expected = {"machine": "Intel X", "threads": 1, "commit": "c0ffee", "dirty": None}
-    assert place.model_dump() == {**expected, "num_trials": 2}
-    assert TrainingPlace.model_validate(before) == place
+    before = {"machine": "Intel X", "commit": "c0ffee", "dirty": None, "num_trials": 2}
+    assert place.model_dump() == {**before, "threads": 1}
+    assert TrainingPlace.model_validate(before).threads is None
 
 
 def test_layers_in_another_precision_are_told_below_the_table() -> None:
