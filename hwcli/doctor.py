@@ -249,7 +249,7 @@ def look_at_kernels(config: vit_sweep.Config, device: torch.device) -> list[Find
 def time_kernels(config: vit_sweep.Config, precision: torch.dtype) -> dict[str, float]:
     """Return the seconds of a training step by compiled kernels and by torch's own, in turns.
 
-    As a worker of a sweep trains: one thread, the recipe's network (two layers of it) and its
+    As a worker of a grid trains, by one thread: the recipe's network (two layers of it) and its
     optimisers. A way's figure is the processor time of its fastest step; on macOS the time, as
     Apple's library multiplies on threads that a thread's own clock does not count.
 

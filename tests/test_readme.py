@@ -98,8 +98,12 @@ def test_the_time_of_the_standard_grid_is_that_of_its_trials() -> None:
 
 
 ROWS = {
-    "AMX-BF16": ("tests/benchmarks/quick_amx", "results/reference/vit-sweep/standard"),
-    "AVX512-BF16": ("tests/benchmarks/quick_zen4",),
+    "AMX-BF16": (
+        "tests/benchmarks/quick_amx",
+        "results/reference/vit-sweep/standard",
+        "results/reference/vit-sweep/strong",
+    ),
+    "AVX512-BF16": ("tests/benchmarks/quick_zen4", None, "tests/benchmarks/strong_zen4"),
     "AVX2": ("results/reference/vit-sweep/quick",),
     "a GPU": (None, "results/reference/vit-sweep/standard-gpu"),
 }
@@ -115,6 +119,12 @@ def test_the_minutes_and_accuracies_of_a_machine_are_those_of_its_runs(machine: 
             continue
         rows = list(csv.DictReader((ROOT / run / "table.csv").read_text().splitlines()))
         accuracies = [100 * float(row["test_accuracy_mean"]) for row in rows]
+        if "strong" in run:
+            threads = json.loads((ROOT / run / "env.json").read_text())["threads"]
+            cores = {1: "one core", 2: "two cores"}[threads]
+            minutes = float(rows[0]["train_s"]) / 60
+            assert cell == f"{minutes:.0f} min on {cores}, {accuracies[0]:.1f} %"
+            continue
         minutes = sum(float(row["train_s"]) for row in rows) / 60 / (1 if "gpu" in run else 2)
         if run.endswith("/standard"):  # other programs ran beside its second seed
             trials = read_record(ROOT / run).trials
@@ -153,6 +163,13 @@ def test_the_accuracy_of_the_strong_network_is_that_of_its_run() -> None:
     (cell,) = json.loads(run.read_text())["cells"]
     mean, std = cell["test_accuracy_mean"], cell["test_accuracy_std"]
     assert f"**{100 * mean:.2f} ± {100 * std:.2f} %** on the official test images" in QUOTED
+    there = ROOT / "tests/benchmarks/strong_zen4/table.csv"
+    (row,) = csv.DictReader(there.read_text().splitlines())
+    accuracy, error = float(row["test_accuracy_mean"]), float(row["test_accuracy_se"])
+    reached = f"seed 0 reached {100 * accuracy:.2f} ± {100 * error:.2f} %"
+    minutes = float(row["train_s"]) / 60
+    assert f"{reached} after {minutes:.0f} minutes of training on two cores" in QUOTED
+    assert abs(accuracy - mean) < 2 * std
     took = f"Training took {cell['train_s'] / 60:.0f} minutes a seed on one core"
     assert f"{cell['num_params']:,} parameters. {took}" in QUOTED
 
@@ -307,14 +324,16 @@ def test_the_second_seed_of_the_fine_tuned_encoder_is_that_of_its_run() -> None:
     assert f"classify {accuracy * 250:,.0f} of the 25,000 test reviews correctly" in QUOTED
 
 
-def test_the_kills_of_the_whole_grid_are_those_of_the_log() -> None:
-    log = json.loads((ROOT / "tests/benchmarks/kills_quick.json").read_text())
+@pytest.mark.parametrize(("grid", "trials"), [("quick", 15)])
+def test_the_kills_of_a_grid_are_those_of_the_log(grid: str, trials: int) -> None:
+    log = json.loads((ROOT / f"tests/benchmarks/kills_{grid}.json").read_text())
     killed = Counter(event["killed"] for event in log["kills"])
     page = (ROOT / "docs/resume.md").read_text()
-    assert (
-        f"driver {killed['driver']} times, a worker {killed['worker']}, all {killed['all']}" in page
-    )
-    assert f"{killed.total()} in {log['trials']} trials, {log['epochs']} epochs" in page
-    assert f"{log['tensors_compared']:,} tensors" in page
+    (row,) = (line for line in page.splitlines() if f"kills_{grid}.json" in line)
+    said = f"driver {killed['driver']} times, a worker {killed['worker']}, all {killed['all']}"
+    assert said in row
+    assert f"within {log['kills'][-1]['at_s'] / 60:.0f} minutes" in row
+    assert f"{killed.total()} in {log['trials']} trials, {log['epochs']} epochs" in row
+    assert f"{log['tensors_compared']:,} tensors" in row
     assert log["unlike"] == []
-    assert (log["trials"], killed.total()) == (15, 20)
+    assert (log["trials"], killed.total()) == (trials, 20)
