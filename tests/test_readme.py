@@ -324,7 +324,7 @@ def test_the_second_seed_of_the_fine_tuned_encoder_is_that_of_its_run() -> None:
     assert f"classify {accuracy * 250:,.0f} of the 25,000 test reviews correctly" in QUOTED
 
 
-@pytest.mark.parametrize(("grid", "trials"), [("quick", 15)])
+@pytest.mark.parametrize(("grid", "trials"), [("quick", 15), ("standard", 4)])
 def test_the_kills_of_a_grid_are_those_of_the_log(grid: str, trials: int) -> None:
     log = json.loads((ROOT / f"tests/benchmarks/kills_{grid}.json").read_text())
     killed = Counter(event["killed"] for event in log["kills"])
